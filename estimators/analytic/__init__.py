@@ -1,0 +1,1 @@
+"""The closed form: weights, gradients, optimizer states, activations and temporaries, moment by moment."""

@@ -1,0 +1,181 @@
+"""The question: what is trained, and how."""
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from profiles.errors import InputError
+from profiles.shapes import ModelShape
+
+Update = Literal["whole", "per-layer"]
+Implementation = Literal["galore-mem", "galore-torch"]
+ProjType = Literal["std", "reverse_std", "left", "right", "full"]
+OptimizerKernel = Literal["foreach", "fused", "loop"]
+Precision = Literal["bf16", "fp32", "amp-bf16", "amp-fp16"]
+Attention = Literal["auto", "flash", "efficient", "cudnn", "math", "eager"]
+Checkpointing = Literal["none", "full"]
+Loss = Literal["full", "chunked"]
+ZeroGrad = Literal["start", "end"]
+Parameterisation = Literal["full", "galore", "lora", "relora", "low-rank"]
+Optimizer = Literal["adamw", "adamw-8bit", "adafactor", "sgd", "sgd-momentum"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MethodTraits:
+    """What a method's name stands for."""
+
+    optimizer: Optimizer
+    parameterisation: Parameterisation
+    summary: str
+
+
+METHODS: dict[str, MethodTraits] = {
+    "adamw": MethodTraits(optimizer="adamw", parameterisation="full", summary="torch.optim.AdamW, all parameters"),
+    "adamw-8bit": MethodTraits(
+        optimizer="adamw-8bit", parameterisation="full", summary="bitsandbytes AdamW8bit, all parameters"
+    ),
+    "adafactor": MethodTraits(
+        optimizer="adafactor", parameterisation="full", summary="Adafactor as transformers ships it, no momentum"
+    ),
+    "sgd": MethodTraits(optimizer="sgd", parameterisation="full", summary="torch.optim.SGD without momentum"),
+    "sgd-momentum": MethodTraits(
+        optimizer="sgd-momentum", parameterisation="full", summary="torch.optim.SGD with momentum"
+    ),
+    "galore-adamw": MethodTraits(
+        optimizer="adamw", parameterisation="galore", summary="GaLore around AdamW: states in a low-rank subspace"
+    ),
+    "galore-adamw-8bit": MethodTraits(
+        optimizer="adamw-8bit", parameterisation="galore", summary="GaLore around AdamW8bit: low-rank 8-bit states"
+    ),
+    "galore-adafactor": MethodTraits(
+        optimizer="adafactor", parameterisation="galore", summary="GaLore around Adafactor: low-rank factored states"
+    ),
+    "lora": MethodTraits(
+        optimizer="adamw", parameterisation="lora", summary="LoRA through peft: frozen weights, trained adapters"
+    ),
+    "relora": MethodTraits(
+        optimizer="adamw",
+        parameterisation="relora",
+        summary="ReLoRA: adapters merged and restarted; embeddings, norms and head trained in full",
+    ),
+    "low-rank": MethodTraits(
+        optimizer="adamw", parameterisation="low-rank", summary="each target matrix replaced by two trained factors"
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
+    """Optimizer family and parameterisation, with their settings."""
+
+    name: str = "adamw"
+    """A key of `METHODS`."""
+    update: Update = "whole"
+    """`per-layer` steps each parameter as its gradient is born, in backward."""
+    implementation: Implementation = "galore-mem"
+    """Whose GaLore: ours, or galore_torch 1.0 as a Hugging Face Trainer user gets it."""
+    rank: int | None = None
+    """Rank of projectors, adapters or factors; None for methods that have none."""
+    update_proj_gap: int = 200
+    """Steps between two refreshes of a projector."""
+    scale: float = 0.25
+    proj_type: ProjType = "std"
+    target_modules: tuple[str, ...] = ("all-linear",)
+    """Name parts or regular expressions; `all-linear` is every linear layer except the output head."""
+    optimizer_kernel: OptimizerKernel = "foreach"
+    """torch's AdamW and SGD kernels; `foreach` is the default on CUDA."""
+    quant_blocksize: int = 256
+    """Elements that share one scale in 8-bit states (2048 before May 2024)."""
+    lora_dropout: float = 0.0
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The inner optimizer's family."""
+        return METHODS[self.name].optimizer
+
+    @property
+    def parameterisation(self) -> Parameterisation:
+        """Which parameters are trained, and through what."""
+        return METHODS[self.name].parameterisation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What one optimizer step consumes."""
+
+    micro_batch_size: int = 1
+    sequence_length: int = 256
+    gradient_accumulation_steps: int = 1
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in one micro-batch."""
+        return self.micro_batch_size * self.sequence_length
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """One training run: everything that decides its memory, except the card."""
+
+    model: ModelShape
+    method: Method = field(default_factory=Method)
+    precision: Precision = "bf16"
+    """`bf16` and `fp32` are pure; `amp-*` keep fp32 weights under autocast."""
+    batch: Batch = field(default_factory=Batch)
+    attention: Attention = "auto"
+    checkpointing: Checkpointing = "none"
+    loss: Loss = "full"
+    keep_outputs: bool = False
+    """The model's `outputs` stay referenced during backward."""
+    use_cache: bool = False
+    """The forward keeps a key-value cache in `outputs`."""
+    dropout: float | None = None
+    """Overrides the config's attention dropout; None takes the config's."""
+    padding: bool = False
+    """The batch carries a padding mask."""
+    zero_grad: ZeroGrad = "start"
+    """Where `zero_grad(set_to_none=True)` stands: at the top of the step, or after the optimizer's step."""
+    allocator_settings: str = ""
+    """As in PYTORCH_CUDA_ALLOC_CONF."""
+
+    @property
+    def weight_itemsize(self) -> int:
+        """Bytes per element of parameters and gradients."""
+        return 2 if self.precision == "bf16" else 4
+
+    @property
+    def compute_itemsize(self) -> int:
+        """Bytes per element of matrix products' inputs."""
+        return 4 if self.precision == "fp32" else 2
+
+    def to_dict(self) -> dict[str, Any]:
+        """The WORKLOAD object of the JSON output."""
+        data = asdict(self)
+        data["model"] = self.model.name
+        data["method"]["target_modules"] = list(self.method.target_modules)
+        return data
+
+
+def with_batch(
+    workload: Workload, *, micro_batch_size: int | None = None, sequence_length: int | None = None
+) -> Workload:
+    """The same workload at another micro-batch size or sequence length."""
+    batch = replace(
+        workload.batch,
+        micro_batch_size=micro_batch_size or workload.batch.micro_batch_size,
+        sequence_length=sequence_length or workload.batch.sequence_length,
+    )
+    return replace(workload, batch=batch)
+
+
+def method_traits(name: str) -> MethodTraits:
+    """Traits of a method by name.
+
+    Raises:
+        InputError: no such method; names the nearest ones.
+    """
+    if name in METHODS:
+        return METHODS[name]
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, METHODS, n=3) or list(METHODS)
+    raise InputError(f"unknown method {name!r}", "", f"try one of: {', '.join(near)}")

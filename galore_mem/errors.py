@@ -1,0 +1,58 @@
+"""Errors that carry the way out, and the exit codes of the command line."""
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the process tells its caller."""
+
+    ANSWERED = 0
+    CHECK_FAILED = 1
+    """`--check` or `--budget` says no."""
+    BAD_INPUT = 2
+    NO_DEVICE = 3
+    NETWORK = 4
+    INTERRUPTED = 130
+
+
+class GaloreMemError(Exception):
+    """Something a person can act on.
+
+    Args:
+        what: what happened, naming the offending value.
+        why: the reason, one clause; may be empty.
+        fix: the exact thing to type or change next; may be empty.
+    """
+
+    exit_code = ExitCode.BAD_INPUT
+
+    def __init__(self, what: str, why: str = "", fix: str = "") -> None:
+        self.what = what
+        self.why = why
+        self.fix = fix
+        super().__init__(". ".join(part.rstrip(".") for part in (what, why, fix) if part))
+
+
+class UsageError(GaloreMemError):
+    """Options that contradict each other, or a file that cannot be used."""
+
+
+class MissingExtraError(GaloreMemError):
+    """A command needs an optional dependency that is not installed."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(
+            f"{feature} needs packages that are not installed", "", f"run: pip install 'galore-mem[{extra}]'"
+        )
+
+
+class NoDeviceError(GaloreMemError):
+    """No usable GPU or driver."""
+
+    exit_code = ExitCode.NO_DEVICE
+
+
+class NetworkError(GaloreMemError):
+    """The network was needed and did not answer."""
+
+    exit_code = ExitCode.NETWORK

@@ -1,0 +1,1 @@
+"""Result objects drawn for a terminal, as JSON or as CSV."""

@@ -1,0 +1,1 @@
+"""Tapes: ordered allocation events, their file format, and snapshots of other tools read safely."""

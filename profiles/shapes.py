@@ -1,0 +1,36 @@
+"""The numbers of a model's architecture that decide its memory."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelShape:
+    """A decoder-only transformer whose layer is LLaMA's, with the variations its relatives use.
+
+    The layer: RMSNorm, grouped-query attention with rotary positions, RMSNorm, gated MLP. Sizes are elements.
+    """
+
+    name: str
+    """Catalogue name, or the path or Hub id it was read from."""
+    model_type: str
+    """The family as Hugging Face's `config.json` names it, for instance `llama` or `qwen3`."""
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    """Width of one head; not always `hidden_size / num_attention_heads` (Mistral Nemo, Qwen3)."""
+    vocab_size: int
+    max_position_embeddings: int
+    tie_word_embeddings: bool = False
+    """The output head shares the embedding's weight."""
+    qkv_bias: bool = False
+    output_bias: bool = False
+    """The attention's output projection has a bias."""
+    mlp_bias: bool = False
+    qk_norm: bool = False
+    """RMSNorm over each query and key head (Qwen3)."""
+    attention_dropout: float = 0.0
+    sliding_window: int | None = None
+    hidden_act: str = "silu"
