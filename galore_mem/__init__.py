@@ -1,3 +1,26 @@
-"""Will this training run fit on that GPU, why, and what would make it fit?"""
+"""Will this training run fit on that GPU, why, and what would make it fit?
+
+Importing this package costs next to nothing: each public name is imported when it is first used.
+"""
+
+from typing import Any
 
 __version__ = "0.1.0"
+__all__: list[str] = []
+
+_ROOMS: dict[str, str] = {}
+"""Public name -> module that holds it under the same name."""
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(_ROOMS[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_ROOMS])

@@ -12,6 +12,8 @@ class ExitCode(IntEnum):
     BAD_INPUT = 2
     NO_DEVICE = 3
     NETWORK = 4
+    FAULT = 70
+    """galore-mem itself failed (EX_SOFTWARE of sysexits.h); never mistaken for the 1 of `--check`."""
     INTERRUPTED = 130
 
 
