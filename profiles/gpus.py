@@ -1,6 +1,31 @@
 """GPUs: what torch can use of each card, and what the CUDA context takes, with sources."""
 
+import re
 from dataclasses import dataclass
+from typing import Any, Literal
+
+from profiles import catalogue
+from profiles.errors import InputError
+
+Form = Literal["desktop", "laptop", "SXM", "PCIe", "OAM"]
+CardClass = Literal["consumer", "workstation", "data-centre"]
+
+MIB = 2**20
+GIB = 2**30
+_FILE = "gpus.jsonl"
+_PREFERRED: tuple[Form, ...] = ("desktop", "SXM", "OAM")
+_VENDOR_WORDS = frozenset({"nvidia", "geforce", "amd", "instinct", "tesla", "radeon", "gpu", "generation"})
+
+CONTEXTS: dict[CardClass, tuple[float, float, str]] = {
+    "consumer": (0.2, 0.6, "0.2-0.6 GiB seen on consumer cards with lazy module loading"),
+    "workstation": (
+        0.2,
+        1.5,
+        "no reading of its own: from the least of consumer cards to the most of data-centre cards",
+    ),
+    "data-centre": (0.5, 1.5, "0.5-1.5 GiB seen on data-centre cards; it grows as kernels are loaded"),
+}
+"""Least and most GiB of a CUDA context, and their source, by class of card."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -9,25 +34,119 @@ class Gpu:
 
     name: str
     aliases: tuple[str, ...] = ()
+    device_names: tuple[str, ...] = ()
+    """What the driver calls the card."""
     vendor: str = "nvidia"
+    form: Form = "desktop"
+    card_class: CardClass = "consumer"
     architecture: str
     compute_capability: str
     """`8.9` for Ada; AMD rows carry the gfx name."""
     total_bytes: int | None
     """What nvidia-smi prints as total."""
+    total_source: str = ""
     usable_bytes: int
     """The smallest total memory torch was seen to report on Linux."""
     usable_source: str
     usable_derived: bool = False
     """True where no reading was found and the figure was derived from nvidia-smi's."""
+    linux_readings_bytes: tuple[int, ...] = ()
+    """Every total seen through torch on Linux."""
     context_low_bytes: int
     """CUDA context with lazy loading: the least seen or expected for the class of card."""
     context_high_bytes: int
     context_source: str
     cublas_workspace_bytes: int
-    """One cuBLAS workspace in the torch releases of `constraints.txt`; a step holds two."""
+    """One cuBLAS workspace (hipBLAS on AMD) in torch releases before about February 2026; a step holds two."""
     cublas_workspace_recent_bytes: int
-    """The same in torch releases from about February 2026, which raised it on Blackwell."""
+    """The same in later torch releases, which raised it on Blackwell."""
     memory_bandwidth_gb_s: float | None = None
+    bandwidth_source: str = ""
     bf16_dense_tflops: float | None = None
+    tflops_source: str = ""
     note: str = ""
+
+
+def all_gpus() -> tuple[Gpu, ...]:
+    """Every GPU of the catalogue, in its order."""
+    return tuple(map(_gpu, catalogue.read_rows(_FILE)))
+
+
+def find_gpu(name: str) -> Gpu:
+    """The GPU that `name` means.
+
+    An exact name or alias wins. Otherwise every word must belong to the card's name; of several such cards, desktop
+    beats laptop and SXM beats PCIe.
+
+    Raises:
+        InputError: no card is meant, or still more than one; names the nearest ones.
+    """
+    row = catalogue.find_row(_FILE, name)
+    if row is not None:
+        return _gpu(row)
+    rows = list(catalogue.read_rows(_FILE))
+    wanted = _words(name)
+    matching = [row for row in rows if wanted and wanted <= _row_words(row)]
+    preferred = [row for row in matching if row["form"] in _PREFERRED] or matching
+    if len(preferred) == 1:
+        return _gpu(preferred[0])
+    if preferred:
+        choices = ", ".join(row["aliases"][0] for row in preferred)
+        raise InputError(f"GPU {name!r} could be {len(preferred)} cards", "", f"choose one of: {choices}")
+    raise catalogue.unknown("GPU", name, rows, "galore-mem gpus")
+
+
+def find_device(device_name: str, total_bytes: int) -> Gpu | None:
+    """The catalogue's row for a card as its driver names it, or None.
+
+    Args:
+        device_name: for instance `NVIDIA GeForce RTX 4060 Ti`.
+        total_bytes: the card's total memory; tells cards apart that share a name.
+    """
+    rows = [row for row in catalogue.read_rows(_FILE) if device_name in row["device_names"] and row["total_mib"]]
+    if not rows:
+        return None
+    row = min(rows, key=lambda row: abs(row["total_mib"] * MIB - total_bytes))
+    return _gpu(row) if abs(row["total_mib"] * MIB - total_bytes) <= 0.1 * total_bytes else None
+
+
+def _words(name: str) -> frozenset[str]:
+    spaced = re.sub(r"(?<=rtx)(?=\d)|(?<=\d{4})(?=ti|super)|(?<=ti)(?=\d)|(?<=super)(?=\d)", " ", name.lower())
+    return frozenset(re.findall(r"[a-z0-9]+", spaced)) - _VENDOR_WORDS
+
+
+def _row_words(row: dict[str, Any]) -> frozenset[str]:
+    spellings = [*catalogue.names(row), *row["device_names"], row["form"]]
+    return frozenset().union(*map(_words, spellings))
+
+
+def _gpu(row: dict[str, Any]) -> Gpu:
+    low_gib, high_gib, source = CONTEXTS[row["card_class"]]
+    if "context_gib" in row:
+        (low_gib, high_gib), source = row["context_gib"], row["context_source"]
+    return Gpu(
+        name=row["name"],
+        aliases=tuple(row["aliases"]),
+        device_names=tuple(row["device_names"]),
+        vendor=row["vendor"],
+        form=row["form"],
+        card_class=row["card_class"],
+        architecture=row["architecture"],
+        compute_capability=row["compute_capability"],
+        total_bytes=row["total_mib"] and row["total_mib"] * MIB,
+        total_source=row["total_source"],
+        usable_bytes=row["usable_mib"] * MIB,
+        usable_source=row["usable_source"],
+        usable_derived=row["usable_derived"],
+        linux_readings_bytes=tuple(reading * MIB for reading in row["linux_readings_mib"]),
+        context_low_bytes=round(low_gib * GIB),
+        context_high_bytes=round(high_gib * GIB),
+        context_source=source,
+        cublas_workspace_bytes=row["cublas_workspace_bytes"],
+        cublas_workspace_recent_bytes=row["cublas_workspace_recent_bytes"],
+        memory_bandwidth_gb_s=row["memory_bandwidth_gb_s"],
+        bandwidth_source=row["bandwidth_source"],
+        bf16_dense_tflops=row["bf16_dense_tflops"],
+        tflops_source=row["tflops_source"],
+        note=row["note"],
+    )
