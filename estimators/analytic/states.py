@@ -1,0 +1,150 @@
+"""What an optimizer holds for as long as training lasts: its states and, for GaLore, its projectors.
+
+Figures are those of the optimizers that people run: torch's AdamW and SGD (torch/optim/adam.py, sgd.py), bitsandbytes'
+AdamW8bit 0.50 (bitsandbytes/optim/optimizer.py, Optimizer2State), transformers' Adafactor without momentum
+(transformers/optimization.py), galore_torch 1.0, and this package's own GaLore. Each is held to the byte by
+`tests/estimators/analytic/test_states.py`.
+
+Every nn.Embedding has 8-bit states like any other parameter. Only bitsandbytes' own StableEmbedding, and transformers'
+Trainer under `optim="adamw_bnb_8bit"` (not under `galore_adamw_8bit`), ask for fp32 there.
+"""
+
+from collections.abc import Iterable
+from functools import lru_cache
+from math import prod
+
+from estimators.analytic.parameters import ParameterGroup
+from estimators.analytic.projection import Shape, projection_of
+from estimators.analytic.tensors import Tensors
+from estimators.workload import Method
+
+MIN_8BIT_ELEMENTS = 4096
+"""bitsandbytes keeps fp32 states for smaller tensors (`min_8bit_size`)."""
+QUANTIZATION_MAP_BYTES = 1024
+"""256 fp32 values; one map for each of the two moments."""
+
+
+@lru_cache(maxsize=65536)
+def group_states(group: ParameterGroup, method: Method) -> tuple[Tensors, ...]:
+    """Everything that the parameters of one group hold resident after the first step.
+
+    Args:
+        group: parameters of one shape; frozen ones hold nothing.
+        method: the optimizer and its parameterisation.
+
+    Returns:
+        Tensors in the order in which the optimizer makes them, projectors first; `count` is that of the whole group.
+    """
+    if not group.trainable:
+        return ()
+    shape = projection_of(group, method).low_rank_shape if group.projected else group.shape
+    return (*_projectors(group, method), *_inner_states(group, method, shape))
+
+
+def shared_states(groups: Iterable[ParameterGroup], method: Method) -> tuple[Tensors, ...]:
+    """What all parameters share on a device: bitsandbytes' two quantisation maps, if any state is 8-bit.
+
+    Per-layer updates run one optimizer per parameter, each with maps of its own: these are in `group_states`.
+    """
+    if method.update == "per-layer" or not any(_has_8bit_states(group, method) for group in groups):
+        return ()
+    return _quantization_maps(1)
+
+
+def _has_8bit_states(group: ParameterGroup, method: Method) -> bool:
+    return any(state.name == "absmax1" for state in group_states(group, method))
+
+
+def _projectors(group: ParameterGroup, method: Method) -> tuple[Tensors, ...]:
+    if not group.projected:
+        return ()
+    projection = projection_of(group, method)
+    shapes, itemsize, formula = projection.projector_shapes, group.itemsize, "e*k*R"
+    if retains_factors(group, method):
+        shapes, itemsize, formula = projection.factor_shapes, 4, "4*k*k, a view keeps the whole factor"
+    return tuple(
+        Tensors(
+            name="projector",
+            nbytes=itemsize * prod(shape),
+            count=group.count,
+            category="projectors",
+            formula=formula,
+        )
+        for shape in shapes
+    )
+
+
+def retains_factors(group: ParameterGroup, method: Method) -> bool:
+    """Whether the projector is a view that keeps a whole fp32 factor of the decomposition alive.
+
+    galore_torch slices U or Vh. Casting the slice to a half-precision gradient's dtype copies it; an fp32 gradient's
+    projector stays a view. GaLoreAdafactor casts the gradient to fp32 before it projects.
+    """
+    return method.implementation == "galore-torch" and (group.itemsize == 4 or method.optimizer == "adafactor")
+
+
+def _inner_states(group: ParameterGroup, method: Method, shape: Shape) -> tuple[Tensors, ...]:
+    match method.optimizer:
+        case "adamw":
+            return _adamw_states(group, method, shape)
+        case "adamw-8bit":
+            return _adamw_8bit_states(group, method, shape)
+        case "adafactor":
+            return _adafactor_states(group, shape)
+        case "sgd-momentum":
+            return (_state("momentum_buffer", group.nbytes, group, "e*mn"),)
+        case "sgd":
+            return ()
+
+
+def _is_galore_torch(method: Method) -> bool:
+    return method.parameterisation == "galore" and method.implementation == "galore-torch"
+
+
+def _state(name: str, nbytes: int, group: ParameterGroup, formula: str, *, on_host: bool = False) -> Tensors:
+    return Tensors(
+        name=name, nbytes=nbytes, count=group.count, category="optimizer_states", formula=formula, on_host=on_host
+    )
+
+
+def _adamw_states(group: ParameterGroup, method: Method, shape: Shape) -> tuple[Tensors, ...]:
+    nbytes = group.itemsize * prod(shape)
+    moments = (_state("exp_avg", nbytes, group, "e*mn"), _state("exp_avg_sq", nbytes, group, "e*mn"))
+    if _is_galore_torch(method):
+        return moments  # counts its steps in a Python int
+    # torch keeps `step` on the host unless the kernel reads it on the device ("special device hosting for step").
+    return (_state("step", 4, group, "4", on_host=method.optimizer_kernel != "fused"), *moments)
+
+
+def _adamw_8bit_states(group: ParameterGroup, method: Method, shape: Shape) -> tuple[Tensors, ...]:
+    numel = prod(shape)
+    # galore_torch 1.0 passes two arguments by position that bitsandbytes 0.50 reads as max_unorm=100, skip_zeros=True.
+    norm = (_state("unorm_vec", 4, group, "4"),) if _is_galore_torch(method) else ()
+    if numel < MIN_8BIT_ELEMENTS:
+        return (*(_state(f"state{moment}", 4 * numel, group, "4*mn") for moment in (1, 2)), *norm)
+    absmax_bytes = 4 * -(-numel // method.quant_blocksize)
+    maps = _quantization_maps(group.count) if method.update == "per-layer" else ()
+    return (
+        *maps,
+        *(_state(f"state{moment}", numel, group, "mn") for moment in (1, 2)),
+        *(_state(f"absmax{moment}", absmax_bytes, group, "4*ceil(mn/blocksize)") for moment in (1, 2)),
+        *norm,
+    )
+
+
+def _quantization_maps(count: int) -> tuple[Tensors, ...]:
+    return tuple(
+        Tensors(name=name, nbytes=QUANTIZATION_MAP_BYTES, count=count, category="optimizer_states", formula="1024")
+        for name in ("qmap1", "qmap2")
+    )
+
+
+def _adafactor_states(group: ParameterGroup, shape: Shape) -> tuple[Tensors, ...]:
+    rms = _state("RMS", 4, group, "4")
+    if len(shape) < 2:
+        return (_state("exp_avg_sq", 4 * prod(shape), group, "4*n"), rms)
+    return (
+        _state("exp_avg_sq_row", 4 * prod(shape[:-1]), group, "4*m"),
+        _state("exp_avg_sq_col", 4 * prod(shape[:-2] + shape[-1:]), group, "4*n"),
+        rms,
+    )

@@ -1,0 +1,110 @@
+"""Real parameters and real optimizers for the methods that the closed forms describe."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    import torch
+
+    from estimators.analytic.parameters import ParameterGroup
+    from estimators.workload import Method
+
+RealParameters = list[tuple["ParameterGroup", "torch.nn.Parameter"]]
+
+
+def _in_model_order(groups: Sequence["ParameterGroup"]) -> Iterable["ParameterGroup"]:
+    """Each parameter's group, layer by layer: consecutive groups of one count interleave."""
+    start = 0
+    while start < len(groups):
+        stop = start
+        while stop < len(groups) and groups[stop].count == groups[start].count:
+            stop += 1
+        for _ in range(groups[start].count):
+            yield from groups[start:stop]
+        start = stop
+
+
+@pytest.fixture
+def real_parameters() -> Callable[[Sequence["ParameterGroup"]], RealParameters]:
+    """Parameters with a gradient each, as `named_parameters` would list them."""
+    import torch
+
+    def make(groups: Sequence["ParameterGroup"]) -> RealParameters:
+        torch.manual_seed(0)
+        made: RealParameters = []
+        for group in _in_model_order(groups):
+            dtype = torch.bfloat16 if group.itemsize == 2 else torch.float32
+            parameter = torch.nn.Parameter(torch.randn(group.shape).to(dtype), requires_grad=group.trainable)
+            if group.trainable:
+                parameter.grad = torch.randn(group.shape).to(dtype)
+            made.append((group, parameter))
+        return made
+
+    return make
+
+
+@pytest.fixture
+def real_optimizer(monkeypatch: pytest.MonkeyPatch) -> Callable[["Method", RealParameters], "torch.optim.Optimizer"]:
+    """The optimizer that a method names, over parameters; its settings are those of transformers' Trainer."""
+    import torch
+
+    # galore_torch synchronises after every 8-bit update, which a build without CUDA refuses.
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device=None: None)
+
+    def make(method: "Method", parameters: RealParameters) -> torch.optim.Optimizer:
+        trainable = [(group, parameter) for group, parameter in parameters if group.trainable]
+        if method.parameterisation == "galore":
+            return _galore_torch(method, trainable)
+        return _plain(method, [parameter for _, parameter in trainable])
+
+    return make
+
+
+def _plain(method: "Method", parameters: list["torch.nn.Parameter"]) -> "torch.optim.Optimizer":
+    import torch
+
+    kernel: dict[str, Any] = {
+        "foreach": {"foreach": True},
+        "fused": {"fused": True},
+        "loop": {"foreach": False},
+    }[method.optimizer_kernel]
+    match method.optimizer:
+        case "adamw":
+            return torch.optim.AdamW(parameters, **kernel)
+        case "sgd":
+            return torch.optim.SGD(parameters, **kernel)
+        case "sgd-momentum":
+            return torch.optim.SGD(parameters, momentum=0.9, **kernel)
+        case "adamw-8bit":
+            from bitsandbytes.optim import AdamW8bit
+
+            return AdamW8bit(parameters)  # type: ignore[no-any-return]
+        case "adafactor":
+            from transformers.optimization import Adafactor
+
+            return Adafactor(parameters, lr=1e-3, scale_parameter=False, relative_step=False)  # type: ignore[no-any-return]
+
+
+def _galore_torch(method: "Method", parameters: RealParameters) -> "torch.optim.Optimizer":
+    import galore_torch
+
+    projected = {
+        "rank": method.rank,
+        "update_proj_gap": method.update_proj_gap,
+        "scale": method.scale,
+        "proj_type": method.proj_type,
+    }
+    groups: list[dict[str, Any]] = [
+        {"params": [parameter for group, parameter in parameters if not group.projected]},
+        {"params": [parameter for group, parameter in parameters if group.projected], **projected},
+    ]
+    groups = [group for group in groups if group["params"]]
+    match method.optimizer:
+        case "adamw":
+            return galore_torch.GaLoreAdamW(groups, no_deprecation_warning=True)  # type: ignore[no-any-return]
+        case "adamw-8bit":
+            return galore_torch.GaLoreAdamW8bit(groups)  # type: ignore[no-any-return]
+        case _:
+            return galore_torch.GaLoreAdafactor(groups, lr=1e-3, scale_parameter=False, relative_step=False)  # type: ignore[no-any-return]
