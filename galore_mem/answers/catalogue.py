@@ -1,9 +1,14 @@
 """What galore-mem knows about: training methods, models and GPUs."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from estimators.workload import METHODS
+
+if TYPE_CHECKING:
+    from profiles.gpus import Gpu
+    from profiles.models import Model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,13 +22,9 @@ class MethodRow:
     """Which parameters are trained, and through what."""
     summary: str
 
-    def to_dict(self) -> dict[str, Any]:
-        """One element of `methods --json`."""
-        return asdict(self)
-
 
 def list_methods() -> tuple[MethodRow, ...]:
-    """Every training method, in the order of the catalogue."""
+    """Every training method."""
     return tuple(
         MethodRow(
             name=name,
@@ -33,3 +34,32 @@ def list_methods() -> tuple[MethodRow, ...]:
         )
         for name, traits in METHODS.items()
     )
+
+
+def list_models() -> "tuple[Model, ...]":
+    """Every model, those that cannot be planned yet included."""
+    from profiles.models import all_models
+
+    return all_models()
+
+
+def list_gpus() -> "tuple[Gpu, ...]":
+    """Every card."""
+    from profiles.gpus import all_gpus
+
+    return all_gpus()
+
+
+def methods_dict(rows: Sequence[MethodRow]) -> dict[str, Any]:
+    """The METHODS object of the JSON output."""
+    return {"schema": "galore-mem/methods/1", "methods": [asdict(row) for row in rows]}
+
+
+def models_dict(rows: "Sequence[Model]") -> dict[str, Any]:
+    """The MODELS object of the JSON output."""
+    return {"schema": "galore-mem/models/1", "models": [asdict(row) | {"planned": row.planned} for row in rows]}
+
+
+def gpus_dict(rows: "Sequence[Gpu]") -> dict[str, Any]:
+    """The GPUS object of the JSON output; `source` is that of the usable size."""
+    return {"schema": "galore-mem/gpus/1", "gpus": [asdict(row) | {"source": row.usable_source} for row in rows]}

@@ -6,9 +6,14 @@ from cyclopts import App, Group
 
 from galore_mem import __version__
 
+ASK = Group("Questions", sort_key=0)
 LOOK_UP = Group("Catalogue", sort_key=1)
 
-COMMANDS: tuple[tuple[str, Group, str], ...] = (("methods", LOOK_UP, "List the training methods."),)
+COMMANDS: tuple[tuple[str, Group, str], ...] = (
+    ("gpus", LOOK_UP, "List the GPUs, with what torch can use of each."),
+    ("models", LOOK_UP, "List the models, with their parameters and other names."),
+    ("methods", LOOK_UP, "List the training methods."),
+)
 """Name, group and one-line help. The command `x` is the function `x` of `galore_mem.commands.x`."""
 
 

@@ -9,14 +9,14 @@ def methods(*, json: bool = False) -> None:
     Args:
         json: One JSON object on stdout.
     """
-    from galore_mem.answers.catalogue import list_methods
+    from galore_mem.answers.catalogue import list_methods, methods_dict
 
     rows = list_methods()
     if json:
         from galore_mem.render.documents import json_text
 
-        streams.write(json_text({"schema": "galore-mem/methods/1", "methods": [row.to_dict() for row in rows]}))
+        streams.write(json_text(methods_dict(rows)))
     else:
-        from galore_mem.render.catalogue import methods_text
+        from galore_mem.render.catalogue import print_methods
 
-        streams.write(methods_text(rows))
+        print_methods(rows)

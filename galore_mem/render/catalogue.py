@@ -2,10 +2,76 @@
 
 from collections.abc import Sequence
 
+from rich.text import Text
+
 from galore_mem.answers.catalogue import MethodRow
+from galore_mem.render import words
+from galore_mem.render.flow import flow
+from galore_mem.render.terminal import Terminal, terminal
+from profiles.gpus import Gpu
+from profiles.models import Model
+
+Cells = tuple[str, ...]
+ROOM_FOR_NAMES = 20
+"""Cells that the last column needs to stay in its place."""
 
 
-def methods_text(rows: Sequence[MethodRow]) -> str:
-    """Methods, one a line."""
-    width = max(len(row.name) for row in rows)
-    return "".join(f"{row.name:<{width}}  {row.summary}\n" for row in rows)
+def print_methods(rows: Sequence[MethodRow], screen: Terminal | None = None) -> None:
+    """Methods, and what each stands for."""
+    screen = screen or terminal()
+    cells = [(row.name, row.parameterisation, row.summary) for row in rows]
+    screen.show(_columns(("method", "trains", "what it is"), "<<<", cells, screen))
+
+
+def print_models(rows: Sequence[Model], screen: Terminal | None = None) -> None:
+    """Models that can be planned, then those that cannot be yet."""
+    screen = screen or terminal()
+    lines: list[Text] = []
+    for planned in (True, False):
+        cells = [
+            (row.name, words.parameters(row.parameters), row.family, ", ".join(row.aliases))
+            for row in rows
+            if row.planned is planned
+        ]
+        lines += _columns(("model", "parameters", "family", "also called"), "<><<", cells, screen)
+        if planned:
+            note = Text("Known, but without an activation ledger yet, so that plan refuses them:")
+            lines += [Text(), *flow(note, screen.width), Text()]
+    screen.show(lines)
+
+
+def print_gpus(rows: Sequence[Gpu], screen: Terminal | None = None) -> None:
+    """Cards, and what torch can use of each."""
+    screen = screen or terminal()
+    cells = [
+        (
+            row.name,
+            f"{words.gib(row.usable_bytes)}{'*' if row.usable_derived else ' '}",
+            words.gib(row.total_bytes) if row.total_bytes else "",
+            row.compute_capability,
+            ", ".join(row.aliases),
+        )
+        for row in rows
+    ]
+    note = (
+        "Sizes in GiB (1024^3 bytes). Usable is the smallest total that torch was seen to report; "
+        "* was derived, for want of a reading. Sources: galore-mem gpus --json."
+    )
+    lines = _columns(("card", "usable ", "total", "arch", "also called"), "<>><<", cells, screen)
+    screen.show([*lines, Text(), *flow(Text(note, style="dim"), screen.width)])
+
+
+def _columns(head: Cells, sides: str, rows: Sequence[Cells], screen: Terminal) -> list[Text]:
+    """Columns as wide as their widest cell, unless the screen is too narrow; the last one may take several lines."""
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head) - 1)]
+    if sum(widths) + 2 * len(widths) > screen.width - 4:
+        widths = [0] * len(widths)
+    lines = []
+    for number, row in enumerate((head, *rows)):
+        text = Text(style="" if number else "dim")
+        for column, (cell, width) in enumerate(zip(row, widths, strict=False)):
+            bold = number > 0 and column == 0
+            text.append(f"{cell:{sides[column]}{width}}", style="bold" if bold else "").append("  ")
+        indent = text.cell_len if screen.width - text.cell_len >= ROOM_FOR_NAMES else 4
+        lines += flow(text.append(row[-1], style="dim"), screen.width, indent)
+    return lines

@@ -67,7 +67,7 @@ def test_a_full_disk_is_one_line() -> None:
     assert "No space left" in done.stderr
 
 
-@pytest.mark.parametrize("command", ["methods"])
+@pytest.mark.parametrize("command", ["methods", "models", "gpus"])
 @pytest.mark.parametrize("form", ["", "--json"])
 def test_imports_stay_light(command: str, form: str) -> None:
     """The planning commands import no tensor library, and JSON not even rich."""

@@ -1,0 +1,60 @@
+"""Whether a workload makes sense, and what a person should know about it although it does."""
+
+from estimators.analytic.parameters import ParameterGroup, workload_parameters
+from estimators.workload import Workload
+from profiles.errors import InputError
+from profiles.gpus import Gpu
+
+
+def check(workload: Workload, gpu: Gpu | None = None) -> tuple[str, ...]:
+    """Refuse a workload that contradicts itself; otherwise return one sentence per thing worth knowing.
+
+    Raises:
+        InputError: options that exclude each other.
+    """
+    method, steps = workload.method, workload.batch.gradient_accumulation_steps
+    if method.update == "per-layer" and steps > 1 and method.implementation == "galore-torch":
+        raise InputError(
+            f"--update per-layer with --grad-accumulation {steps} is impossible under galore-torch",
+            "its hooks step on every micro-batch, and the Hugging Face Trainer refuses the combination",
+            "use --grad-accumulation 1, or --implementation galore-mem",
+        )
+    return tuple(note for note in (_rank(workload), _positions(workload), _half_precision(workload, gpu)) if note)
+
+
+def _rank(workload: Workload) -> str:
+    """GaLore and low-rank factors cap the rank at the smaller side; peft's LoRA does not."""
+    rank = workload.method.rank
+    if rank is None or workload.method.parameterisation not in ("galore", "low-rank"):
+        return ""
+    capped = _capped(workload, rank)
+    if not capped:
+        return ""
+    widest = max(min(group.shape) for group in capped)
+    matrices = sum(group.count for group in capped)
+    return f"rank {rank} is above the smaller side of {matrices} target matrices (at most {widest}) and is capped there"
+
+
+def _capped(workload: Workload, rank: int) -> list[ParameterGroup]:
+    if workload.method.parameterisation == "galore":
+        return [group for group in workload_parameters(workload) if group.projected and min(group.shape) < rank]
+    return [
+        group for group in workload_parameters(workload) if group.name.endswith(".A.weight") and group.shape[0] < rank
+    ]
+
+
+def _positions(workload: Workload) -> str:
+    tokens, limit = workload.batch.sequence_length, workload.model.max_position_embeddings
+    if tokens <= limit:
+        return ""
+    return f"{tokens} tokens are more than the {limit} positions that {workload.model.name} was made for"
+
+
+def _half_precision(workload: Workload, gpu: Gpu | None) -> str:
+    if gpu is None or "bf16" not in workload.precision or not _before_ampere(gpu):
+        return ""
+    return f"{gpu.name} has no bf16 arithmetic (compute capability {gpu.compute_capability}): torch emulates it, slowly"
+
+
+def _before_ampere(gpu: Gpu) -> bool:
+    return gpu.vendor == "nvidia" and float(gpu.compute_capability) < 8.0

@@ -1,0 +1,60 @@
+"""From what a person types to a model and to cards."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from profiles.errors import InputError
+from profiles.gpus import Gpu, find_gpu
+from profiles.shapes import ModelShape
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedModel:
+    """A model that a person named, ready to plan for."""
+
+    shape: ModelShape
+    source: str
+    """Where its shape was read."""
+    notes: tuple[str, ...] = ()
+
+
+def resolve_model(name: str) -> NamedModel:
+    """The model that `name` means: a path if it looks like one, then the catalogue, then a folder of that name.
+
+    Raises:
+        InputError: no such model or file, or a family that cannot be planned.
+    """
+    if name.startswith((".", "~", os.sep)) or name.endswith(".json"):
+        return _from_path(os.path.expanduser(name))
+    from profiles.models import find_model
+
+    try:
+        model = find_model(name)
+    except InputError:
+        if os.path.exists(name):
+            return _from_path(name)
+        if "/" in name:
+            raise InputError(
+                f"{name} is neither in the catalogue nor a path here",
+                "models are not fetched from the Hugging Face Hub yet",
+                "download its config.json and give the path",
+            ) from None
+        raise
+    return NamedModel(shape=model.shape, source=model.source)
+
+
+def _from_path(path: str) -> NamedModel:
+    from profiles.configs import config_notes, read_config, shape_from_config
+
+    config = read_config(path)
+    return NamedModel(shape=shape_from_config(config, path), source=path, notes=config_notes(config))
+
+
+def resolve_gpus(names: Iterable[str]) -> tuple[Gpu, ...]:
+    """The cards that `names` mean, each once.
+
+    Raises:
+        InputError: no such card.
+    """
+    return tuple({gpu.name: gpu for gpu in map(find_gpu, names)}.values())

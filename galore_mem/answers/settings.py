@@ -1,0 +1,234 @@
+"""What a person may set about a training run, and the workloads that follow from it."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, get_args
+
+from estimators.workload import (
+    METHODS,
+    Attention,
+    Batch,
+    Checkpointing,
+    Implementation,
+    Loss,
+    Method,
+    MethodTraits,
+    OptimizerKernel,
+    Precision,
+    ProjType,
+    Update,
+    Workload,
+    ZeroGrad,
+    method_traits,
+)
+from profiles.errors import InputError
+from profiles.shapes import ModelShape
+
+LORA_RANK = 16
+"""A usual choice; peft's own default is 8."""
+STORY: tuple[tuple[str, Update], ...] = (
+    ("adamw", "whole"),
+    ("adamw-8bit", "whole"),
+    ("lora", "whole"),
+    ("galore-adamw", "whole"),
+    ("galore-adamw-8bit", "whole"),
+    ("galore-adamw-8bit", "per-layer"),
+)
+"""Methods and updates of a plan for which no method was named."""
+QUANT_BLOCKSIZES = (64, 128, 256, 512, 1024, 2048, 4096)
+"""What bitsandbytes' blockwise kernels accept (backends/cuda/ops.py); its optimizers used 2048, then 256."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One training run as options; None leaves the choice to the method."""
+
+    update: Update | None = None
+    """whole: all gradients, then one step. per-layer: each parameter steps as soon as its gradient is there."""
+    rank: int | None = None
+    """Rank of projectors, adapters or factors; hidden size / 4, for LoRA 16, unless given."""
+    update_proj_gap: int | None = None
+    """GaLore: steps between two refreshes of a projector; 200 unless given."""
+    scale: float | None = None
+    """GaLore: factor on the projected update; 0.25 unless given. It changes no memory."""
+    proj_type: ProjType | None = None
+    """GaLore: which side of a matrix is projected; std, the smaller one, unless given."""
+    target_modules: tuple[str, ...] = ()
+    """Parts of module names, or regular expressions; all-linear unless given."""
+    implementation: Implementation | None = None
+    """GaLore: ours, or galore_torch 1.0 with its real memory behaviour; galore-mem unless given."""
+    optimizer_kernel: OptimizerKernel | None = None
+    """torch's AdamW and SGD: foreach, CUDA's default, unless given."""
+    quant_blocksize: int | None = None
+    """8-bit states: elements that share one scale; 256 unless given, 2048 before May 2024."""
+    batch: int = 1
+    """Sequences in one micro-batch."""
+    seq: int = 256
+    """Tokens in one sequence."""
+    grad_accumulation: int = 1
+    """Micro-batches in one optimizer step."""
+    precision: Precision = "bf16"
+    """bf16 and fp32 are pure; amp-* keep fp32 weights under autocast."""
+    checkpointing: Checkpointing = "none"
+    """full: each layer keeps its input only, and is computed again in backward."""
+    attention: Attention = "auto"
+    """auto is what torch's SDPA would choose for the card, dtype and mask."""
+    loss: Loss = "full"
+    """chunked never holds the logits of all tokens at once."""
+    keep_outputs: bool = False
+    """The model's outputs stay referenced during backward."""
+    use_cache: bool = False
+    """The forward also keeps a key-value cache, as most configs say unless switched off."""
+    dropout: float | None = None
+    """Dropout in attention; the config's unless given."""
+    padding: bool = False
+    """The batch carries a padding mask, which switches flash attention off."""
+    zero_grad: ZeroGrad = "start"
+    """Where zero_grad stands: at the start of a step, or at its end."""
+    alloc_conf: str = ""
+    """Allocator settings, as in PYTORCH_CUDA_ALLOC_CONF."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that mean nothing.
+
+        Raises:
+            InputError: names the option and what it accepts.
+        """
+        for name, choices in _CHOICES.items():
+            value = getattr(self, name)
+            if value is not None and value not in choices:
+                raise InputError(f"{_option(name)} {value!r} is not known", "", f"choose {', '.join(choices)}")
+        for name in _COUNTS:
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise InputError(f"{_option(name)} {value!r} is not a positive whole number", "", "give 1 or more")
+        if self.scale is not None and not 0 < self.scale < float("inf"):
+            raise InputError(f"--scale {self.scale} is not a positive number", "", "GaLore's default is 0.25")
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise InputError(f"--dropout {self.dropout} is not a probability", "", "give 0 or more, and less than 1")
+        if self.quant_blocksize not in (None, *QUANT_BLOCKSIZES):
+            sizes = ", ".join(map(str, QUANT_BLOCKSIZES))
+            raise InputError(f"--quant-blocksize {self.quant_blocksize} has no kernel", "", f"choose {sizes}")
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """Names of the settings that differ from their defaults."""
+        return tuple(field.name for field in fields(self) if getattr(self, field.name) != field.default)
+
+
+def settings_from(words: dict[str, Any]) -> Settings:
+    """Settings by keyword, for Python callers.
+
+    Raises:
+        InputError: an unknown name, with the nearest ones.
+    """
+    known = [field.name for field in fields(Settings)]
+    for name in words:
+        if name not in known:
+            from difflib import get_close_matches
+
+            near = get_close_matches(name, known, n=3) or known
+            raise InputError(f"plan has no setting {name!r}", "", f"try {', '.join(near)}")
+    target = words.get("target_modules", ())
+    return Settings(**{**words, "target_modules": (target,) if isinstance(target, str) else tuple(target)})
+
+
+def workloads(model: ModelShape, methods: Sequence[str], settings: Settings) -> tuple[Workload, ...]:
+    """One workload per method; the story of six configurations where none is named.
+
+    Raises:
+        InputError: an unknown method, or a setting that none of the methods has.
+    """
+    pairs = [(name, settings.update) for name in methods] or [(name, settings.update or own) for name, own in STORY]
+    traits = [method_traits(name) for name, _ in pairs]
+    for setting in settings.given:
+        if setting in _APPLIES and not any(map(_APPLIES[setting], traits)):
+            raise _useless(setting, [name for name, _ in pairs])
+    found = [workload_of(model, _method(name, update, model, settings), settings) for name, update in pairs]
+    return tuple(dict.fromkeys(found))
+
+
+def workload_of(model: ModelShape, method: Method, settings: Settings) -> Workload:
+    """One workload."""
+    return Workload(
+        model=model,
+        method=method,
+        precision=settings.precision,
+        batch=Batch(
+            micro_batch_size=settings.batch,
+            sequence_length=settings.seq,
+            gradient_accumulation_steps=settings.grad_accumulation,
+        ),
+        attention=settings.attention,
+        checkpointing=settings.checkpointing,
+        loss=settings.loss,
+        keep_outputs=settings.keep_outputs,
+        use_cache=settings.use_cache,
+        dropout=settings.dropout,
+        padding=settings.padding,
+        zero_grad=settings.zero_grad,
+        allocator_settings=settings.alloc_conf,
+    )
+
+
+def _method(name: str, update: Update | None, model: ModelShape, settings: Settings) -> Method:
+    traits = METHODS[name]
+    words: dict[str, Any] = {"name": name, "update": update or "whole", "rank": default_rank(name, model)}
+    for setting, applies in _APPLIES.items():
+        if setting in settings.given and applies(traits):
+            words[setting] = getattr(settings, setting)
+    return Method(**words)
+
+
+def default_rank(name: str, model: ModelShape) -> int | None:
+    """The rank where none is given: a quarter of the width, as the GaLore paper trains 7B, and 16 for LoRA."""
+    parameterisation = METHODS[name].parameterisation
+    if parameterisation == "full":
+        return None
+    return LORA_RANK if parameterisation == "lora" else max(1, model.hidden_size // 4)
+
+
+def _useless(setting: str, methods: Iterable[str]) -> InputError:
+    owners = [name for name, traits in METHODS.items() if _APPLIES[setting](traits)]
+    return InputError(
+        f"{_option(setting)} means nothing to {', '.join(dict.fromkeys(methods))}",
+        "",
+        f"leave it out, or use --method {owners[0]} (also: {', '.join(owners[1:])})",
+    )
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _galore(traits: MethodTraits) -> bool:
+    return traits.parameterisation == "galore"
+
+
+def _reparameterised(traits: MethodTraits) -> bool:
+    return traits.parameterisation != "full"
+
+
+_APPLIES: dict[str, Callable[[MethodTraits], bool]] = {
+    "rank": _reparameterised,
+    "target_modules": _reparameterised,
+    "update_proj_gap": _galore,
+    "scale": _galore,
+    "proj_type": _galore,
+    "implementation": _galore,
+    "quant_blocksize": lambda traits: traits.optimizer == "adamw-8bit",
+    "optimizer_kernel": lambda traits: traits.optimizer in ("adamw", "sgd", "sgd-momentum"),
+}
+"""Which methods a method's setting means something to; `update` means something to all."""
+_CHOICES = {
+    "update": get_args(Update),
+    "proj_type": get_args(ProjType),
+    "implementation": get_args(Implementation),
+    "optimizer_kernel": get_args(OptimizerKernel),
+    "precision": get_args(Precision),
+    "checkpointing": get_args(Checkpointing),
+    "attention": get_args(Attention),
+    "loss": get_args(Loss),
+    "zero_grad": get_args(ZeroGrad),
+}
+_COUNTS = ("rank", "update_proj_gap", "quant_blocksize", "batch", "seq", "grad_accumulation")

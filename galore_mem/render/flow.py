@@ -1,0 +1,23 @@
+"""Sentences broken into lines."""
+
+from rich.text import Text
+
+
+def flow(text: Text, width: int, indent: int = 0) -> list[Text]:
+    """`text` in lines of at most `width` cells, broken at spaces; lines after the first are indented."""
+    lines, start, room = [], 0, width
+    plain = text.plain
+    while len(plain) - start > room:
+        end = plain.rfind(" ", start, start + room + 1)
+        end = start + room if end <= start else end
+        lines.append(text[start:end])
+        start = end + (plain[end : end + 1] == " ")
+        room = width - indent
+    lines.append(text[start:])
+    return [line if number == 0 else Text(" " * indent).append_text(line) for number, line in enumerate(lines)]
+
+
+def spread(left: Text, right: Text, width: int) -> Text:
+    """Two texts on one line, at its two ends."""
+    gap = max(1, width - left.cell_len - right.cell_len)
+    return Text.assemble(left, " " * gap, right)

@@ -1,0 +1,55 @@
+"""Numbers and names as people read them."""
+
+from estimators.workload import Method, Workload
+
+GIB = 2**30
+
+
+def gib(nbytes: int, digits: int = 2) -> str:
+    """Bytes in GiB, without the unit."""
+    return f"{nbytes / GIB:,.{digits}f}"
+
+
+def signed_gib(nbytes: int) -> str:
+    """Bytes in GiB with their sign."""
+    return f"{nbytes / GIB:+,.2f}"
+
+
+def parameters(count: int) -> str:
+    """A number of parameters with three digits: `6.74 B`."""
+    for limit, unit in ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K")):
+        if count >= limit:
+            value = count / limit
+            return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f} {unit}"
+    return str(count)
+
+
+def configuration(method: Method) -> str:
+    """Method, rank and update: `galore-adamw-8bit r1024 per-layer`."""
+    parts = [method.name]
+    if method.rank is not None:
+        parts.append(f"r{method.rank}")
+    if method.update == "per-layer":
+        parts.append("per-layer")
+    if method.implementation == "galore-torch":
+        parts.append("(galore-torch)")
+    return " ".join(parts)
+
+
+def batch(workload: Workload) -> str:
+    """What one optimizer step consumes: `1 x 256 tokens`."""
+    size = workload.batch
+    text = f"{size.micro_batch_size} x {size.sequence_length:,} tokens"
+    if size.gradient_accumulation_steps > 1:
+        text += f", {size.gradient_accumulation_steps} micro-batches a step"
+    return text
+
+
+def moment(label: str) -> str:
+    """A moment's label in words: `steady backward end`."""
+    return label.replace("_", " ")
+
+
+def limit(count: int) -> str:
+    """A largest size that fits; a dash where none does."""
+    return f"{count:,}" if count else "-"
