@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from profiles.config_keys import ConfigKeys, described
 from profiles.errors import InputError
 from profiles.shapes import ModelShape
 
 MAX_CONFIG_BYTES = 10 * 2**20
-_LARGEST = 2**31 - 1
+_FIX = "give the path of a transformers model's config.json or of its folder"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +19,7 @@ class _Family:
     """Where the members of the LLaMA family differ, and what they assume for a missing key."""
 
     num_key_value_heads: int | None
-    """Used when the key is missing; None means as many as query heads, which `null` means in every family."""
+    """Used when the key is missing; None, like `null` in the config, means as many as query heads."""
     head_dim: int | None
     """Used when the key is missing; None means `hidden_size // num_attention_heads`."""
     max_position_embeddings: int
@@ -82,40 +83,37 @@ def read_config(path: str | Path) -> dict[str, Any]:
     file = Path(path)
     if file.is_dir():
         file = file / "config.json"
-    data = _read_bytes(file)
+    shown = f"{file}" if f"{file}".isprintable() else ascii(f"{file}")
+    data = _read_bytes(file, shown)
     if not data.strip():
-        raise InputError(f"{file} is empty", "", "give the config.json of a transformers model")
+        raise InputError(f"{shown} is empty", "", _FIX)
     try:
         config = json.loads(data)
     except (UnicodeDecodeError, RecursionError):
-        raise InputError(f"{file} is not JSON text", "", "give the config.json of a transformers model") from None
+        raise InputError(f"{shown} is not JSON text", "", _FIX) from None
     except json.JSONDecodeError as error:
         reason = f"{error.msg} at line {error.lineno}, column {error.colno}"
-        raise InputError(f"{file} is not valid JSON", reason, "it may be cut short; fetch it again") from None
+        raise InputError(f"{shown} is not valid JSON", reason, "it may be cut short: fetch it again") from None
     except ValueError as error:  # an integer of more digits than Python converts
-        raise InputError(f"{file} holds a number that cannot be read", f"{error}".split(";")[0], "") from None
+        raise InputError(f"{shown} holds a number that cannot be read", f"{error}".split(";")[0], _FIX) from None
     if not isinstance(config, dict):
-        raise InputError(f"{file} holds {_described(config)}", "a config.json is one JSON object", "")
+        raise InputError(f"{shown} holds {described(config)}", "a config.json is one JSON object", _FIX)
     return config
 
 
-def _read_bytes(file: Path) -> bytes:
-    fix = "give the path of a model's config.json or of its folder"
+def _read_bytes(file: Path, shown: str) -> bytes:
     try:
         if not file.exists():
-            raise InputError(f"no file {file}", "", fix)
+            raise InputError(f"no file {shown}", "", _FIX)
         if not file.is_file():
-            raise InputError(f"{file} is not a regular file", "", fix)
+            raise InputError(f"{shown} is not a regular file", "", _FIX)
         size = file.stat().st_size
         if size > MAX_CONFIG_BYTES:
-            raise InputError(f"{file} has {size / 2**20:.0f} MiB", "a config.json has a few KiB", fix)
+            raise InputError(f"{shown} has {size / 2**20:.0f} MiB", "a config.json has a few KiB", _FIX)
         with file.open("rb") as stream:
             return stream.read(MAX_CONFIG_BYTES)
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        reason = getattr(error, "strerror", None) or f"{error}"
-        raise InputError(f"{file} cannot be read", reason, fix) from None
+    except OSError as error:
+        raise InputError(f"{shown} cannot be read", error.strerror or f"{error}", _FIX) from None
 
 
 def config_notes(config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -140,14 +138,14 @@ def shape_from_config(config: Mapping[str, Any], name: str) -> ModelShape:
     """
     model_type = _model_type(config, name)
     family = FAMILIES[model_type]
-    keys = _Keys(config, name)
+    keys = ConfigKeys(config, name)
     hidden, heads = keys.size("hidden_size"), keys.size("num_attention_heads")
     if family.divides_hidden and hidden % heads:
         raise keys.contradiction("hidden_size", f"{hidden} is not a multiple of num_attention_heads {heads}")
     kv_heads = keys.size("num_key_value_heads", family.num_key_value_heads, absent=heads)
     if heads % kv_heads:
         raise keys.contradiction("num_key_value_heads", f"{kv_heads} does not divide num_attention_heads {heads}")
-    head_dim = keys.size("head_dim", family.head_dim, absent=hidden // heads)
+    head_dim = keys.size("head_dim", family.head_dim, absent=None if family.head_dim else hidden // heads)
     if head_dim % 2:
         raise keys.contradiction("head_dim", f"{head_dim} is odd, and rotary positions need an even size")
     layers = keys.size("num_hidden_layers")
@@ -192,94 +190,39 @@ def _model_type(config: Mapping[str, Any], name: str) -> str:
         raise InputError(f"{name} lacks the key model_type", "", "give the config.json of a transformers model")
     model_type = config["model_type"]
     if not isinstance(model_type, str):
-        raise InputError(f"{name}: model_type is {_described(model_type)}", "it should be a string", "")
+        raise InputError(f"{name}: model_type is {described(model_type)}", "it should be a string", "")
     if model_type not in FAMILIES:
         raise InputError(f"no activation ledger for the {model_type[:40]} family yet ({name})", planned, "")
     return model_type
 
 
-def _sliding_window(keys: "_Keys", family: _Family, layers: int) -> int | None:
-    """Tokens each position attends to; None when that is all of them (configuration_*.py, `layer_types`)."""
+def _sliding_window(keys: ConfigKeys, family: _Family, layers: int) -> int | None:
+    """Tokens each position attends to; None when that is all of them (configuration_*.py)."""
     if not family.windowed_by:
         return None
     if family.windowed_by == "sliding_window":
         return keys.optional_size("sliding_window", 4096)
-    if not keys.flag("use_sliding_window", False):
+    used = keys.flag("use_sliding_window", False)
+    window = keys.optional_size("sliding_window", 4096) if used else None
+    full = _full_attention_layers(keys, layers, window)
+    if full == layers:
         return None
-    window = keys.optional_size("sliding_window", 4096)
-    first_windowed = keys.count("max_window_layers", 28)
-    if window is None or first_windowed >= layers:
-        return None
-    if first_windowed == 0:
-        return window
-    raise keys.contradiction(
-        "max_window_layers",
-        f"{first_windowed} of {layers} layers see everything, the others {window} tokens: no ledger",
-    )
+    if window is None:
+        raise keys.contradiction("layer_types", "asks for sliding_attention, but use_sliding_window is not set")
+    if full:
+        raise keys.contradiction(
+            "max_window_layers", f"leaves {full} of {layers} layers without the window: no ledger for a mixture yet"
+        )
+    return window
 
 
-class _Keys:
-    """Typed access to a config's keys; every complaint names the key."""
-
-    def __init__(self, config: Mapping[str, Any], name: str) -> None:
-        self._config = config
-        self._name = name
-
-    def contradiction(self, key: str, why: str) -> InputError:
-        return InputError(f"{self._name}: {key} {why}", "", f"correct {key} in the config")
-
-    def size(self, key: str, default: int | None = None, *, absent: int | None = None) -> int:
-        """A positive integer. `default` stands in for a missing key, `absent` for null or no default."""
-        value = self._config.get(key, default)
-        if value is None:
-            value = absent
-        if value is None:
-            if key in self._config:
-                raise self._wrong(key, None, "a positive integer")
-            raise InputError(f"{self._name} lacks the key {key}", "", f"add {key} to the config")
-        return self._integer(key, value, least=1)
-
-    def optional_size(self, key: str, default: int | None) -> int | None:
-        value = self._config.get(key, default)
-        return None if value is None else self._integer(key, value, least=1)
-
-    def count(self, key: str, default: int) -> int:
-        return self._integer(key, self._config.get(key, default), least=0)
-
-    def flag(self, key: str, default: bool) -> bool:
-        value = self._config.get(key, default)
-        if not isinstance(value, bool):
-            raise self._wrong(key, value, "true or false")
-        return value
-
-    def fraction(self, key: str) -> float:
-        value = self._config.get(key, 0.0)
-        if value is None:
-            return 0.0
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value < 1.0:
-            raise self._wrong(key, value, "a number from 0 to below 1")
-        return float(value)
-
-    def text(self, key: str, default: str) -> str:
-        value = self._config.get(key, default)
-        if not isinstance(value, str):
-            raise self._wrong(key, value, "a string")
-        return value
-
-    def _integer(self, key: str, value: object, *, least: int) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _LARGEST:
-            raise self._wrong(key, value, "a positive integer" if least else "an integer from 0")
-        return value
-
-    def _wrong(self, key: str, value: object, wanted: str) -> InputError:
-        return InputError(f"{self._name}: {key} is {_described(value)}", f"it should be {wanted}", "")
-
-
-def _described(value: object) -> str:
-    """A JSON value as its author would recognise it, on one short line."""
-    if isinstance(value, dict):
-        return "an object"
-    if isinstance(value, list):
-        return "a list"
-    text = json.dumps(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
+def _full_attention_layers(keys: ConfigKeys, layers: int, window: int | None) -> int:
+    kinds = keys.texts("layer_types")
+    if kinds is None:
+        return layers if window is None else min(layers, keys.count("max_window_layers", 28))
+    if len(kinds) != layers:
+        raise keys.contradiction("layer_types", f"has {len(kinds)} entries for num_hidden_layers {layers}")
+    odd = set(kinds) - {"full_attention", "sliding_attention"}
+    if odd:
+        raise keys.contradiction("layer_types", f"names {min(odd)[:40]!r}, which has no activation ledger")
+    return kinds.count("full_attention")

@@ -16,6 +16,22 @@ _FILE = "gpus.jsonl"
 _PREFERRED: tuple[Form, ...] = ("desktop", "SXM", "OAM")
 _VENDOR_WORDS = frozenset({"nvidia", "geforce", "amd", "instinct", "tesla", "radeon", "gpu", "generation"})
 
+SMALL_WORKSPACE_BYTES = 8_519_680
+LARGE_WORKSPACE_BYTES = 33_554_432
+"""cuBLAS workspaces: large on Hopper, and on Blackwell in torch releases from about February 2026."""
+
+_ARCHITECTURES = {
+    (6, 0): "Pascal",
+    (7, 0): "Volta",
+    (7, 5): "Turing",
+    (8, 0): "Ampere",
+    (8, 9): "Ada",
+    (9, 0): "Hopper",
+    (10, 0): "Blackwell",
+    (11, 0): "Blackwell",
+    (12, 0): "Blackwell",
+}
+
 CONTEXTS: dict[CardClass, tuple[float, float, str]] = {
     "consumer": (0.2, 0.6, "0.2-0.6 GiB seen on consumer cards with lazy module loading"),
     "workstation": (
@@ -108,6 +124,48 @@ def find_device(device_name: str, total_bytes: int) -> Gpu | None:
         return None
     row = min(rows, key=lambda row: abs(row["total_mib"] * MIB - total_bytes))
     return _gpu(row) if abs(row["total_mib"] * MIB - total_bytes) <= 0.1 * total_bytes else None
+
+
+def derived_usable_bytes(total_bytes: int) -> int:
+    """What torch can use of a card of which only nvidia-smi's total is known.
+
+    Cards of 12 to 32 GB were seen to lose up to 2.91 % (RTX 3060) and up to 505 MiB (RTX 5090); the larger of the two
+    is taken off. In MiB the loss hardly depends on the card's size, so that small cards lose a larger share (an 8 GB
+    card 4.7 %) and large ones a smaller one.
+    """
+    return total_bytes - max(round(0.0291 * total_bytes), 505 * MIB)
+
+
+def derived_gpu(
+    *,
+    name: str,
+    card_class: CardClass,
+    compute_capability: tuple[int, int],
+    total_bytes: int,
+    usable_bytes: int,
+    usable_source: str,
+) -> Gpu:
+    """A card that the catalogue lacks, from what its driver says."""
+    low_gib, high_gib, context_source = CONTEXTS[card_class]
+    major, minor = compute_capability
+    return Gpu(
+        name=name,
+        device_names=(name,),
+        form="laptop" if "Laptop" in name else "desktop" if card_class != "data-centre" else "PCIe",
+        card_class=card_class,
+        architecture=_ARCHITECTURES.get((major, minor), _ARCHITECTURES.get((major, 0), "unknown")),
+        compute_capability=f"{major}.{minor}",
+        total_bytes=total_bytes,
+        total_source="NVML",
+        usable_bytes=usable_bytes,
+        usable_source=usable_source,
+        usable_derived=True,
+        context_low_bytes=round(low_gib * GIB),
+        context_high_bytes=round(high_gib * GIB),
+        context_source=context_source,
+        cublas_workspace_bytes=LARGE_WORKSPACE_BYTES if major == 9 else SMALL_WORKSPACE_BYTES,
+        cublas_workspace_recent_bytes=LARGE_WORKSPACE_BYTES if major >= 9 else SMALL_WORKSPACE_BYTES,
+    )
 
 
 def _words(name: str) -> frozenset[str]:

@@ -2,7 +2,7 @@ import pytest
 
 from profiles import catalogue
 from profiles.errors import InputError
-from profiles.gpus import GIB, MIB, Gpu, all_gpus, find_device, find_gpu
+from profiles.gpus import GIB, MIB, Gpu, all_gpus, derived_usable_bytes, find_device, find_gpu
 
 GPUS = all_gpus()
 
@@ -78,6 +78,7 @@ def test_derived_usable_is_below_what_any_similar_card_loses() -> None:
     assert derived
     for gpu in derived:
         assert gpu.total_bytes
+        assert gpu.usable_bytes == derived_usable_bytes(gpu.total_bytes) // MIB * MIB
         for other in seen:
             assert other.total_bytes
             assert gpu.total_bytes - gpu.usable_bytes >= other.total_bytes - other.usable_bytes

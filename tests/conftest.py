@@ -1,0 +1,27 @@
+"""Fixtures that several rooms share."""
+
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.recorder import LiveBytes
+
+
+@pytest.fixture
+def live_bytes() -> "type[LiveBytes]":
+    """The recorder of living storages; `tests/recorder.py` says how to use it. Skips where torch is not installed."""
+    pytest.importorskip("torch")
+    name = "galore_mem_tests_recorder"
+    if name not in sys.modules:
+        spec = spec_from_file_location(name, Path(__file__).with_name("recorder.py"))
+        assert spec is not None
+        assert spec.loader is not None
+        module = module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    recorder: type[LiveBytes] = sys.modules[name].LiveBytes
+    return recorder
