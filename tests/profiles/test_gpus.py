@@ -32,13 +32,26 @@ def test_no_two_rows_share_a_name() -> None:
         ("h200", "H200"),
         ("4060ti-16gb", "RTX 4060 Ti 16GB"),
         ("mi300x", "MI300X"),
+        ("4090 laptop", "RTX 4090 Laptop"),
+        ("RTX 4090 Laptop GPU", "RTX 4090 Laptop"),
+        ("A100 40GB", "A100 40GB SXM"),
+        ("a100 80gb pcie", "A100 80GB PCIe"),
+        ("NVIDIA H100 PCIe", "H100 80GB PCIe"),
+        ("Tesla T4", "T4"),
+        ("NVIDIA H100 80GB HBM3", "H100 80GB SXM"),
     ],
 )
 def test_spellings(typed: str, name: str) -> None:
     assert find_gpu(typed).name == name
 
 
-@pytest.mark.parametrize("typed", ["a100", "v100", "4060ti", "RTX 4060 Ti"])
+def test_desktop_beats_laptop_and_sxm_beats_pcie() -> None:
+    assert find_gpu("NVIDIA 4090").form == "desktop"
+    assert find_gpu("nvidia a100 80gb").form == "SXM"
+    assert find_gpu("nvidia h100").form == "SXM"
+
+
+@pytest.mark.parametrize("typed", ["a100", "v100", "4060ti", "RTX 4060 Ti", "a100 pcie"])
 def test_a_name_that_means_several_cards_lists_them(typed: str) -> None:
     with pytest.raises(InputError, match="could be 2 cards") as caught:
         find_gpu(typed)
