@@ -1,9 +1,13 @@
 import json
 import os
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from estimators.analytic.parameters import parameter_count
 from profiles.configs import FAMILIES, MAX_CONFIG_BYTES, config_notes, read_config, shape_from_config
@@ -209,3 +213,35 @@ def test_remote_code_is_ignored_with_a_note() -> None:
     assert shape_from_config(config, "m") == shape_from_config({"model_type": "llama", **SMALL}, "m")
     assert "auto_map is ignored" in config_notes(config)[0]
     assert config_notes(SMALL) == ()
+
+
+TEXT = st.text(alphabet="aé0.'\"{}\n\\\0", max_size=6) | st.sampled_from(
+    ["full_attention", "sliding_attention", "silu"]
+)
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | TEXT
+JSON = SCALARS | st.lists(SCALARS, max_size=4) | st.dictionaries(TEXT, SCALARS, max_size=2)
+KEYS = [*SMALL, "head_dim", "attention_bias", "mlp_bias", "attention_dropout", "hidden_act", "tie_word_embeddings"]
+KEYS += ["sliding_window", "use_sliding_window", "max_window_layers", "layer_types", "max_position_embeddings"]
+
+
+@given(family=st.sampled_from(list(FAMILIES)), changes=st.dictionaries(st.sampled_from(KEYS), JSON, max_size=3))
+def test_any_json_is_understood_or_refused_in_one_line(family: str, changes: dict[str, Any]) -> None:
+    refusal = _refusal(lambda: parameter_count(shape_from_config({"model_type": family, **SMALL, **changes}, "m")))
+    assert refusal.isprintable()
+    if refusal:
+        assert any(key in refusal for key in (*changes, "num_attention_heads"))
+
+
+@given(content=st.binary(max_size=100) | st.text(alphabet='{}[]",:0aé\n', max_size=30).map(str.encode))
+def test_any_bytes_are_read_or_refused_in_one_line(content: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "config.json").write_bytes(content)
+        assert _refusal(lambda: read_config(folder)).isprintable()
+
+
+def _refusal(ask: Callable[[], object]) -> str:
+    try:
+        ask()
+    except InputError as error:
+        return str(error)
+    return ""
