@@ -140,10 +140,12 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
         Args:
             phase: look only inside this phase (its start included); everywhere if None.
-            outside: leave out this phase.
+            outside: leave out this phase, its end included.
         """
         stretches = self._phases[phase] if phase is not None else [(0, self.now)]
         excluded = self._phases[outside] if outside is not None else []
+        # A largest moment begins with a birth, or with the phase.
+        candidates = {storage.born for storage in self.storages} | {start for start, _ in stretches}
         total, best, time = 0, -1, 0
         changes: dict[int, int] = defaultdict(int)
         for storage in self.storages:
@@ -152,8 +154,8 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 changes[storage.died] -= storage.nbytes
         for moment in range(self.now + 1):
             total += changes[moment]
-            inside = any(start <= moment <= stop for start, stop in stretches)
-            if inside and total > best and not any(start < moment < stop for start, stop in excluded):
+            inside = moment in candidates and any(start <= moment <= stop for start, stop in stretches)
+            if inside and total > best and not any(start < moment <= stop for start, stop in excluded):
                 best, time = total, moment
         return self.by_category(time)
 

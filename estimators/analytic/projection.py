@@ -2,18 +2,22 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 from estimators.analytic.parameters import ParameterGroup
-from estimators.workload import Method
+from estimators.workload import Method, ProjType
 from profiles.errors import InputError
 
 Shape = tuple[int, ...]
+Side = Literal["left", "right"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Projection:
     """How one m x n gradient is projected; k = min(m, n)."""
 
+    sides: tuple[Side, ...]
+    """Where projectors stand: `left` of the gradient, `right` of it, or both."""
     rank: int
     """Effective rank: min(R, m, n), since a factor has no more than k columns."""
     low_rank_shape: Shape
@@ -44,17 +48,26 @@ def projection_of(group: ParameterGroup, method: Method) -> Projection:
 
 
 @lru_cache(maxsize=4096)
-def _projection(rows: int, columns: int, rank: int, proj_type: str) -> Projection:
+def _projection(rows: int, columns: int, rank: int, proj_type: ProjType) -> Projection:
     smaller = min(rows, columns)
     rank = min(rank, smaller)
-    tall = rows >= columns
-    sides = {"std": ("right",) if tall else ("left",), "reverse_std": ("left",) if tall else ("right",)}.get(
-        proj_type, ("left", "right") if proj_type == "full" else (proj_type,)
-    )
-    low_rank_shape = (rank if "left" in sides else rows, rank if "right" in sides else columns)
+    sides = _sides(rows >= columns, proj_type)
     return Projection(
+        sides=sides,
         rank=rank,
-        low_rank_shape=low_rank_shape,
+        low_rank_shape=(rank if "left" in sides else rows, rank if "right" in sides else columns),
         projector_shapes=tuple((rows, rank) if side == "left" else (rank, columns) for side in sides),
         factor_shapes=tuple((rows, smaller) if side == "left" else (smaller, columns) for side in sides),
     )
+
+
+def _sides(tall: bool, proj_type: ProjType) -> tuple[Side, ...]:
+    match proj_type:
+        case "full":
+            return ("left", "right")
+        case "left" | "right":
+            return (proj_type,)
+        case "std":
+            return ("right",) if tall else ("left",)
+        case "reverse_std":
+            return ("left",) if tall else ("right",)

@@ -44,11 +44,21 @@ def group_states(group: ParameterGroup, method: Method) -> tuple[Tensors, ...]:
 def shared_states(groups: Iterable[ParameterGroup], method: Method) -> tuple[Tensors, ...]:
     """What all parameters share on a device: bitsandbytes' two quantisation maps, if any state is 8-bit.
 
-    Per-layer updates run one optimizer per parameter, each with maps of its own: these are in `group_states`.
+    Where per-layer updates run one optimizer per parameter, each has maps of its own: these are in `group_states`.
     """
-    if method.update == "per-layer" or not any(_has_8bit_states(group, method) for group in groups):
+    if _has_own_maps(method) or not any(_has_8bit_states(group, method) for group in groups):
         return ()
     return _quantization_maps(1)
+
+
+def inner_states(group: ParameterGroup, method: Method) -> tuple[Tensors, ...]:
+    """States of a group without its projectors."""
+    return tuple(state for state in group_states(group, method) if state.category != "projectors")
+
+
+def _has_own_maps(method: Method) -> bool:
+    """Per-layer updates take one optimizer per parameter, except in this package's GaLore, which steps one for all."""
+    return method.update == "per-layer" and (method.parameterisation != "galore" or _is_galore_torch(method))
 
 
 def _has_8bit_states(group: ParameterGroup, method: Method) -> bool:
@@ -80,7 +90,7 @@ def retains_factors(group: ParameterGroup, method: Method) -> bool:
     galore_torch slices U or Vh. Casting the slice to a half-precision gradient's dtype copies it; an fp32 gradient's
     projector stays a view. GaLoreAdafactor casts the gradient to fp32 before it projects.
     """
-    return method.implementation == "galore-torch" and (group.itemsize == 4 or method.optimizer == "adafactor")
+    return _is_galore_torch(method) and (group.itemsize == 4 or method.optimizer == "adafactor")
 
 
 def _inner_states(group: ParameterGroup, method: Method, shape: Shape) -> tuple[Tensors, ...]:
@@ -123,7 +133,7 @@ def _adamw_8bit_states(group: ParameterGroup, method: Method, shape: Shape) -> t
     if numel < MIN_8BIT_ELEMENTS:
         return (*(_state(f"state{moment}", 4 * numel, group, "4*mn") for moment in (1, 2)), *norm)
     absmax_bytes = 4 * -(-numel // method.quant_blocksize)
-    maps = _quantization_maps(group.count) if method.update == "per-layer" else ()
+    maps = _quantization_maps(group.count) if _has_own_maps(method) else ()
     return (
         *maps,
         *(_state(f"state{moment}", numel, group, "mn") for moment in (1, 2)),
