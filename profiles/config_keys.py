@@ -23,6 +23,10 @@ class ConfigKeys:
         """The error for a key that other keys, or its own value, rule out."""
         return InputError(f"{self._name}: {key} {why}", "", f"correct {key} in the config")
 
+    def uncovered(self, key: str, why: str) -> InputError:
+        """The error for a valid model that has no activation ledger."""
+        return InputError(f"{self._name}: {key} {why}", "no activation ledger covers that yet", "")
+
     def size(self, key: str, default: int | None = None, *, absent: int | None = None) -> int:
         """A positive integer. `default` stands in for a missing key, `absent` for null or no default."""
         value = self._config.get(key, default)

@@ -71,6 +71,9 @@ FAMILIES: dict[str, _Family] = {
 }
 """The families that share LLaMA's layer: RMSNorm, rotary attention, RMSNorm, gated MLP (modeling_*.py)."""
 
+GATE_ACTIVATIONS = ("silu", "swish", "gelu", "gelu_pytorch_tanh")
+"""Activations that run as one kernel and save their input only; others save less (relu) or much more (gelu_new)."""
+
 
 def read_config(path: str | Path) -> dict[str, Any]:
     """The content of a `config.json`, given the file or its folder.
@@ -168,7 +171,7 @@ def shape_from_config(config: Mapping[str, Any], name: str) -> ModelShape:
         qk_norm=family.qk_norm,
         attention_dropout=keys.fraction("attention_dropout"),
         sliding_window=_sliding_window(keys, family, layers),
-        hidden_act=keys.text("hidden_act", "silu"),
+        hidden_act=_activation(keys),
     )
 
 
@@ -196,6 +199,14 @@ def _model_type(config: Mapping[str, Any], name: str) -> str:
     return model_type
 
 
+def _activation(keys: ConfigKeys) -> str:
+    name = keys.text("hidden_act", "silu")
+    if name not in GATE_ACTIVATIONS:
+        known = ", ".join(GATE_ACTIVATIONS)
+        raise keys.uncovered("hidden_act", f"is {name[:40]!r}, which is none of {known}")
+    return name
+
+
 def _sliding_window(keys: ConfigKeys, family: _Family, layers: int) -> int | None:
     """Tokens each position attends to; None when that is all of them (configuration_*.py)."""
     if not family.windowed_by:
@@ -208,11 +219,9 @@ def _sliding_window(keys: ConfigKeys, family: _Family, layers: int) -> int | Non
     if full == layers:
         return None
     if window is None:
-        raise keys.contradiction("layer_types", "asks for sliding_attention, but use_sliding_window is not set")
+        raise keys.contradiction("layer_types", "asks for sliding_attention, but use_sliding_window is off")
     if full:
-        raise keys.contradiction(
-            "max_window_layers", f"leaves {full} of {layers} layers without the window: no ledger for a mixture yet"
-        )
+        raise keys.uncovered("max_window_layers", f"leaves {full} of {layers} layers without the window")
     return window
 
 
@@ -224,5 +233,5 @@ def _full_attention_layers(keys: ConfigKeys, layers: int, window: int | None) ->
         raise keys.contradiction("layer_types", f"has {len(kinds)} entries for num_hidden_layers {layers}")
     odd = set(kinds) - {"full_attention", "sliding_attention"}
     if odd:
-        raise keys.contradiction("layer_types", f"names {min(odd)[:40]!r}, which has no activation ledger")
+        raise keys.uncovered("layer_types", f"names {min(odd)[:40]!r}")
     return kinds.count("full_attention")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from estimators.analytic.parameters import parameter_count
-from profiles.configs import FAMILIES, MAX_CONFIG_BYTES, config_notes, read_config, shape_from_config
+from profiles.configs import FAMILIES, GATE_ACTIVATIONS, MAX_CONFIG_BYTES, config_notes, read_config, shape_from_config
 from profiles.errors import InputError
 
 SMALL: dict[str, Any] = {
@@ -79,6 +79,31 @@ def test_null_key_value_heads_mean_as_many_as_query_heads(family: str) -> None:
     assert shape_from_config({"model_type": family, **SMALL, "num_key_value_heads": None}, "m").num_key_value_heads == 4
 
 
+@pytest.mark.parametrize(
+    ("name", "same"), [(name, True) for name in GATE_ACTIVATIONS] + [("relu", False), ("gelu_new", False)]
+)
+def test_accepted_activations_save_what_silu_saves(name: str, same: bool) -> None:
+    pytest.importorskip("torch")
+    llama = pytest.importorskip("transformers.models.llama.modeling_llama")
+    assert (_saved_bytes(llama, name) == _saved_bytes(llama, "silu")) is same
+
+
+def _saved_bytes(llama: Any, activation: str) -> int:  # noqa: ANN401
+    import torch
+
+    mlp = llama.LlamaMLP(llama.LlamaConfig(**SMALL, hidden_act=activation)).bfloat16()
+    held: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = mlp(torch.randn(8, 64, dtype=torch.bfloat16, requires_grad=True))
+    assert output.requires_grad
+    return sum(held.values())
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("key", ["num_key_value_heads", "head_dim", "max_position_embeddings", "hidden_act"])
 def test_missing_keys_take_the_defaults_of_the_family(family: str, key: str) -> None:
@@ -122,15 +147,20 @@ def test_missing_and_null_sizes_name_the_key(key: str) -> None:
         ({"attention_dropout": 1}, "attention_dropout is 1. it should be a number from 0 to below 1"),
         ({"attention_dropout": "0.1"}, "attention_dropout is"),
         ({"hidden_act": 7}, "hidden_act is 7. it should be a string"),
+        ({"hidden_act": "relu"}, "hidden_act is 'relu', which is none of silu"),
+        ({"hidden_act": "gelu_new"}, "hidden_act is 'gelu_new', which is none of silu"),
         ({"model_type": 7}, "model_type is 7. it should be a string"),
         ({"model_type": "gpt2"}, "no activation ledger for the gpt2 family yet"),
         ({"model_type": "qwen3", "head_dim": None}, "head_dim is null"),
         ({"model_type": "mistral", "sliding_window": "4k"}, "sliding_window is"),
-        ({"model_type": "qwen2", "use_sliding_window": True, "max_window_layers": 1}, "no ledger for a mixture"),
+        (
+            {"model_type": "qwen2", "use_sliding_window": True, "max_window_layers": 1},
+            "leaves 1 of 3 layers without the window. no activation ledger",
+        ),
         ({"model_type": "qwen2", "use_sliding_window": 1}, "use_sliding_window is 1. it should be true or false"),
         ({"model_type": "qwen3", "layer_types": ["full_attention"]}, "layer_types has 1 entries"),
         ({"model_type": "qwen3", "layer_types": "full_attention"}, "layer_types is .* a list of strings"),
-        ({"model_type": "qwen3", "layer_types": ["sliding_attention"] * 3}, "use_sliding_window is not set"),
+        ({"model_type": "qwen3", "layer_types": ["sliding_attention"] * 3}, "use_sliding_window is off"),
         ({"model_type": "qwen3", "layer_types": ["linear_attention"] * 3}, "layer_types names 'linear_attention'"),
         ({"text_config": {"model_type": "llama"}}, "key text_config"),
         ({"quantization_config": {"bits": 4}}, "key quantization_config"),
