@@ -1,0 +1,195 @@
+"""Single rules, each as the torch source states it."""
+
+import pytest
+
+from estimators.allocator.device import DeviceAllocator
+from estimators.allocator.oom import OutOfMemory
+from estimators.allocator.parse import parse_settings
+from estimators.allocator.replay import fragmentation_at, replay, segments_at
+from estimators.allocator.settings import DEFAULTS, MIB, AllocatorSettings
+from estimators.allocator.sizes import block_bytes, round_512, segment_bytes
+from profiles.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "block", "segment"),
+    [
+        (0, 512, 2 * MIB),
+        (513, 1024, 2 * MIB),
+        (MIB, MIB, 2 * MIB),
+        (MIB + 1, MIB + 512, 20 * MIB),
+        (10 * MIB - 1, 10 * MIB, 10 * MIB),
+        (10 * MIB - 512, 10 * MIB - 512, 20 * MIB),
+        (10 * MIB + 1, 10 * MIB + 512, 12 * MIB),
+    ],
+)
+def test_sizes(request_bytes: int, block: int, segment: int) -> None:
+    assert block_bytes(request_bytes, DEFAULTS) == block
+    assert segment_bytes(block, DEFAULTS) == segment
+
+
+@pytest.mark.parametrize(
+    ("divisions", "request_bytes", "block"),
+    [(4, 1200, 1536), (4, 2048, 2048), (4, 2049, 2560), (4, 1200 * MIB, 1280 * MIB), (1, 2049, 2560), (8, 4096, 4096)],
+)
+def test_roundup_power2(divisions: int, request_bytes: int, block: int) -> None:
+    how = AllocatorSettings(roundup_power2_divisions=(divisions,) * 16)
+    assert block_bytes(request_bytes, how) == block
+
+
+def test_a_remainder_of_one_mib_stays_with_its_block() -> None:
+    run = replay([("alloc", "a", 19 * MIB, 0, 0)])
+    assert run.peak_allocated_bytes == 20 * MIB
+    run = replay([("alloc", "a", 9 * MIB, 0, 0), ("alloc", "b", 10 * MIB, 0, 0)])
+    assert run.allocator.allocated_bytes == 20 * MIB
+    assert run.allocator.live_bytes == 19 * MIB
+
+
+def test_streams_have_their_own_segments() -> None:
+    run = replay([("alloc", 1, 512, 0, 0), ("alloc", 2, 512, 7, 0)])
+    assert run.peak_reserved_bytes == 4 * MIB
+
+
+def test_a_block_another_stream_uses_is_not_reused_before_its_event() -> None:
+    events = [
+        ("alloc", 1, 20 * MIB, 0, 0),
+        ("record_stream", 1, 0, 7, 0),
+        ("free", 1, 0, 0, 0),
+        ("alloc", 2, 20 * MIB, 0, 0),
+        ("free_completed", 1, 0, 0, 0),
+        ("alloc", 3, 20 * MIB, 0, 0),
+    ]
+    run = replay(events)
+    assert list(run.series.reserved) == [size * MIB for size in (20, 20, 20, 40, 40, 40)]
+    assert run.series.allocated[2] == 0
+    assert run.series.active[2] == 20 * MIB
+
+
+def test_retry_returns_cached_segments_before_giving_up() -> None:
+    events = [("alloc", 1, 40 * MIB, 0, 0), ("free", 1, 0, 0, 0), ("alloc", 2, 50 * MIB, 0, 0)]
+    run = replay(events, capacity_bytes=64 * MIB)
+    assert run.oom is None
+    assert run.retries == 1
+    assert run.end_reserved_bytes == 50 * MIB
+
+
+def test_out_of_memory_says_what_was_held_and_free() -> None:
+    events = [
+        ("alloc", 1, 8 * MIB, 0, 0),
+        ("alloc", 2, 4 * MIB, 0, 0),
+        ("free", 1, 0, 0, 0),
+        ("alloc", 3, 12 * MIB, 0, 0),
+    ]
+    oom = replay(events, capacity_bytes=30 * MIB).oom
+    assert oom is not None
+    assert oom.event == 3
+    assert oom.requested_bytes == 12 * MIB
+    assert oom.reserved_bytes == 20 * MIB
+    assert oom.allocated_bytes == 4 * MIB
+    assert oom.free_bytes == 10 * MIB
+    assert oom.cached_bytes == 16 * MIB
+    assert oom.largest_cached_bytes == 8 * MIB
+    assert oom.is_fragmentation
+    saved = replay(events, parse_settings("expandable_segments:True"), capacity_bytes=40 * MIB)
+    assert saved.oom is None
+
+
+def test_a_recorded_failure_is_tried_again() -> None:
+    events = [("alloc", 1, 30 * MIB, 0, 0), ("oom", None, 30 * MIB, 0, 0), ("free", 1, 0, 0, 0)]
+    assert replay(events, capacity_bytes=40 * MIB).oom is not None
+    larger = replay(events, capacity_bytes=80 * MIB)
+    assert larger.oom is None
+    assert larger.peak_reserved_bytes == 60 * MIB
+    assert larger.allocator.live_bytes == 0
+
+
+def test_oversize_blocks_are_kept_for_oversize_requests() -> None:
+    how = parse_settings("max_split_size_mb:32")
+    run = replay([("alloc", 1, 64 * MIB, 0, 0), ("free", 1, 0, 0, 0), ("alloc", 2, 8 * MIB, 0, 0)], how)
+    assert run.peak_reserved_bytes == 84 * MIB
+    run = replay([("alloc", 1, 64 * MIB, 0, 0), ("free", 1, 0, 0, 0), ("alloc", 2, 40 * MIB, 0, 0)], how)
+    assert run.peak_reserved_bytes == 104 * MIB
+    run = replay([("alloc", 1, 64 * MIB, 0, 0), ("free", 1, 0, 0, 0), ("alloc", 2, 46 * MIB, 0, 0)], how)
+    assert run.peak_reserved_bytes == 64 * MIB
+    assert run.peak_allocated_bytes == 64 * MIB
+
+
+def test_garbage_collection_returns_the_old_ones() -> None:
+    how = parse_settings("garbage_collection_threshold:0.5,per_process_memory_fraction:0.9")
+    events = [
+        ("alloc", 1, 40 * MIB, 0, 0),
+        ("free", 1, 0, 0, 0),
+        ("alloc", 2, 50 * MIB, 0, 0),
+        ("alloc", 3, 60 * MIB, 0, 0),
+    ]
+    run = replay(events, how, capacity_bytes=160 * MIB)
+    assert list(run.series.reserved) == [40 * MIB, 40 * MIB, 90 * MIB, 110 * MIB]
+    without_fraction = replay(events, parse_settings("garbage_collection_threshold:0.5"), capacity_bytes=160 * MIB)
+    assert without_fraction.end_reserved_bytes == 150 * MIB
+
+
+def test_expandable_segments_map_only_what_is_missing() -> None:
+    how = parse_settings("expandable_segments:True")
+    events = [
+        ("alloc", 1, 30 * MIB, 0, 0),
+        ("alloc", 2, 30 * MIB, 0, 0),
+        ("free", 1, 0, 0, 0),
+        ("alloc", 3, 50 * MIB, 0, 0),
+        ("free", 2, 0, 0, 0),
+        ("empty_cache", None, 0, 0, 0),
+    ]
+    run = replay(events, how)
+    assert list(run.series.reserved) == [size * MIB for size in (40, 60, 60, 120, 120, 60)]
+    (segment,) = run.segments
+    assert segment.is_expandable
+    assert segment.size == 60 * MIB
+
+
+def test_the_map_at_an_event_and_the_waste_at_the_peak() -> None:
+    events = [("alloc", 1, 30 * MIB, 0, 0), ("alloc", 2, 4 * MIB, 0, 0), ("free", 1, 0, 0, 0)]
+    assert [segment.size for segment in segments_at(events, 0)] == [30 * MIB]
+    assert segments_at(events, -1) == ()
+    run = replay(events)
+    assert run.peak_event == 1
+    waste = fragmentation_at(events, run.peak_event)
+    assert (waste.reserved_bytes, waste.allocated_bytes, waste.cached_bytes) == (50 * MIB, 34 * MIB, 16 * MIB)
+    assert waste.largest_cached_bytes == 16 * MIB
+    assert waste.unused_share == pytest.approx(0.32)
+
+
+def test_private_pools_stay_until_they_are_released() -> None:
+    events = [
+        ("alloc", 1, 20 * MIB, 0, 3),
+        ("free", 1, 0, 0, 0),
+        ("alloc", 2, 20 * MIB, 0, 0),
+        ("empty_cache", None, 0, 0, 0),
+    ]
+    assert replay(events).end_reserved_bytes == 40 * MIB
+    events[3:3] = [("release_pool", 3, 0, 0, 0)]
+    assert replay(events).end_reserved_bytes == 20 * MIB
+
+
+def test_contradictions_are_one_line() -> None:
+    with pytest.raises(InputError, match="allocated twice"):
+        replay([("alloc", 1, 1, 0, 0), ("alloc", 1, 1, 0, 0)])
+    with pytest.raises(InputError, match="no allocator is asked"):
+        replay([("alloc", 1, -1, 0, 0)])
+    with pytest.raises(InputError, match="cannot be replayed"):
+        DeviceAllocator(parse_settings("backend:cudaMallocAsync"))
+    with pytest.raises(InputError, match="needs a card"):
+        DeviceAllocator(parse_settings("per_process_memory_fraction:0.5"))
+
+
+def test_frees_of_unknown_blocks_change_nothing() -> None:
+    run = replay([("free", 9, 0, 0, 0), ("free_completed", 9, 0, 0, 0), ("free_requested", 9, 0, 0, 0)])
+    assert run.end_reserved_bytes == run.peak_live_bytes == 0
+
+
+def test_an_endless_card_has_an_end() -> None:
+    allocator = DeviceAllocator(DEFAULTS)
+    assert isinstance(allocator.alloc(1, 17 << 40), OutOfMemory)
+    assert isinstance(DeviceAllocator(parse_settings("expandable_segments:True")).alloc(1, 17 << 40), OutOfMemory)
+
+
+def test_live_tensors_count_whole_512_bytes() -> None:
+    assert [round_512(size) for size in (0, 1, 512, 513)] == [512, 512, 512, 1024]
