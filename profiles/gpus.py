@@ -91,8 +91,8 @@ def all_gpus() -> tuple[Gpu, ...]:
 def find_gpu(name: str) -> Gpu:
     """The GPU that `name` means.
 
-    An exact name or alias wins. Otherwise every word must belong to the card's name; of several such cards, desktop
-    beats laptop and SXM beats PCIe.
+    An exact name or alias wins, then one whose words are the same (`4070ti`, or the driver's own name). Otherwise every
+    word must belong to the card's name; of several such cards, desktop beats laptop and SXM beats PCIe.
 
     Raises:
         InputError: no card is meant, or still more than one; names the nearest ones.
@@ -102,7 +102,9 @@ def find_gpu(name: str) -> Gpu:
         return _gpu(row)
     rows = list(catalogue.read_rows(_FILE))
     wanted = _words(name)
-    matching = [row for row in rows if wanted and wanted <= _row_words(row)]
+    spelled = [row for row in rows if wanted in map(_words, _spellings(row))]
+    names_a_model = any(character.isdigit() for word in wanted for character in word)
+    matching = spelled or [row for row in rows if names_a_model and wanted <= _all_words(row)]
     preferred = [row for row in matching if row["form"] in _PREFERRED] or matching
     if len(preferred) == 1:
         return _gpu(preferred[0])
@@ -173,9 +175,12 @@ def _words(name: str) -> frozenset[str]:
     return frozenset(re.findall(r"[a-z0-9]+", spaced)) - _VENDOR_WORDS
 
 
-def _row_words(row: dict[str, Any]) -> frozenset[str]:
-    spellings = [*catalogue.names(row), *row["device_names"], row["form"]]
-    return frozenset().union(*map(_words, spellings))
+def _spellings(row: dict[str, Any]) -> list[str]:
+    return [*catalogue.names(row), *row["device_names"]]
+
+
+def _all_words(row: dict[str, Any]) -> frozenset[str]:
+    return frozenset().union(*map(_words, [*_spellings(row), row["form"]]))
 
 
 def _gpu(row: dict[str, Any]) -> Gpu:

@@ -38,6 +38,10 @@ def test_no_two_rows_share_a_name() -> None:
         ("a100 80gb pcie", "A100 80GB PCIe"),
         ("NVIDIA H100 PCIe", "H100 80GB PCIe"),
         ("Tesla T4", "T4"),
+        ("4070ti", "RTX 4070 Ti"),
+        ("4070 Ti Super", "RTX 4070 Ti SUPER"),
+        ("NVIDIA GeForce RTX 4080", "RTX 4080"),
+        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", "RTX PRO 6000 Blackwell"),
         ("NVIDIA H100 80GB HBM3", "H100 80GB SXM"),
     ],
 )
@@ -51,7 +55,7 @@ def test_desktop_beats_laptop_and_sxm_beats_pcie() -> None:
     assert find_gpu("nvidia h100").form == "SXM"
 
 
-@pytest.mark.parametrize("typed", ["a100", "v100", "4060ti", "RTX 4060 Ti", "a100 pcie"])
+@pytest.mark.parametrize("typed", ["a100", "v100", "4060ti", "RTX 4060 Ti", "a100 pcie", "RTX 6000"])
 def test_a_name_that_means_several_cards_lists_them(typed: str) -> None:
     with pytest.raises(InputError, match="could be 2 cards") as caught:
         find_gpu(typed)
@@ -59,7 +63,9 @@ def test_a_name_that_means_several_cards_lists_them(typed: str) -> None:
         find_gpu(choice)
 
 
-@pytest.mark.parametrize("typed", ["", "  ", '"', "name", "NVIDIA", "rtx", "gtx 9999 ultra", "x" * 500])
+@pytest.mark.parametrize(
+    "typed", ["", "  ", '"', "name", "NVIDIA", "rtx", "laptop", "sxm", "gtx 9999 ultra", "x" * 500]
+)
 def test_unknown_names_are_refused_in_one_line(typed: str) -> None:
     with pytest.raises(InputError) as caught:
         find_gpu(typed)
@@ -81,7 +87,7 @@ def test_usable_is_the_smallest_linux_reading_or_marked_derived(gpu: Gpu) -> Non
     else:
         assert gpu.usable_derived
     if gpu.total_bytes is not None:
-        assert 0.95 * gpu.total_bytes < gpu.usable_bytes < gpu.total_bytes
+        assert 0.93 * gpu.total_bytes < gpu.usable_bytes < gpu.total_bytes
 
 
 def test_derived_usable_is_below_what_any_similar_card_loses() -> None:
