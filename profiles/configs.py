@@ -121,12 +121,17 @@ def _read_bytes(file: Path, shown: str) -> bytes:
 
 def config_notes(config: Mapping[str, Any]) -> tuple[str, ...]:
     """What a person should know about how `config` was understood, one sentence each."""
+    notes = []
     if config.get("auto_map"):
-        return (
+        notes.append(
             "auto_map is ignored: the plan is for transformers' own "
-            f"{config.get('model_type')} model, not for code that comes with the checkpoint.",
+            f"{config.get('model_type')} model, not for code that comes with the checkpoint."
         )
-    return ()
+    architectures = config.get("architectures")
+    named = architectures[0] if isinstance(architectures, list) and architectures else None
+    if isinstance(named, str) and not named.endswith("ForCausalLM"):
+        notes.append(f"architectures names {named[:60]}: the plan is for a causal language model with its output head.")
+    return tuple(notes)
 
 
 def shape_from_config(config: Mapping[str, Any], name: str) -> ModelShape:

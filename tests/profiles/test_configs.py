@@ -245,6 +245,13 @@ def test_remote_code_is_ignored_with_a_note() -> None:
     assert config_notes(SMALL) == ()
 
 
+def test_another_head_is_noted() -> None:
+    assert config_notes({"architectures": ["LlamaForCausalLM"]}) == ()
+    assert config_notes({"architectures": "odd"}) == ()
+    (note,) = config_notes({"architectures": ["LlamaForSequenceClassification"]})
+    assert "names LlamaForSequenceClassification" in note
+
+
 TEXT = st.text(alphabet="aé0.'\"{}\n\\\0", max_size=6) | st.sampled_from(
     ["full_attention", "sliding_attention", "silu"]
 )
