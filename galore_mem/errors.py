@@ -40,11 +40,19 @@ class UsageError(GaloreMemError):
 
 
 class MissingExtraError(GaloreMemError):
-    """A command needs an optional dependency that is not installed."""
+    """A command needs an optional dependency that is not installed.
 
-    def __init__(self, feature: str, extra: str) -> None:
+    Args:
+        feature: what needs it.
+        extra: the extra that brings it; empty where the base install should have.
+        module: the module that was not found, where it is known.
+    """
+
+    def __init__(self, feature: str, extra: str, module: str = "") -> None:
         super().__init__(
-            f"{feature} needs packages that are not installed", "", f"run: pip install 'galore-mem[{extra}]'"
+            f"{feature} needs packages that are not installed",
+            f"no module {module}" if module else "",
+            f"run: pip install '{f'galore-mem[{extra}]' if extra else 'galore-mem'}'",
         )
 
 

@@ -4,11 +4,20 @@ import os
 import sys
 from typing import TYPE_CHECKING, cast
 
-from galore_mem.errors import ExitCode, GaloreMemError
+from galore_mem.errors import ExitCode, GaloreMemError, MissingExtraError
 from galore_mem.streams import narrate, silence
 
 if TYPE_CHECKING:
     from cyclopts import CycloptsError
+
+    from profiles.errors import InputError
+
+EXTRAS = {
+    **dict.fromkeys(("torch", "transformers", "accelerate", "bitsandbytes"), "train"),
+    **dict.fromkeys(("galore_torch", "peft"), "test"),
+    **dict.fromkeys(("cyclopts", "rich", "textual", "plotly", "pynvml", "platformdirs"), ""),
+}
+"""Which extra brings a package that a command may miss; the base install brings those with none."""
 
 
 def report(error: BaseException) -> int:
@@ -29,10 +38,14 @@ def outcome_of(error: BaseException) -> tuple[str, ExitCode]:
     """The line and the exit code of an error."""
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", ExitCode.INTERRUPTED
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in EXTRAS:
+        module = (error.name or "").partition(".")[0]
+        error = MissingExtraError("this command", EXTRAS[module], module)
     if isinstance(error, GaloreMemError):
-        return _one_line(str(error)), error.exit_code
+        return _sentence(error.what, error.why, error.fix), error.exit_code
     if _is(error, "profiles.errors", "InputError"):
-        return _one_line(str(error)), ExitCode.BAD_INPUT
+        refused = cast("InputError", error)
+        return _sentence(refused.what, refused.why, refused.fix), ExitCode.BAD_INPUT
     if _is(error, "cyclopts.exceptions", "CycloptsError"):
         from galore_mem.commands.usage import usage_line
 
@@ -50,6 +63,12 @@ def _is(error: BaseException, module: str, name: str) -> bool:
     """Whether `error` is of a class whose module may not be imported yet, in which case it cannot be."""
     kind = getattr(sys.modules.get(module), name, None)
     return isinstance(kind, type) and isinstance(error, kind)
+
+
+def _sentence(what: str, why: str, fix: str) -> str:
+    """`what: why; fix`, on one line."""
+    reason = f": {why.rstrip('.')}" if why else ""
+    return _one_line(what.rstrip(".") + reason + (f"; {fix}" if fix else ""))
 
 
 def _one_line(text: str) -> str:

@@ -51,10 +51,34 @@ def _from_path(path: str) -> NamedModel:
     return NamedModel(shape=shape_from_config(config, path), source=path, notes=config_notes(config))
 
 
-def resolve_gpus(names: Iterable[str]) -> tuple[Gpu, ...]:
-    """The cards that `names` mean, each once.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """A card that a person named, and what others take from it."""
+
+    gpu: Gpu
+    other_use_bytes: int = 0
+
+
+def resolve_cards(names: Iterable[str], other_use_bytes: int | None = None) -> tuple[Card, ...]:
+    """The cards that `names` mean, each once; `local` means those of this machine, with what others use of them now.
+
+    Args:
+        names: names or aliases.
+        other_use_bytes: what others take, instead of what is found on a local card.
 
     Raises:
         InputError: no such card.
+        NoDeviceError: `local`, and no usable one here.
     """
-    return tuple({gpu.name: gpu for gpu in map(find_gpu, names)}.values())
+    found = [card for name in names for card in _cards(name)]
+    if other_use_bytes is not None:
+        found = [Card(gpu=card.gpu, other_use_bytes=other_use_bytes) for card in found]
+    return tuple(dict.fromkeys(found))
+
+
+def _cards(name: str) -> list[Card]:
+    if name.lower() != "local":
+        return [Card(gpu=find_gpu(name))]
+    from galore_mem.answers.local_gpu import local_gpus
+
+    return [Card(gpu=local.gpu, other_use_bytes=local.other_use_bytes) for local in local_gpus()]

@@ -53,7 +53,7 @@ class Settings:
     """GaLore: factor on the projected update; 0.25 unless given. It changes no memory."""
     proj_type: ProjType | None = None
     """GaLore: which side of a matrix is projected; std, the smaller one, unless given."""
-    target_modules: tuple[str, ...] = ()
+    target_modules: tuple[str, ...] | None = None
     """Parts of module names, or regular expressions; all-linear unless given."""
     implementation: Implementation | None = None
     """GaLore: ours, or galore_torch 1.0 with its real memory behaviour; galore-mem unless given."""
@@ -85,7 +85,7 @@ class Settings:
     """The batch carries a padding mask, which switches flash attention off."""
     zero_grad: ZeroGrad = "start"
     """Where zero_grad stands: at the start of a step, or at its end."""
-    alloc_conf: str = ""
+    alloc_conf: str | None = None
     """Allocator settings, as in PYTORCH_CUDA_ALLOC_CONF."""
 
     def __post_init__(self) -> None:
@@ -129,8 +129,10 @@ def settings_from(words: dict[str, Any]) -> Settings:
 
             near = get_close_matches(name, known, n=3) or known
             raise InputError(f"plan has no setting {name!r}", "", f"try {', '.join(near)}")
-    target = words.get("target_modules", ())
-    return Settings(**{**words, "target_modules": (target,) if isinstance(target, str) else tuple(target)})
+    target = words.get("target_modules")
+    if target is not None:
+        words = words | {"target_modules": (target,) if isinstance(target, str) else tuple(target)}
+    return Settings(**words)
 
 
 def workloads(model: ModelShape, methods: Sequence[str], settings: Settings) -> tuple[Workload, ...]:
@@ -167,7 +169,7 @@ def workload_of(model: ModelShape, method: Method, settings: Settings) -> Worklo
         dropout=settings.dropout,
         padding=settings.padding,
         zero_grad=settings.zero_grad,
-        allocator_settings=settings.alloc_conf,
+        allocator_settings=settings.alloc_conf or "",
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from cyclopts import App, Group
+from cyclopts import App, Group, Parameter
 
 from galore_mem import __version__
 
@@ -25,6 +25,7 @@ def build() -> App:
         help="Will this training run fit on that GPU, why, and what would make it fit?",
         help_epilogue="Exit codes: 0 answered, 1 --check or --budget says no, 2 bad input, 3 no usable GPU, "
         "4 network, 130 interrupted. Add --debug for the traceback of an error.",
+        default_parameter=Parameter(negative=(), consume_multiple=(1, 1000)),
         result_action="return_value",
     )
     app["--help"].group = app["--version"].group = Group("Options", sort_key=2)

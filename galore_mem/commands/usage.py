@@ -17,6 +17,7 @@ def _what(error: CycloptsError) -> str:
     if isinstance(error, MissingArgumentError) and error.argument is not None:
         name = error.argument.name
         if not name.startswith("--") or error.argument.field_info.is_positional:
-            return f"{name.lstrip('-').upper()} is missing; it comes first, before the options."
+            missing = name.lstrip("-").upper()
+            return f"{missing} is missing; it comes before the options, as in galore-mem plan llama-7b --gpu 4090."
         return f"{error.keyword or name} needs a value."
     return str(error)

@@ -15,9 +15,3 @@ def flow(text: Text, width: int, indent: int = 0) -> list[Text]:
         room = width - indent
     lines.append(text[start:])
     return [line if number == 0 else Text(" " * indent).append_text(line) for number, line in enumerate(lines)]
-
-
-def spread(left: Text, right: Text, width: int) -> Text:
-    """Two texts on one line, at its two ends."""
-    gap = max(1, width - left.cell_len - right.cell_len)
-    return Text.assemble(left, " " * gap, right)

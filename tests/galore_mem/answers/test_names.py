@@ -1,12 +1,15 @@
 """From what a person types to models and cards."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from galore_mem.answers.names import resolve_gpus, resolve_model
+from galore_mem.answers.local_gpu import LocalGpu
+from galore_mem.answers.names import Card, resolve_cards, resolve_model
 from profiles.errors import InputError
+from profiles.gpus import find_gpu
 from profiles.models import find_model
 
 CONFIG = dict(find_model("llama-60m").config)
@@ -14,7 +17,16 @@ CONFIG = dict(find_model("llama-60m").config)
 
 def test_names_of_the_catalogue() -> None:
     assert resolve_model("LLaMA_7B").shape == find_model("llama-7b").shape
-    assert [gpu.name for gpu in resolve_gpus(["4090", "h100", "rtx-4090"])] == ["RTX 4090", "H100 80GB SXM"]
+    assert [card.gpu.name for card in resolve_cards(["4090", "h100", "rtx-4090"])] == ["RTX 4090", "H100 80GB SXM"]
+
+
+def test_local_cards_bring_what_others_use_unless_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = find_gpu("4090")
+    here = LocalGpu(index=0, uuid="", device_name="", gpu=gpu, total_bytes=gpu.usable_bytes, other_use_bytes=5)
+    monkeypatch.setattr("galore_mem.answers.local_gpu.local_gpus", lambda: (here, replace(here, index=1)))
+    assert resolve_cards(["local"]) == (Card(gpu=gpu, other_use_bytes=5),)
+    assert resolve_cards(["local"], 7) == (Card(gpu=gpu, other_use_bytes=7),)
+    assert resolve_cards(["Local", "4090"]) == (Card(gpu=gpu, other_use_bytes=5), Card(gpu=gpu))
 
 
 def test_a_config_is_found_by_file_and_by_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
