@@ -1,0 +1,114 @@
+"""Attention kernels: what each saves, and what its backward needs."""
+
+from dataclasses import dataclass
+
+from estimators.analytic.shadow.ops import Gradients, add, cast, dropout, like, matmul, repeat, scale, softmax
+from estimators.analytic.shadow.tape import Dims, Tape, Tensor, record
+
+HEADS: Dims = ("b", "n", "s", "d")
+SCORES: Dims = ("b", "n", "s", "s")
+
+SEED_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FusedKernel:
+    """One of torch's fused scaled_dot_product_attention kernels."""
+
+    logsumexp: Dims
+    """Dimensions of the fp32 log-sum-exp that is saved."""
+    seed_elements: tuple[int, ...] = ()
+    """64-bit elements of the random state tensors that are saved even without dropout."""
+    grouped: bool = True
+    """Takes fewer key and value heads than query heads."""
+    scratch: tuple[tuple[Dims, int], ...] = ()
+    """Dimensions and item size of backward's scratch."""
+    grouped_scratch: tuple[tuple[Dims, int], ...] = ()
+    """The same, only where key and value heads are fewer."""
+
+
+# Sources: aten/src/ATen/native/transformers/cuda/{attention,attention_backward}.cu and flash_attn/flash_api.cpp:
+# softmax_lse (b, n, s); rng_state of two elements and a scalar placeholder; backward: dq_accum and softmax_d padded to
+# 128 rows and 32 columns, dk and dv expanded to all heads under GQA. The memory-efficient kernel pads its log-sum-exp
+# to 32 and keeps `delta`; cuDNN saves (b, n, s, 1) statistics, its workspace is known only on a GPU.
+FUSED: dict[str, FusedKernel] = {
+    "flash": FusedKernel(
+        logsumexp=("b", "n", "s"),
+        seed_elements=(2, 1),
+        scratch=((("b", "n", "s128", "d32"), 4), (("b", "n", "s128"), 4)),
+        grouped_scratch=((("b", "n", "s", "d"), 0), (("b", "n", "s", "d"), 0)),
+    ),
+    "efficient": FusedKernel(
+        logsumexp=("b", "n", "s32"), seed_elements=(1, 1), grouped=False, scratch=((("b", "n", "s"), 4),)
+    ),
+    "cudnn": FusedKernel(logsumexp=("b", "n", "s"), seed_elements=(1, 1), scratch=((("b", "n", "s"), 4),)),
+    "cpu": FusedKernel(logsumexp=("b", "n", "s")),
+}
+"""Kernels by name; `cpu` is what a recording on CPU tensors runs."""
+
+
+def fused(q: Tensor, k: Tensor, v: Tensor, kernel: FusedKernel, *, grouped: bool, mask: Tensor | None) -> Tensor:
+    """A fused kernel on `q` (b, n, s, d), `k` and `v` (b, g, s, d); returns (b, s, q)."""
+    sizes, dims = (q.itemsize, k.itemsize, v.itemsize), (q.dims, k.dims, v.dims)
+
+    def apply(gradient: Tensor) -> Gradients:
+        tape = gradient.tape
+        gradients: Gradients = [
+            tape.empty(dim, size, f"attention d{name}") for dim, size, name in zip(dims, sizes, "qkv", strict=True)
+        ]
+        scratch = [  # noqa: F841 alive beside the gradients
+            tape.empty(dim, size or gradient.itemsize, "attention backward scratch")
+            for dim, size in kernel.scratch + (kernel.grouped_scratch if grouped else ())
+        ]
+        return gradients
+
+    tape = q.tape
+    out = tape.empty(("b", "s", "q"), q.itemsize, "attention output")
+    extras = [tape.empty(kernel.logsumexp, 4, "log-sum-exp")]
+    extras += [tape.empty((str(count),), SEED_BYTES, "random state") for count in kernel.seed_elements]
+    if mask is not None:  # a boolean mask becomes an additive one of the query's dtype, in every layer
+        extras.append(tape.empty(mask.dims, q.itemsize, "additive mask"))
+    return record(out, apply, [q, k, v], [q, k, v, out, *extras])
+
+
+def math(q: Tensor, k: Tensor, v: Tensor, *, grouped: bool, batched: bool, mask: Tensor | None) -> Tensor:
+    """`_scaled_dot_product_attention_math` (native/transformers/attention.cpp): in fp32 whatever the inputs are.
+
+    `batched`: more than one sequence, so the operands' memory order cannot be folded without a copy.
+    """
+    tape, origin = q.tape, q.itemsize
+    q32, k32, v32 = cast(q, 4, "q in fp32"), cast(k, 4, "k in fp32"), cast(v, 4, "v in fp32")
+    q_scaled = scale(q32, "q scaled")
+    bias = _causal_bias(tape) if mask is None else tape.empty(mask.dims, 4, "additive mask")  # noqa: F841
+    if grouped:
+        k32, v32 = repeat(k32, HEADS, "k repeated"), repeat(v32, HEADS, "v repeated")
+    k_scaled = scale(k32, "k scaled")
+    scores = matmul(q_scaled, k_scaled, SCORES, "scores", copies=(batched, batched and not grouped))
+    weights = softmax(scores, "attention weights")
+    safe = tape.empty(SCORES, 1, "masked scores")
+    del safe, scores
+    narrow = cast(weights.detach(), origin, "attention weights returned")  # noqa: F841
+    values = matmul(weights, v32, HEADS, "values", copies=(False, batched and not grouped))
+    return cast(values, origin, "attention output")
+
+
+def _causal_bias(tape: Tape) -> Tensor:
+    ones = tape.empty(("s", "s"), 1, "ones")  # noqa: F841
+    allowed = tape.empty(("s", "s"), 1, "allowed")  # noqa: F841
+    del ones
+    return tape.empty(("s", "s"), 4, "causal bias")
+
+
+def eager(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor, *, grouped: bool, batched: bool, probability: float
+) -> tuple[Tensor, Tensor]:
+    """transformers' `eager_attention_forward`: scores, mask, softmax in fp32, dropout; returns the weights too."""
+    if grouped:
+        k, v = repeat(k, HEADS, "k repeated"), repeat(v, HEADS, "v repeated")
+    scores = scale(matmul(q, k, SCORES, "scores", copies=(batched, batched and not grouped)), "scores scaled")
+    scores = add(scores, mask, "scores masked")
+    weights = cast(softmax(cast(scores, 4, "scores in fp32"), "attention probabilities"), q.itemsize, "weights")
+    del scores
+    weights = dropout(weights, probability, "attention dropout")
+    values = matmul(weights, v, HEADS, "values", copies=(False, batched and not grouped))
+    return values, weights

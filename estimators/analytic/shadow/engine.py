@@ -1,0 +1,106 @@
+"""Backward: torch's engine reduced to what decides lifetimes (torch/csrc/autograd/engine.cpp).
+
+Two of its rules shape the peak and are easily missed:
+
+- a node's incoming gradient dies when the node returns, its saved tensors right after (`call_function`, then
+  `release_variables`), so both are alive beside the gradients that it makes;
+- gradients that meet are added in place when the buffer holds the last reference to one of them (input_buffer.cpp,
+  `can_accumulate_inplace`). A gradient that came through a view does not qualify: the view's base shares its storage.
+  Under any dispatch mode the test is false altogether, so a recording made by one shows copies that a real run never
+  has; recordings by `torch.profiler` show the truth.
+"""
+
+import heapq
+import sys
+from collections.abc import Callable
+
+from estimators.analytic.shadow.tape import EarlyStopError, Holder, Node, Parameter, Tape, Tensor
+
+Hook = Callable[[Parameter], None]
+LONE_REFERENCES = 2
+"""What `sys.getrefcount` says of a storage that one tensor holds: that tensor, and the call itself."""
+
+
+def backward(loss: Tensor, hook: Hook | None = None) -> None:
+    """Run the graph below `loss`; `hook` is called for each parameter once its gradient is complete."""
+    tape = loss.tape
+    tape.in_backward = True
+    root = loss.node
+    assert root is not None
+    gradients = {root: tape.empty((), 4, "loss gradient")}
+    queue = [root]
+    del root
+    loss.node = None
+    while queue:
+        node = heapq.heappop(queue)
+        if node.layer != tape.layer:
+            tape.layer = node.layer
+            tape.mark("backward of layer", str(node.layer))
+        _unpack(tape, node)
+        outputs = node.apply(gradients[node])
+        del gradients[node]
+        node.saved.clear()
+        ready = _deliver(node, outputs, gradients, queue)
+        del node
+        for parameter in ready:
+            _accumulate(parameter, hook)
+    tape.in_backward = False
+    tape.layer = -1
+
+
+def _deliver(
+    node: Node, outputs: list[Tensor | None], gradients: dict[Node, Tensor], queue: list[Node]
+) -> list[Parameter]:
+    ready = []
+    outputs.reverse()
+    for edge in node.inputs:
+        gradient = outputs.pop()
+        if edge is None or gradient is None:
+            continue
+        if isinstance(edge, Parameter):
+            edge.pending = gradient if edge.pending is None else _sum(edge.pending, gradient)
+            edge.deliveries -= 1
+            if not edge.deliveries:
+                ready.append(edge)
+        elif edge in gradients:
+            gradients[edge] = _sum(gradients.pop(edge), gradient)
+        else:
+            gradients[edge] = gradient
+            heapq.heappush(queue, edge)
+    return ready
+
+
+def _sum(old: Tensor, new: Tensor) -> Tensor:
+    for mine in (old, new):
+        if not mine.is_view and sys.getrefcount(mine.storage) == LONE_REFERENCES:
+            return mine
+    return old.tape.empty(old.dims, old.itemsize, "gradient sum")
+
+
+def _accumulate(parameter: Parameter, hook: Hook | None) -> None:
+    """What AccumulateGrad does: take the first gradient as it is, add later ones in place."""
+    if parameter.grad is None:
+        parameter.grad = parameter.pending
+    parameter.pending = None
+    if hook is not None:
+        hook(parameter)
+
+
+def _unpack(tape: Tape, node: Node) -> None:
+    """Recompute the node's checkpointed region if its saved tensors are not there yet."""
+    for saved in node.saved:
+        if isinstance(saved, Holder) and saved.value is None:
+            frame = saved.frame
+            assert frame is not None
+            tape.refilling, tape.in_backward, scope = frame, False, tape.scope
+            tape.scope = list(frame.scope)
+            try:
+                frame.recompute()
+            except EarlyStopError:
+                pass
+            tape.refilling, tape.in_backward, tape.scope = None, True, scope
+            frame.holders.clear()
+            for parameter in tape.autocast_cache:
+                parameter.cast = None
+            tape.autocast_cache.clear()
+            return

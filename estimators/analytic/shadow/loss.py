@@ -1,0 +1,88 @@
+"""The head and the loss in shadow: transformers' ForCausalLMLoss, whole or in chunks of tokens."""
+
+from estimators.analytic.shadow.llama import Model
+from estimators.analytic.shadow.ops import Gradients, cast
+from estimators.analytic.shadow.tape import Dims, Tensor, checkpoint, record
+
+
+def full(model: Model, hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Loss and logits of all tokens at once (transformers/loss/loss_utils.py)."""
+    tape = model.tape
+    tape.scope.append("lm_head")
+    logits = model.linear(hidden, model.head, "logits")
+    tape.scope[-1] = "loss"
+    tape.mark("loss")
+    loss = _cross_entropy(cast(logits, 4, "logits in fp32"), _shifted(model, labels))
+    tape.scope.pop()
+    return loss, logits
+
+
+def chunked(model: Model, hidden: Tensor) -> Tensor:
+    """Loss of pieces of tokens, each recomputed in backward, so that logits exist for one piece at a time."""
+    tape, pieces = model.tape, model.structure.loss_chunks
+    tape.scope.append("loss")
+    tape.mark("loss")
+    chunks = _split(hidden, pieces)
+    total: Tensor | None = None
+    for chunk in chunks:
+        loss = checkpoint(tape, _piece(model, chunk))
+        total = loss if total is None else _plus(total, loss)
+    tape.scope.pop()
+    assert total is not None
+    return total
+
+
+def _piece(model: Model, chunk: Tensor):  # noqa: ANN202 a closure over one piece
+    def play() -> Tensor:
+        logits = cast(model.linear(chunk, model.head, "logits"), 4, "logits in fp32")
+        return _cross_entropy(logits, None)
+
+    return play
+
+
+def _split(hidden: Tensor, pieces: int) -> list[Tensor]:
+    dims, size = hidden.dims, hidden.itemsize
+    state: list[Tensor] = []
+
+    def gather(gradient: Tensor) -> Gradients:
+        state.append(gradient)
+        if len(state) < pieces:
+            return [None]
+        out = gradient.tape.empty(dims, size, "gradient of the pieces joined")
+        state.clear()
+        return [out]
+
+    out = []
+    for _ in range(pieces):
+        view = hidden.view("c", "h")
+        view.node = None
+        out.append(record(view, gather, [hidden]))
+    return out
+
+
+def _plus(a: Tensor, b: Tensor) -> Tensor:
+    out = a.tape.empty((), 4, "loss sum")
+    return record(out, lambda gradient: [gradient.detach(), gradient.detach()], [a, b])
+
+
+def _shifted(model: Model, labels: Tensor) -> Tensor:
+    """Labels moved by one token: a padded copy, and a contiguous one where there are several sequences."""
+    padded = labels.tape.empty(("b", "s+1"), 8, "labels padded", "inputs")
+    if not model.structure.batched:
+        return padded
+    return labels.tape.empty(("b", "s"), 8, "labels shifted", "inputs")
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor | None) -> Tensor:
+    tape, dims = logits.tape, logits.dims
+    out = tape.empty(dims, 4, "log-probabilities")
+    log_probabilities = record(out, lambda gradient: [tape.empty(dims, 4, "gradient of the logits")], [logits], [out])
+    loss = tape.empty((), 4, "loss")
+    weight = tape.empty((), 4, "number of labels")
+    saved = [log_probabilities, weight] + ([labels] if labels is not None else [])
+    return record(
+        loss, lambda gradient: [tape.empty(dims, 4, "gradient of the log-probabilities")], [log_probabilities], saved
+    )
+
+
+LOGITS: Dims = ("b", "s", "v")

@@ -1,0 +1,250 @@
+"""Operators: what each allocates, saves for backward, and allocates there (torch's derivatives.yaml).
+
+Every function takes and returns shadow tensors. The local variables of a backward function are the temporaries of the
+C++ expression that it stands for; nothing but sizes is captured by it, so it keeps no tensor alive.
+"""
+
+from estimators.analytic.shadow.tape import Dims, Parameter, Tape, Tensor, record
+
+Gradients = list[Tensor | None]
+
+
+def like(tensor: Tensor, name: str, itemsize: int = 0) -> Tensor:
+    """A new tensor of the same dimensions."""
+    return tensor.tape.empty(tensor.dims, itemsize or tensor.itemsize, name)
+
+
+def matching(gradient: Tensor, itemsize: int) -> Tensor:
+    """The gradient in its input's dtype (engine.cpp, validate_outputs)."""
+    return gradient if gradient.itemsize == itemsize else like(gradient, "gradient cast", itemsize)
+
+
+def cast(x: Tensor, itemsize: int, name: str) -> Tensor:
+    """`x.to(dtype)`: the tensor itself where it has that dtype already."""
+    if x.itemsize == itemsize:
+        return x
+    source = x.itemsize
+    return record(like(x, name, itemsize), lambda gradient: [like(gradient, "gradient cast", source)], [x])
+
+
+def add(a: Tensor, b: Tensor, name: str) -> Tensor:
+    """`a + b`; the wider dtype wins and nothing is saved."""
+    sizes = (a.itemsize, b.itemsize)
+
+    def apply(gradient: Tensor) -> Gradients:
+        return [matching(gradient.detach(), size) for size in sizes]
+
+    return record(like(a, name, max(sizes)), apply, [a, b])
+
+
+def scale(x: Tensor, name: str) -> Tensor:
+    """`x * number`: saves nothing."""
+    return record(like(x, name), lambda gradient: [like(gradient, "gradient scaled")], [x])
+
+
+def multiply(a: Tensor, b: Tensor, name: str) -> Tensor:
+    """`a * b`, each saved for the other's gradient; `b` may be narrower and broadcast."""
+    sizes, wants = (a.itemsize, b.itemsize), (a.requires_grad, b.requires_grad)
+    narrow = b.dims if b.dims != a.dims else None
+
+    def apply(gradient: Tensor) -> Gradients:
+        first = like(gradient, "gradient product") if wants[0] else None
+        second = like(gradient, "gradient product") if wants[1] else None
+        if second is not None and narrow is not None:
+            second = second.tape.empty(narrow, second.itemsize, "gradient row sum")
+        return [
+            matching(value, size) if value is not None else None
+            for value, size in zip((first, second), sizes, strict=True)
+        ]
+
+    saved = [b] * wants[0] + [a] * wants[1]
+    return record(like(a, name, max(sizes)), apply, [a, b], saved)
+
+
+def weigh(x: Tensor, weight: Parameter, name: str) -> Tensor:
+    """`weight * x` with one weight per feature."""
+    wants, trainable, source = x.requires_grad, weight.requires_grad, x.itemsize
+
+    def apply(gradient: Tensor) -> Gradients:
+        wide = like(gradient, "weight gradient before its sum") if trainable else None
+        inner = like(gradient, "gradient product") if wants else None
+        total = gradient.tape.empty(weight.dims, weight.itemsize, weight.name, "gradients") if wide else None
+        return [total, matching(inner, source) if inner is not None else None]
+
+    return record(like(x, name, max(x.itemsize, weight.itemsize)), apply, [weight, x], [x] if trainable else [])
+
+
+def square(x: Tensor, name: str) -> Tensor:
+    """`x.pow(2)`."""
+
+    def apply(gradient: Tensor) -> Gradients:
+        power = like(gradient, "pow")  # noqa: F841 alive until the product exists
+        twice = like(gradient, "2 pow")  # noqa: F841
+        return [like(gradient, "gradient product")]
+
+    return record(like(x, name), apply, [x], [x])
+
+
+def mean(x: Tensor, name: str) -> Tensor:
+    """`x.mean(-1, keepdim=True)`."""
+    dims = x.dims
+    out = x.tape.empty(dims[:-1], x.itemsize, name)
+    return record(out, lambda gradient: [gradient.tape.empty(dims, gradient.itemsize, "gradient expanded")], [x])
+
+
+def shift(x: Tensor, name: str) -> Tensor:
+    """`x + number`."""
+    return record(like(x, name), lambda gradient: [gradient.detach()], [x])
+
+
+def rsqrt(x: Tensor, name: str) -> Tensor:
+    """`torch.rsqrt(x)`: saves its result."""
+
+    def apply(gradient: Tensor) -> Gradients:
+        cube = like(gradient, "cube")  # noqa: F841
+        scaled = like(gradient, "gradient scaled")  # noqa: F841
+        return [like(gradient, "gradient product")]
+
+    out = like(x, name)
+    return record(out, apply, [x], [out])
+
+
+def silu(x: Tensor, name: str) -> Tensor:
+    """SiLU, and every activation with one fused kernel: saves its input."""
+    return record(like(x, name), lambda gradient: [like(gradient, "gradient")], [x], [x])
+
+
+def relayout(x: Tensor, *dims: str) -> Tensor:
+    """A view whose gradient comes back in another memory order and has to be copied."""
+    before = x.dims
+    out = x.view(*dims)
+    out.node = None
+
+    def apply(gradient: Tensor) -> Gradients:
+        return [gradient.tape.empty(before, gradient.itemsize, "gradient in the linear layer's order").as_view()]
+
+    return record(out, apply, [x])
+
+
+def dropout(x: Tensor, probability: float, name: str) -> Tensor:
+    """`aten.native_dropout`, what F.dropout runs on CUDA: saves one byte per element."""
+    if not probability:
+        return x
+    mask = like(x, f"{name} mask", 1)
+    return record(like(x, name), lambda gradient: [like(gradient, "gradient")], [x], [mask])
+
+
+def linear(x: Tensor, weight: Parameter, bias: Parameter | None, name: str, *, autocast: int = 0) -> Tensor:
+    """`F.linear`; under autocast both operands are cast, the weight's copy is cached until the forward ends.
+
+    Dimensions: `x` (..., in), `weight` (out, in).
+    """
+    tape = x.tape
+    kernel: Parameter | Tensor = weight
+    if autocast:
+        x = cast(x, autocast, f"{name} input cast")
+        kernel = _cast_weight(tape, weight, autocast)
+    inner, outer, wants, trainable = x.dims, weight.dims, x.requires_grad, weight.requires_grad
+    cast_back = isinstance(kernel, Tensor)
+
+    def apply(gradient: Tensor) -> Gradients:
+        category = "temporaries" if cast_back else "gradients"
+        tape, size = gradient.tape, gradient.itemsize
+        return [
+            tape.empty(outer, size, weight.name, category) if trainable else None,
+            tape.empty(inner, size, "gradient of the input").as_view() if wants else None,
+            tape.empty(bias.dims, bias.itemsize, bias.name, "gradients")
+            if bias is not None and bias.requires_grad
+            else None,
+        ]
+
+    saved = [x] * trainable + ([kernel] if wants and isinstance(kernel, Tensor) else [])
+    out = tape.empty((*inner[:-1], outer[0]), x.itemsize, name)
+    return record(out, apply, [kernel, x, bias], saved)
+
+
+def _cast_weight(tape: Tape, weight: Parameter, itemsize: int) -> Parameter | Tensor:
+    if weight.itemsize == itemsize:
+        return weight
+    if weight.cast is not None:
+        return weight.cast
+
+    def apply(gradient: Tensor) -> Gradients:
+        return [gradient.tape.empty(weight.dims, weight.itemsize, weight.name, "gradients")]
+
+    copy = tape.empty(weight.dims, itemsize, f"{weight.name} autocast copy", "activations")
+    copy = record(copy, apply, [weight])
+    if weight.requires_grad:  # autocast caches copies of leaves that require gradients (autocast_mode.cpp)
+        weight.cast = copy
+        tape.autocast_cache.append(weight)
+    return copy
+
+
+def softmax(x: Tensor, name: str) -> Tensor:
+    """Softmax over the last dimension: saves its result."""
+    out = like(x, name)
+    return record(out, lambda gradient: [like(gradient, "gradient")], [x], [out])
+
+
+def matmul(a: Tensor, b: Tensor, dims: Dims, name: str, *, copies: tuple[bool, bool] = (False, False)) -> Tensor:
+    """`torch.matmul` of two batches of matrices; operands whose memory order cannot be folded are copied first."""
+    operands = [
+        record(like(x, f"{name} operand copy"), lambda gradient: [gradient.detach()], [x]) if copied else x
+        for x, copied in zip((a, b), copies, strict=True)
+    ]
+    shapes, wants = (a.dims, b.dims), (a.requires_grad, b.requires_grad)
+
+    def apply(gradient: Tensor) -> Gradients:
+        tape, size = gradient.tape, gradient.itemsize
+        second = tape.empty(shapes[1], size, "gradient of the second factor").as_view() if wants[1] else None
+        first = tape.empty(shapes[0], size, "gradient of the first factor").as_view() if wants[0] else None
+        return [first, second]
+
+    saved = [operands[1]] * wants[0] + [operands[0]] * wants[1]
+    return record(a.tape.empty(dims, a.itemsize, name), apply, operands, saved)
+
+
+def repeat(x: Tensor, dims: Dims, name: str) -> Tensor:
+    """Key or value heads repeated for every query head that shares them."""
+    before = x.dims
+
+    def apply(gradient: Tensor) -> Gradients:
+        return [gradient.tape.empty(before, gradient.itemsize, "gradient summed over query heads")]
+
+    return record(x.tape.empty(dims, x.itemsize, name), apply, [x])
+
+
+def embedding(tape: Tape, weight: Parameter, dims: Dims, name: str) -> Tensor:
+    """`F.embedding` of token ids; its gradient is dense."""
+
+    def apply(gradient: Tensor) -> Gradients:
+        return [gradient.tape.empty(weight.dims, weight.itemsize, weight.name, "gradients")]
+
+    return record(tape.empty(dims, weight.itemsize, name), apply, [weight])
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor, name: str) -> Tensor:
+    """Rotary positions: `x * cos + rotate_half(x) * sin`. Dimensions of `x`: (b, heads, s, d)."""
+    straight = _rotate_product(x, cos, f"{name} cos")
+    turned = _rotate_product(_rotate_half(x, name), sin, f"{name} sin")
+    return add(straight, turned, name)
+
+
+def _rotate_product(x: Tensor, table: Tensor, name: str) -> Tensor:
+    source = x.itemsize
+    out = like(x, name, max(x.itemsize, table.itemsize))
+    return record(out, lambda gradient: [matching(like(gradient, "gradient product"), source)], [x], [table])
+
+
+def _rotate_half(x: Tensor, name: str) -> Tensor:
+    half = (*x.dims[:-1], "d/2")
+
+    def apply(gradient: Tensor) -> Gradients:
+        negative = gradient.tape.empty(half, gradient.itemsize, "gradient negated")
+        second = like(gradient, "gradient padded")
+        del negative
+        first = like(gradient, "gradient padded")  # noqa: F841 added into the other
+        return [second]
+
+    negated = x.tape.empty(half, x.itemsize, f"{name} half negated")  # noqa: F841
+    return record(like(x, f"{name} rotated half"), apply, [x])

@@ -1,0 +1,65 @@
+"""The canonical step's forward and backward, played for a structure: births and deaths with their borders marked."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from estimators.analytic.shadow import loss as losses
+from estimators.analytic.shadow.engine import backward
+from estimators.analytic.shadow.llama import Model, Structure
+from estimators.analytic.shadow.tape import Kind, Parameter, Tape, Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Played:
+    """A step in symbols."""
+
+    kinds: tuple[Kind, ...]
+    events: tuple[int, ...]
+    """The kind's number plus one for a birth, its negative for a death."""
+    marks: tuple[tuple[int, str, str], ...]
+    """Position in `events`, what happens there, and to whom."""
+
+
+@lru_cache(maxsize=256)
+def play(structure: Structure) -> Played:
+    """Forward with labels, loss kept, outputs dropped before backward unless kept, backward; per micro-batch."""
+    tape = Tape()
+    model = Model(structure, tape)
+
+    def hook(parameter: Parameter) -> None:
+        tape.mark("gradient", parameter.name)
+        if structure.update_in_backward:
+            parameter.grad = None
+
+    for index in range(structure.micro_batches):
+        tape.mark("micro-batch", str(index))
+        inputs = _inputs(tape, structure)
+        loss, outputs = _forward(model, inputs[1])
+        if not structure.keep_outputs:
+            outputs.clear()
+        tape.mark("backward", str(index))
+        backward(loss, hook)
+        tape.mark("end of backward", str(index))
+        del inputs, outputs, loss
+    tape.mark("end")
+    # The tape ends here: the gradients that parameters still hold outlive it.
+    return Played(kinds=tuple(tape.kinds), events=tuple(tape.events), marks=tuple(tape.marks))
+
+
+def _inputs(tape: Tape, structure: Structure) -> list[Tensor]:
+    names = ["input ids", "labels", *["attention mask of tokens"] * structure.padding]
+    return [tape.empty(("b", "s"), 8, name, "inputs") for name in names]
+
+
+def _forward(model: Model, labels: Tensor) -> tuple[Tensor, list[Tensor]]:
+    tape = model.tape
+    hidden, outputs = model.forward()
+    if model.structure.loss_chunks:
+        loss = losses.chunked(model, hidden)
+    else:
+        loss, logits = losses.full(model, hidden, labels)
+        outputs.append(logits.detach())
+    for parameter in tape.autocast_cache:
+        parameter.cast = None
+    tape.autocast_cache.clear()
+    return loss, outputs

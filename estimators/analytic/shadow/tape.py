@@ -1,0 +1,225 @@
+"""Storages without data: births and deaths in order, in symbolic sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+Dims = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """The product of `dims` times `itemsize` bytes."""
+
+    dims: Dims
+    itemsize: int
+
+    @property
+    def formula(self) -> str:
+        """As people write it: `4bsh`."""
+        return f"{self.itemsize}{''.join(self.dims)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a storage is: its size, its category and its name in the model."""
+
+    size: Size
+    category: str
+    name: str
+
+
+class Tape:
+    """The life of every storage of a step."""
+
+    def __init__(self) -> None:
+        self.kinds: dict[Kind, int] = {}
+        self.events: list[int] = []
+        """The kind's number plus one for a birth, its negative for a death."""
+        self.marks: list[tuple[int, str, str]] = []
+        """Position in `events`, what happens there, and to whom."""
+        self.scope: list[str] = []
+        self.layer = -1
+        """The layer whose code runs now; -1 outside all of them."""
+        self.in_backward = False
+        self.sequence = 0
+        self.autocast_cache: list[Parameter] = []
+        self.frame: Frame | None = None
+        """The checkpointed region whose forward runs now."""
+        self.refilling: Frame | None = None
+        """The checkpointed region that is being recomputed."""
+
+    def mark(self, label: str, detail: str = "") -> None:
+        """Note a border at the current position."""
+        self.marks.append((len(self.events), label, detail))
+
+    def empty(self, dims: Sequence[str], itemsize: int, name: str, category: str = "") -> Tensor:
+        """A new tensor, whose storage is born now."""
+        if not category:
+            category = "logits" if "v" in dims else "temporaries" if self.in_backward else "activations"
+        kind = Kind(Size(tuple(dims), itemsize), category, ".".join((*self.scope, name)))
+        return Tensor(Storage(self, kind), tuple(dims), itemsize)
+
+
+class Storage:
+    """The memory of a tensor and its views; it dies with the last of them."""
+
+    __slots__ = ("code", "tape")
+
+    def __init__(self, tape: Tape, kind: Kind) -> None:
+        self.tape = tape
+        self.code = tape.kinds.setdefault(kind, len(tape.kinds)) + 1
+        tape.events.append(self.code)
+
+    def __del__(self) -> None:
+        self.tape.events.append(-self.code)
+
+
+class Tensor:
+    """A view on a storage, with its place in the autograd graph."""
+
+    __slots__ = ("dims", "is_view", "itemsize", "node", "storage")
+
+    def __init__(
+        self, storage: Storage, dims: Dims, itemsize: int, node: Node | None = None, *, is_view: bool = False
+    ) -> None:
+        self.storage = storage
+        self.dims = dims
+        self.itemsize = itemsize
+        self.node = node
+        self.is_view = is_view
+        """As a gradient: it came through a view, whose base shares the storage, so nothing is added into it."""
+
+    @property
+    def tape(self) -> Tape:
+        """Where its life is recorded."""
+        return self.storage.tape
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether backward passes through it."""
+        return self.node is not None
+
+    def view(self, *dims: str) -> Tensor:
+        """The same memory under other dimensions."""
+        return Tensor(self.storage, dims, self.itemsize, self.node)
+
+    def detach(self) -> Tensor:
+        """The same memory outside the graph."""
+        return Tensor(self.storage, self.dims, self.itemsize, is_view=self.is_view)
+
+    def as_view(self) -> Tensor:
+        """The same gradient, arrived through a view."""
+        return Tensor(self.storage, self.dims, self.itemsize, is_view=True)
+
+
+class Parameter:
+    """A leaf: its own memory is counted elsewhere; its gradient lives here."""
+
+    def __init__(self, name: str, dims: Dims, itemsize: int, *, trainable: bool = True) -> None:
+        self.name = name
+        self.dims = dims
+        self.itemsize = itemsize
+        self.requires_grad = trainable
+        self.deliveries = 0
+        """Gradients still to come; a shared weight expects several."""
+        self.pending: Tensor | None = None
+        self.grad: Tensor | None = None
+        self.cast: Tensor | None = None
+        """The half-precision copy that autocast keeps until the forward ends."""
+
+
+Apply = Callable[["Tensor"], "list[Tensor | None]"]
+
+
+class Node:
+    """One backward function."""
+
+    __slots__ = ("apply", "inputs", "layer", "saved", "sequence")
+
+    def __init__(
+        self,
+        sequence: int,
+        layer: int,
+        apply: Apply,
+        inputs: Sequence[Node | Parameter | None],
+        saved: list[Tensor | Holder],
+    ) -> None:
+        self.sequence = sequence
+        self.layer = layer
+        self.apply = apply
+        self.inputs = inputs
+        self.saved = saved
+
+    def __lt__(self, other: Node) -> bool:
+        return self.sequence > other.sequence
+
+
+class Holder:
+    """Stands for a saved tensor that checkpointing recomputes."""
+
+    __slots__ = ("__weakref__", "frame", "value")
+
+    def __init__(self, frame: Frame) -> None:
+        self.frame: Frame | None = frame
+        self.value: Tensor | None = None
+
+
+class Frame:
+    """One checkpointed region: how to run it again, and what its nodes wait for."""
+
+    def __init__(self, recompute: Callable[[], object], layer: int, scope: list[str]) -> None:
+        self.recompute = recompute
+        self.layer = layer
+        self.scope = scope
+        self.holders: list[Holder] = []
+        self.refilled = 0
+
+
+class EarlyStopError(Exception):
+    """Recomputation has refilled every holder."""
+
+
+def record(
+    out: Tensor, apply: Apply, inputs: Sequence[Tensor | Parameter | None], saved: Sequence[Tensor] = ()
+) -> Tensor:
+    """Put `out` into the graph; `apply(gradient)` returns one gradient, or None, for each of `inputs`."""
+    if not any(value is not None and value.requires_grad for value in inputs):
+        return out
+    tape = out.tape
+    kept: list[Tensor | Holder] = [value.detach() for value in saved]
+    if tape.refilling is not None:
+        _refill(tape.refilling, kept)
+    elif tape.frame is not None:
+        kept = [Holder(tape.frame) for _ in kept]
+        tape.frame.holders.extend(kept)  # type: ignore[arg-type]
+    edges: list[Node | Parameter | None] = []
+    for value in inputs:
+        edge = value.node if isinstance(value, Tensor) else value if value is not None and value.requires_grad else None
+        if isinstance(edge, Parameter) and tape.refilling is None:
+            edge.deliveries += 1
+        edges.append(edge)
+    tape.sequence += 1
+    out.node = Node(tape.sequence, tape.layer, apply, edges, kept)
+    return out
+
+
+def _refill(frame: Frame, saved: list[Tensor | Holder]) -> None:
+    for value in saved:
+        holder = frame.holders[frame.refilled]
+        assert isinstance(value, Tensor)
+        holder.value = value
+        frame.refilled += 1
+    if frame.refilled == len(frame.holders):
+        raise EarlyStopError
+
+
+def checkpoint(tape: Tape, function: Callable[[], Tensor]) -> Tensor:
+    """Run `function` without keeping what its nodes save (torch.utils.checkpoint, not reentrant)."""
+    frame = Frame(function, tape.layer, list(tape.scope))
+    tape.frame = frame
+    try:
+        return function()
+    finally:
+        tape.frame = None
