@@ -31,6 +31,9 @@ def play(structure: Structure) -> Played:
         if structure.update_in_backward:
             parameter.grad = None
 
+    inputs: list[Tensor] = []
+    outputs: list[Tensor] = []
+    loss: Tensor | None = None
     for index in range(structure.micro_batches):
         tape.mark("micro-batch", str(index))
         inputs = _inputs(tape, structure)
@@ -39,11 +42,10 @@ def play(structure: Structure) -> Played:
             outputs.clear()
         tape.mark("backward", str(index))
         backward(loss, hook)
-        tape.mark("end of backward", str(index))
-        del inputs, outputs, loss
     tape.mark("end")
-    # The tape ends here: the gradients that parameters still hold outlive it.
-    return Played(kinds=tuple(tape.kinds), events=tuple(tape.events), marks=tuple(tape.marks))
+    played = Played(kinds=tuple(tape.kinds), events=tuple(tape.events), marks=tuple(tape.marks))
+    del loss, outputs, inputs  # alive, like the gradients, while the optimizer steps
+    return played
 
 
 def _inputs(tape: Tape, structure: Structure) -> list[Tensor]:

@@ -1,0 +1,71 @@
+"""Which attention kernel runs: what torch's SDPA chooses for a card, a dtype and a mask, or what a person pinned."""
+
+from estimators.analytic.structure import attention_dropout
+from estimators.workload import Workload
+from profiles.errors import InputError
+from profiles.gpus import Gpu
+
+FLASH_CAPABILITY = 8.0
+EFFICIENT_CAPABILITY = 5.0
+CUDNN_FIRST = (9.0, 10.0)
+"""Compute capabilities on which recent torch asks cuDNN first (Hopper, B200-class)."""
+MAX_FUSED_HEAD_DIM = 256
+CUDNN_HEAD_DIM = 128
+
+
+def attention_kernel(workload: Workload, gpu: Gpu | None) -> str:
+    """The kernel that runs: `flash`, `efficient`, `cudnn`, `math` or `eager`.
+
+    `auto` follows the order in aten/src/ATen/native/transformers/cuda/sdp_utils.cpp (cuDNN first on Hopper and
+    B200-class cards, then flash, efficient, math) and what each kernel refuses. Without a card, an Ampere or Ada
+    one is meant.
+
+    Raises:
+        InputError: the pinned kernel cannot run here.
+    """
+    asked = workload.attention
+    if asked != "auto":
+        reason = _refusal(asked, workload, gpu)
+        if reason:
+            raise InputError(f"--attention {asked} cannot run here", reason, _way_out(workload, gpu))
+        return asked
+    order = ("flash", "efficient", "math")
+    if gpu is not None and gpu.vendor == "nvidia" and _capability(gpu) in CUDNN_FIRST:
+        order = ("cudnn", *order)
+    return next(kernel for kernel in order if not _refusal(kernel, workload, gpu))
+
+
+def _capability(gpu: Gpu | None) -> float:
+    if gpu is None or gpu.vendor != "nvidia":
+        return FLASH_CAPABILITY
+    return float(gpu.compute_capability)
+
+
+def _refusal(kernel: str, workload: Workload, gpu: Gpu | None) -> str:
+    """Why a kernel cannot run, or an empty string."""
+    if kernel in ("math", "eager"):
+        return ""
+    model = workload.model
+    grouped = model.num_key_value_heads < model.num_attention_heads
+    half = workload.compute_itemsize == 2
+    if kernel in ("flash", "cudnn"):
+        if not half:
+            return f"{kernel} attention needs half precision, and this run computes in fp32"
+        if _capability(gpu) < FLASH_CAPABILITY:
+            name = gpu.name if gpu is not None else "the card"
+            return f"{kernel} attention needs compute capability 8.0 or higher, and {name} has {_capability(gpu)}"
+        if model.head_dim > (MAX_FUSED_HEAD_DIM if kernel == "flash" else CUDNN_HEAD_DIM):
+            return f"{kernel} attention does not take heads of {model.head_dim}"
+        if kernel == "flash" and workload.padding:
+            return "flash attention takes no padding mask through torch's SDPA"
+        if kernel == "cudnn" and attention_dropout(workload) and workload.padding:
+            return "cuDNN attention takes no dropout beside a mask"
+        return ""
+    if grouped and not workload.padding:
+        return "the memory-efficient kernel takes no grouped key-value heads (transformers passes enable_gqa)"
+    return ""
+
+
+def _way_out(workload: Workload, gpu: Gpu | None) -> str:
+    working = [kernel for kernel in ("flash", "efficient", "cudnn", "math") if not _refusal(kernel, workload, gpu)]
+    return f"use --attention auto, or one of: {', '.join(working)}"

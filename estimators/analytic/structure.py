@@ -1,0 +1,111 @@
+"""From a workload to the shadow step: its structure, and the sizes of its symbols."""
+
+from functools import lru_cache
+from math import ceil
+
+from estimators.analytic.parameters import workload_parameters
+from estimators.analytic.shadow.llama import Structure
+from estimators.workload import Workload
+
+PLAYED_LAYERS = 3
+"""First, middle and last: the middle one stands for any number."""
+LOSS_CHUNK_TOKENS = 1024
+"""Tokens whose logits the chunked loss holds at once."""
+
+
+def up_to_multiple(value: int, step: int) -> int:
+    """`value` rounded up to a multiple of `step`."""
+    return ceil(value / step) * step
+
+
+@lru_cache(maxsize=4096)
+def structure_of(workload: Workload, kernel: str) -> Structure:
+    """What decides which tensors exist in the workload's step.
+
+    Args:
+        workload: the run.
+        kernel: the attention kernel that runs (`estimators.analytic.attention.attention_kernel`).
+    """
+    model, method, batch = workload.model, workload.method, workload.batch
+    targets = _targets(workload)
+    return Structure(
+        layers=min(model.num_hidden_layers, PLAYED_LAYERS),
+        itemsize=workload.weight_itemsize,
+        autocast=2 if workload.precision.startswith("amp") else 0,
+        kernel=kernel,
+        checkpointing=workload.checkpointing == "full",
+        grouped=model.num_key_value_heads < model.num_attention_heads,
+        batched=batch.micro_batch_size > 1,
+        qkv_bias=model.qkv_bias,
+        output_bias=model.output_bias,
+        mlp_bias=model.mlp_bias,
+        qk_norm=model.qk_norm,
+        tied=model.tie_word_embeddings,
+        padding=workload.padding,
+        dropout=attention_dropout(workload),
+        keep_outputs=workload.keep_outputs,
+        use_cache=workload.use_cache,
+        update_in_backward=method.update == "per-layer",
+        micro_batches=min(batch.gradient_accumulation_steps, 2),
+        targets=targets,
+        parameterisation=method.parameterisation if targets else "full",
+        adapter_dropout=method.lora_dropout if targets else 0.0,
+        loss_chunks=_loss_chunks(workload),
+    )
+
+
+def attention_dropout(workload: Workload) -> float:
+    """Dropout on attention weights: the option, or the config's."""
+    return workload.model.attention_dropout if workload.dropout is None else workload.dropout
+
+
+def _loss_chunks(workload: Workload) -> int:
+    """Pieces played: two stand for every larger number."""
+    if workload.loss == "full":
+        return 0
+    return 1 if workload.batch.tokens <= LOSS_CHUNK_TOKENS else 2
+
+
+def _targets(workload: Workload) -> frozenset[str]:
+    """Linear layers with adapters or factors, by the last part of their name."""
+    if workload.method.parameterisation in ("full", "galore"):
+        return frozenset()
+    names = (group.name for group in workload_parameters(workload))
+    return frozenset(name.split(".")[-3] for name in names if name.endswith((".lora_A.weight", ".A.weight")))
+
+
+@lru_cache(maxsize=65536)
+def symbol_sizes(workload: Workload) -> dict[str, int]:
+    """Numbers behind the symbols of a shadow tensor's dimensions."""
+    model, batch = workload.model, workload.batch
+    b, s, d = batch.micro_batch_size, batch.sequence_length, model.head_dim
+    chunk = min(LOSS_CHUNK_TOKENS, b * s)
+    sizes = {
+        "b": b,
+        "s": s,
+        "h": model.hidden_size,
+        "f": model.intermediate_size,
+        "v": model.vocab_size,
+        "n": model.num_attention_heads,
+        "g": model.num_key_value_heads,
+        "d": d,
+        "q": model.num_attention_heads * d,
+        "k": model.num_key_value_heads * d,
+        "s+1": s + 1,
+        "s32": up_to_multiple(s, 32),
+        "s128": up_to_multiple(s, 128),
+        "d/2": d // 2,
+        "d32": up_to_multiple(d, 32),
+        "c": chunk,
+        "rest": max(b * s - 2 * chunk, 0),
+        "1": 1,
+        "2": 2,
+    }
+    rank = workload.method.rank
+    if rank is not None:
+        sizes["R"] = rank
+        if workload.method.parameterisation == "low-rank":
+            for group in workload_parameters(workload):
+                if group.name.endswith(".A.weight"):
+                    sizes[f"R{group.name.split('.')[-3]}"] = group.shape[0]
+    return sizes
