@@ -29,7 +29,7 @@ def attention_kernel(workload: Workload, gpu: Gpu | None) -> str:
         if reason:
             raise InputError(f"--attention {asked} cannot run here", reason, _way_out(workload, gpu))
         return asked
-    order = ("flash", "efficient", "math")
+    order: tuple[str, ...] = ("flash", "efficient", "math")
     if gpu is not None and gpu.vendor == "nvidia" and _capability(gpu) in CUDNN_FIRST:
         order = ("cudnn", *order)
     return next(kernel for kernel in order if not _refusal(kernel, workload, gpu))

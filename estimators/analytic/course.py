@@ -12,6 +12,7 @@ from itertools import accumulate
 from math import prod
 
 from estimators.analytic.shadow.play import Played, play
+from estimators.analytic.shadow.tape import MIDDLE, OUTSIDE
 from estimators.analytic.structure import PLAYED_LAYERS, structure_of, symbol_sizes
 from estimators.analytic.tensors import rounded
 from estimators.footprint import Phase
@@ -24,14 +25,15 @@ Categories = dict[str, int]
 class Stretch:
     """Events between two borders."""
 
-    start: int
-    stop: int
+    events: tuple[int, ...]
     window: str
     """The moment that the largest value in it is a candidate for."""
     repeats: bool
     """It belongs to the middle layer."""
-    gradient: str = ""
+    gradient: str
     """The parameter whose gradient is complete at its end; empty where none is."""
+    steps: bool
+    """That gradient belongs to the last micro-batch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,23 @@ class Point:
     event: int
     """Events of the stretch that have happened."""
     repetition: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A stretch as it is walked: once, or for the middle layer in its first and its last repetition."""
+
+    window: str
+    largest: Point
+    end: Point
+    gradient: str
+    """The parameter whose gradient is complete at its end; empty where none is."""
+    steps: bool
+    """That gradient is the iteration's last: the micro-batch is the last one."""
+    repeats: bool
+    repetition: int
+    skipped: int
+    """Repetitions of the middle layer's block that are passed over just before."""
 
 
 PHASES: dict[str, Phase] = {
@@ -58,30 +77,37 @@ PHASES: dict[str, Phase] = {
 def stretches_of(played: Played) -> tuple[Stretch, ...]:
     """Cut a played step at its marks."""
     cuts: list[Stretch] = []
-    window, repeats, start = "forward_end", False, 0
-    layers = 1 + max((int(detail) for _, label, detail in played.marks if label == "backward of layer"), default=-1)
+    window, middle, start, micro_batch = "forward_end", False, 0, ""
+    layers = 1 + max(int(detail) for _, label, detail in played.marks if label == "backward of layer")
+    last = max(detail for _, label, detail in played.marks if label == "micro-batch")
     for position, label, detail in played.marks:
         gradient = detail if label == "gradient" else ""
         if position > start or gradient:
             cuts.append(
-                Stretch(start=start, stop=position, window=window, repeats=repeats, gradient=gradient)
+                Stretch(
+                    events=played.events[start:position],
+                    window=window,
+                    repeats=middle and layers == PLAYED_LAYERS,
+                    gradient=gradient,
+                    steps=bool(gradient) and micro_batch == last,
+                )
             )
             start = position
-        match label:
-            case "micro-batch":
-                window = "forward_end"
-            case "loss":
-                window = "loss"
-            case "backward":
-                window = "backward_start"
-            case "forward of layer":
-                repeats = detail == "1" and layers == PLAYED_LAYERS
-            case "backward of layer":
-                repeats = detail == "1" and layers == PLAYED_LAYERS
-                window = window if detail in ("-1", str(layers - 1)) and window != "backward_end" else "backward_end"
-            case _:
-                pass
+        if label == "micro-batch":
+            micro_batch = detail
+        window = _window(window, label, detail, layers)
+        if label in ("forward of layer", "backward of layer"):
+            middle = detail == str(MIDDLE)
     return tuple(cuts)
+
+
+def _window(window: str, label: str, detail: str, layers: int) -> str:
+    """The moment that counts after a mark."""
+    if label == "backward of layer":
+        early = detail in (str(OUTSIDE), str(layers - 1)) and window == "backward_start" and layers > 1
+        return "backward_start" if early else "backward_end"
+    starts = {"micro-batch": "forward_end", "loss": "loss", "backward": "backward_start"}
+    return starts.get(label, window)
 
 
 class Course:
@@ -91,81 +117,87 @@ class Course:
         self.played = played
         self.stretches = stretches_of(played)
         self.repetitions = layers - PLAYED_LAYERS + 1 if layers > PLAYED_LAYERS else 1
-        self.sizes = [rounded(prod([symbols[dim] for dim in kind.size.dims]) * kind.size.itemsize) for kind in played.kinds]
+        self.sizes = [
+            rounded(prod([symbols[dim] for dim in kind.size.dims]) * kind.size.itemsize)
+            * (self.repetitions if kind.in_every_middle_layer else 1)
+            for kind in played.kinds
+        ]
         self.peaks: dict[str, Point] = {}
         """The largest point of each moment."""
-        self.gradients: list[tuple[str, Point]] = []
-        """Where each parameter's gradient is complete; parameters of the middle layers twice, first and last."""
-        self.intervals: list[tuple[str, Point, str, int]] = []
-        """Moment, largest point, parameter whose gradient ends it, and repetitions before the next."""
+        self.intervals: list[Interval] = []
         self._run()
+
+    @property
+    def end(self) -> Point:
+        """After backward: gradients, inputs, and what else outlives it."""
+        return self.intervals[-1].end
 
     def _run(self) -> None:
         table = [0, *self.sizes, *(-size for size in reversed(self.sizes))]
-        events = self.played.events
         offset, index, stretches = 0, 0, self.stretches
         while index < len(stretches):
-            if not stretches[index].repeats:
-                offset = self._walk(index, 0, offset, table, events)
-                index += 1
-                continue
-            stop = index
-            while stop < len(stretches) and stretches[stop].repeats:
-                stop += 1
-            start_offset = offset
+            stop = index + 1
+            if stretches[index].repeats:
+                while stretches[stop].repeats:
+                    stop += 1
+            before = offset
             for number in range(index, stop):
-                offset = self._walk(number, 0, offset, table, events)
-            if self.repetitions > 1:
-                offset += (self.repetitions - 2) * (offset - start_offset)
+                offset = self._walk(number, 0, offset, table)
+            if stretches[index].repeats and self.repetitions > 1:
+                skipped = self.repetitions - 2
+                offset += skipped * (offset - before)
                 for number in range(index, stop):
-                    offset = self._walk(number, self.repetitions - 1, offset, table, events)
+                    offset = self._walk(number, skipped + 1, offset, table, skipped if number == index else 0)
             index = stop
-        self.end_bytes = offset
 
-    def _walk(self, number: int, repetition: int, offset: int, table: list[int], events: tuple[int, ...]) -> int:
+    def _walk(self, number: int, repetition: int, offset: int, table: list[int], skipped: int = 0) -> int:
         stretch = self.stretches[number]
-        values = list(accumulate([table[code] for code in events[stretch.start : stretch.stop]], initial=offset))
+        values = list(accumulate(map(table.__getitem__, stretch.events), initial=offset))
         largest = max(values)
+        peak = Point(total_bytes=largest, stretch=number, event=values.index(largest), repetition=repetition)
+        end = Point(total_bytes=values[-1], stretch=number, event=len(values) - 1, repetition=repetition)
         best = self.peaks.get(stretch.window)
-        point = Point(total_bytes=largest, stretch=number, event=values.index(largest), repetition=repetition)
         if best is None or largest > best.total_bytes:
-            self.peaks[stretch.window] = point
-        self.intervals.append((stretch.window, point, stretch.gradient, repetition))
-        if stretch.gradient:
-            end = Point(
-                total_bytes=values[-1], stretch=number, event=stretch.stop - stretch.start, repetition=repetition
+            self.peaks[stretch.window] = peak
+        self.intervals.append(
+            Interval(
+                window=stretch.window,
+                largest=peak,
+                end=end,
+                gradient=stretch.gradient,
+                steps=stretch.steps,
+                repeats=stretch.repeats,
+                repetition=repetition,
+                skipped=skipped,
             )
-            self.gradients.append((stretch.gradient, end))
+        )
         return values[-1]
 
     def categories(self, point: Point) -> Categories:
         """Live bytes by category at a point; they sum up to its total."""
         counts: Counter[int] = Counter()
-        events = self.played.events
-        for number, stretch in enumerate(self.stretches[: point.stretch]):
-            self._count(counts, events[stretch.start : stretch.stop], self._times(number, point))
-        stretch = self.stretches[point.stretch]
-        if stretch.repeats and point.repetition:
-            self._count(counts, events[stretch.start : stretch.stop], point.repetition)
-            for number in range(point.stretch + 1, len(self.stretches)):
-                later = self.stretches[number]
-                if not later.repeats or not self._same_block(point.stretch, number):
-                    break
-                self._count(counts, events[later.start : later.stop], point.repetition)
-        self._count(counts, events[stretch.start : stretch.start + point.event], 1)
+        for number, stretch in enumerate(self.stretches):
+            self._count(counts, stretch.events, self._times(number, point))
+        self._count(counts, self.stretches[point.stretch].events[: point.event], 1)
         return self._by_category(counts)
 
     def _times(self, number: int, point: Point) -> int:
-        """How often a stretch before the point has happened."""
-        if not self.stretches[number].repeats:
-            return 1
-        return point.repetition + 1 if self._same_block(number, point.stretch) else self.repetitions
+        """How often a stretch has happened as a whole before the point."""
+        if self._same_block(number, point.stretch):
+            return point.repetition + (number < point.stretch)
+        if number >= point.stretch:
+            return 0
+        return self.repetitions if self.stretches[number].repeats else 1
 
     def _same_block(self, first: int, second: int) -> bool:
-        return all(stretch.repeats for stretch in self.stretches[first : second + 1])
+        """Whether two stretches belong to one pass over the middle layer."""
+        low, high = sorted((first, second))
+        return all(stretch.repeats for stretch in self.stretches[low : high + 1])
 
     @staticmethod
     def _count(counts: Counter[int], events: tuple[int, ...], times: int) -> None:
+        if not times:
+            return
         for code in events:
             counts[abs(code)] += times if code > 0 else -times
 

@@ -1,6 +1,6 @@
 """The moments of a first and of a steady iteration: live bytes by category at each candidate for the peak."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from estimators.analytic.buffers import buffers
@@ -10,7 +10,7 @@ from estimators.analytic.projection import projection_of
 from estimators.analytic.states import group_states, shared_states
 from estimators.analytic.steps import parameter_step, whole_step
 from estimators.analytic.tensors import live_bytes, rounded
-from estimators.footprint import Iteration, Moment
+from estimators.footprint import Iteration, Moment, Phase
 from estimators.workload import Method, Workload
 
 Categories = dict[str, int]
@@ -28,12 +28,10 @@ class Resident:
     accumulators: int
     """Gradients that a per-layer update sums up over micro-batches, in the low-rank space where there is one."""
 
-    def base(self, iteration: Iteration) -> Categories:
-        """What is alive before an iteration: the first one makes its states in its step."""
-        held = {"weights": self.weights, "buffers": self.buffers}
-        if iteration == "steady":
-            held |= {"optimizer_states": self.optimizer_states, "projectors": self.projectors}
-        return held
+    @property
+    def states(self) -> Categories:
+        """What a step makes and every later iteration finds."""
+        return {"optimizer_states": self.optimizer_states, "projectors": self.projectors}
 
 
 def plus(*parts: Mapping[str, int]) -> Categories:
@@ -81,74 +79,78 @@ def moments_of(workload: Workload, kernel: str, workspace_bytes: int) -> tuple[M
         workspace_bytes: one cuBLAS workspace; backward's thread brings a second one.
     """
     course, resident = course_of(workload, kernel), resident_of(workload)
-    step = _layer_moments if workload.method.update == "per-layer" else _whole_moments
     moments: list[Moment] = []
     for iteration in ITERATIONS:
-        for name, phase in PHASES.items():
-            threads = 1 if iteration == "first" and phase == "forward" else 2
-            live = plus(course.categories(course.peaks[name]), {"workspaces": threads * workspace_bytes})
-            moments.append(_moment(iteration, name, phase, plus(live, resident.base(iteration))))
-        moments += step(workload, course, resident, iteration, workspace_bytes)
+        if workload.method.update == "whole":
+            found = _backward_then_step(workload, course, resident, iteration)
+        else:
+            found = _steps_inside_backward(workload, course, resident, iteration)
+        for name, phase, live in found:
+            threads = 1 if iteration == "first" and phase in ("forward", "loss") else 2
+            always = {
+                "weights": resident.weights,
+                "buffers": resident.buffers,
+                "workspaces": threads * workspace_bytes,
+            }
+            moments.append(Moment(iteration=iteration, name=name, phase=phase, by_category=plus(live, always)))
     return tuple(moments)
 
 
-def _moment(iteration: Iteration, name: str, phase: str, by_category: Categories) -> Moment:
-    return Moment(iteration=iteration, name=name, phase=phase, by_category=by_category)  # type: ignore[arg-type]
+Found = Iterator[tuple[str, Phase, Categories]]
 
 
-def _whole_moments(
-    workload: Workload, course: Course, resident: Resident, iteration: Iteration, workspace_bytes: int
-) -> list[Moment]:
-    """Refresh and step over all parameters, with all gradients alive."""
-    kept = plus(course.categories(course.end))
+def _backward_then_step(workload: Workload, course: Course, resident: Resident, iteration: Iteration) -> Found:
+    """Whole update: forward and backward, then refresh and step with all gradients alive."""
+    states = resident.states if iteration == "steady" else {}
+    for name, phase in PHASES.items():
+        yield name, phase, plus(course.categories(course.peaks[name]), states)
+    kept = course.categories(course.end)
     kept.pop("gradients", None)
-    around = plus(kept, {"weights": resident.weights, "buffers": resident.buffers, "workspaces": 2 * workspace_bytes})
-    found = whole_step(workload_parameters(workload), workload.method, iteration, refresh=True)
-    return [_moment(iteration, moment.phase, moment.phase, plus(around, moment.by_category)) for moment in found]
+    for moment in whole_step(workload_parameters(workload), workload.method, iteration, refresh=True):
+        yield moment.phase, moment.phase, plus(kept, moment.by_category)
 
 
-@dataclass(slots=True)
-class _Candidate:
-    total: int
-    point: Point
-    extra: Categories
-
-
-def _layer_moments(
-    workload: Workload, course: Course, resident: Resident, iteration: Iteration, workspace_bytes: int
-) -> list[Moment]:
-    """Refresh and step of one parameter at a time, inside backward; in the first iteration states grow with it."""
+def _steps_inside_backward(workload: Workload, course: Course, resident: Resident, iteration: Iteration) -> Found:
+    """Per-layer update: each parameter refreshes and steps in backward; in the first iteration states grow with it."""
     groups = {group.name: group for group in workload_parameters(workload)}
-    everything = {"optimizer_states": resident.optimizer_states, "projectors": resident.projectors}
-    so_far: Categories = {} if iteration == "first" else everything
-    best: dict[str, _Candidate] = {}
-    block: list[str] = []
-    for name, point, skipped in course.updates():
-        group = groups[name]
-        own = _own_states(group, workload.method)
+    method = workload.method
+    alive = dict(resident.states) if iteration == "steady" else {}
+    first_block: Categories = {}
+    best: dict[str, tuple[int, Point, Categories]] = {}
+
+    def candidate(name: str, point: Point, extra: Categories) -> None:
+        total = point.total_bytes + sum(extra.values())
+        if name not in best or total > best[name][0]:
+            best[name] = (total, point, extra)
+
+    for interval in course.intervals:
+        if iteration == "first" and interval.skipped:
+            alive = plus(alive, {category: nbytes * interval.skipped for category, nbytes in first_block.items()})
+        candidate(interval.window, interval.largest, alive)
+        if not interval.gradient or not interval.steps:
+            continue
+        group = groups[interval.gradient]
+        own = _own_states(group, method)
+        without = alive if iteration == "first" else plus(alive, _negative(own))
+        for moment in parameter_step(group, method, iteration, refresh=True):
+            name = "refresh" if moment.phase == "refresh" else "layer_update"
+            extra = plus(without, moment.by_category, {"gradients": -rounded(group.nbytes)})
+            candidate(name, interval.end, extra)
         if iteration == "first":
-            block = _grown(so_far, block, skipped, groups, workload.method)
-            others = so_far
-        else:
-            others = plus(so_far, {category: -nbytes for category, nbytes in own.items()})
-        for moment in parameter_step(group, workload.method, iteration, refresh=True):
-            extra = plus(others, moment.by_category, {"gradients": -rounded(group.nbytes)})
-            total = point.total_bytes + sum(extra.values())
-            label = "refresh" if moment.phase == "refresh" else "layer_update"
-            if label not in best or total > best[label].total:
-                best[label] = _Candidate(total, point, extra)
-        if iteration == "first":
-            so_far = plus(so_far, own)
-    around = {"weights": resident.weights, "buffers": resident.buffers, "workspaces": 2 * workspace_bytes}
-    return [
-        _moment(
-            iteration,
-            label,
-            "refresh" if label == "refresh" else "step",
-            plus(course.categories(found.point), found.extra, around, {"gradients": resident.accumulators}),
+            alive = plus(alive, own)
+            if interval.repeats and not interval.repetition:
+                first_block = plus(first_block, own)
+    accumulated = {"gradients": resident.accumulators}
+    for name, (_, point, extra) in best.items():
+        yield (
+            name,
+            PHASES.get(name) or ("refresh" if name == "refresh" else "step"),
+            plus(course.categories(point), extra, accumulated),
         )
-        for label, found in best.items()
-    ]
+
+
+def _negative(part: Categories) -> Categories:
+    return {category: -nbytes for category, nbytes in part.items()}
 
 
 def _own_states(group: ParameterGroup, method: Method) -> Categories:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from estimators.analytic.shadow.ops import Gradients, add, cast, dropout, like, matmul, repeat, scale, softmax
+from estimators.analytic.shadow.ops import Gradients, add, cast, dropout, matmul, repeat, scale, softmax
 from estimators.analytic.shadow.tape import Dims, Tape, Tensor, record
 
 HEADS: Dims = ("b", "n", "s", "d")
@@ -93,7 +93,7 @@ def math(q: Tensor, k: Tensor, v: Tensor, *, grouped: bool, batched: bool, mask:
 
 
 def _causal_bias(tape: Tape) -> Tensor:
-    ones = tape.empty(("s", "s"), 1, "ones")  # noqa: F841
+    ones = tape.empty(("s", "s"), 1, "ones")
     allowed = tape.empty(("s", "s"), 1, "allowed")  # noqa: F841
     del ones
     return tape.empty(("s", "s"), 4, "causal bias")
@@ -102,7 +102,7 @@ def _causal_bias(tape: Tape) -> Tensor:
 def eager(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor, *, grouped: bool, batched: bool, probability: float
 ) -> tuple[Tensor, Tensor]:
-    """transformers' `eager_attention_forward`: scores, mask, softmax in fp32, dropout; returns the weights too."""
+    """Transformers' `eager_attention_forward`: scores, mask, softmax in fp32, dropout; returns the weights too."""
     if grouped:
         k, v = repeat(k, HEADS, "k repeated"), repeat(v, HEADS, "v repeated")
     scores = scale(matmul(q, k, SCORES, "scores", copies=(batched, batched and not grouped)), "scores scaled")

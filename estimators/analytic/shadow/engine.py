@@ -13,8 +13,9 @@ Two of its rules shape the peak and are easily missed:
 import heapq
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
-from estimators.analytic.shadow.tape import EarlyStopError, Holder, Node, Parameter, Tape, Tensor
+from estimators.analytic.shadow.tape import OUTSIDE, EarlyStopError, Holder, Node, Parameter, Tape, Tensor
 
 Hook = Callable[[Parameter], None]
 LONE_REFERENCES = 2
@@ -45,7 +46,7 @@ def backward(loss: Tensor, hook: Hook | None = None) -> None:
         for parameter in ready:
             _accumulate(parameter, hook)
     tape.in_backward = False
-    tape.layer = -1
+    tape.layer = OUTSIDE
 
 
 def _deliver(
@@ -94,10 +95,8 @@ def _unpack(tape: Tape, node: Node) -> None:
             assert frame is not None
             tape.refilling, tape.in_backward, scope = frame, False, tape.scope
             tape.scope = list(frame.scope)
-            try:
+            with suppress(EarlyStopError):
                 frame.recompute()
-            except EarlyStopError:
-                pass
             tape.refilling, tape.in_backward, tape.scope = None, True, scope
             frame.holders.clear()
             for parameter in tape.autocast_cache:

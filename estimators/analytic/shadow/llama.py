@@ -16,6 +16,7 @@ from estimators.analytic.shadow.ops import (
     mean,
     multiply,
     relayout,
+    repeat,
     rotate,
     rsqrt,
     scale,
@@ -24,7 +25,7 @@ from estimators.analytic.shadow.ops import (
     square,
     weigh,
 )
-from estimators.analytic.shadow.tape import Dims, Parameter, Tape, Tensor, checkpoint
+from estimators.analytic.shadow.tape import OUTSIDE, Dims, Parameter, Tape, Tensor, checkpoint, record
 
 HIDDEN: Dims = ("b", "s", "h")
 
@@ -157,7 +158,7 @@ class Model:
             else:
                 hidden = self.decoder(layer, hidden, cos, sin, mask, cache)
             tape.scope.pop()
-        tape.layer = -1
+        tape.layer = OUTSIDE
         tape.mark("forward of layer", "end")
         tape.scope.append("norm")
         hidden = self.rms_norm(hidden, self.norm)
@@ -261,8 +262,6 @@ class Model:
         return self.linear(out, linears["o_proj"], "o_proj"), weights
 
     def _cached(self, x: Tensor, name: str) -> Tensor:
-        from estimators.analytic.shadow.tape import record
-
         return record(self.tape.empty(x.dims, x.itemsize, name), lambda gradient: [gradient.as_view()], [x])
 
     def _head_norm(self, x: Tensor, weight: Parameter, name: str) -> Tensor:
@@ -275,15 +274,13 @@ class Model:
         s = self.structure
         if s.kernel == "eager":
             assert mask is not None
-            values, weights = kernels.eager(
-                q, k, v, mask, grouped=s.grouped, batched=s.batched, probability=s.dropout
-            )
+            values, weights = kernels.eager(q, k, v, mask, grouped=s.grouped, batched=s.batched, probability=s.dropout)
             return _contiguous(values), weights
         if s.autocast:
             q, k, v = (cast(x, s.autocast, f"{name} cast") for x, name in zip((q, k, v), "qkv", strict=True))
         grouped = s.grouped
         if grouped and mask is not None:  # transformers repeats heads itself beside a mask (use_gqa_in_sdpa)
-            k, v = kernels.repeat(k, kernels.HEADS, "k repeated"), kernels.repeat(v, kernels.HEADS, "v repeated")
+            k, v = repeat(k, kernels.HEADS, "k repeated"), repeat(v, kernels.HEADS, "v repeated")
             grouped = False
         if s.kernel == "math":
             return _contiguous(kernels.math(q, k, v, grouped=grouped, batched=s.batched, mask=mask)), None
@@ -302,8 +299,6 @@ class Model:
 
 def _contiguous(x: Tensor) -> Tensor:
     """`transpose(1, 2).contiguous()` of (b, n, s, d)."""
-    from estimators.analytic.shadow.tape import record
-
     return record(
         x.tape.empty(("b", "s", "q"), x.itemsize, "attention output contiguous"),
         lambda gradient: [gradient.detach()],

@@ -1,8 +1,10 @@
 """The head and the loss in shadow: transformers' ForCausalLMLoss, whole or in chunks of tokens."""
 
+from collections.abc import Callable
+
 from estimators.analytic.shadow.llama import Model
 from estimators.analytic.shadow.ops import Gradients, cast
-from estimators.analytic.shadow.tape import Dims, Tensor, checkpoint, record
+from estimators.analytic.shadow.tape import Tensor, checkpoint, record
 
 
 def full(model: Model, hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -32,7 +34,7 @@ def chunked(model: Model, hidden: Tensor) -> Tensor:
     return total
 
 
-def _piece(model: Model, chunk: Tensor):  # noqa: ANN202 a closure over one piece
+def _piece(model: Model, chunk: Tensor) -> Callable[[], Tensor]:
     def play() -> Tensor:
         logits = cast(model.linear(chunk, model.head, "logits"), 4, "logits in fp32")
         return _cross_entropy(logits, None)
@@ -41,23 +43,26 @@ def _piece(model: Model, chunk: Tensor):  # noqa: ANN202 a closure over one piec
 
 
 def _split(hidden: Tensor, pieces: int) -> list[Tensor]:
+    """`hidden.view(-1, h).split(c)`: views, whose gradients are joined once all are there.
+
+    The second piece stands for all but the first, so its gradient comes with those of the others.
+    """
     dims, size = hidden.dims, hidden.itemsize
-    state: list[Tensor] = []
+    waiting: list[Tensor] = []
 
-    def gather(gradient: Tensor) -> Gradients:
-        state.append(gradient)
-        if len(state) < pieces:
+    def join(gradient: Tensor) -> Gradients:
+        waiting.append(gradient)
+        if len(waiting) == 1 and pieces > 1:
+            waiting.append(gradient.tape.empty(("rest", "h"), size, "gradients of the other pieces"))
             return [None]
-        out = gradient.tape.empty(dims, size, "gradient of the pieces joined")
-        state.clear()
-        return [out]
+        joined = gradient.tape.empty(dims, size, "gradients of the pieces joined").as_view()
+        waiting.clear()
+        return [joined]
 
-    out = []
-    for _ in range(pieces):
-        view = hidden.view("c", "h")
+    views = [hidden.view("c", "h") for _ in range(pieces)]
+    for view in views:
         view.node = None
-        out.append(record(view, gather, [hidden]))
-    return out
+    return [record(view, join, [hidden]) for view in views]
 
 
 def _plus(a: Tensor, b: Tensor) -> Tensor:
@@ -83,6 +88,3 @@ def _cross_entropy(logits: Tensor, labels: Tensor | None) -> Tensor:
     return record(
         loss, lambda gradient: [tape.empty(dims, 4, "gradient of the log-probabilities")], [log_probabilities], saved
     )
-
-
-LOGITS: Dims = ("b", "s", "v")

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 Dims = tuple[str, ...]
+OUTSIDE = -1
+"""The layer of code that belongs to none."""
+MIDDLE = 1
+"""The played layer that stands for all between the first and the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,8 @@ class Kind:
     size: Size
     category: str
     name: str
+    in_every_middle_layer: bool = False
+    """One for each layer that the played middle layer stands for."""
 
 
 class Tape:
@@ -40,8 +46,8 @@ class Tape:
         self.marks: list[tuple[int, str, str]] = []
         """Position in `events`, what happens there, and to whom."""
         self.scope: list[str] = []
-        self.layer = -1
-        """The layer whose code runs now; -1 outside all of them."""
+        self.layer = OUTSIDE
+        """The layer whose code runs now."""
         self.in_backward = False
         self.sequence = 0
         self.autocast_cache: list[Parameter] = []
@@ -54,6 +60,10 @@ class Tape:
         """Note a border at the current position."""
         self.marks.append((len(self.events), label, detail))
 
+    def code_of(self, kind: Kind) -> int:
+        """The kind's number, starting from one."""
+        return self.kinds.setdefault(kind, len(self.kinds)) + 1
+
     def empty(self, dims: Sequence[str], itemsize: int, name: str, category: str = "") -> Tensor:
         """A new tensor, whose storage is born now."""
         if not category:
@@ -63,17 +73,25 @@ class Tape:
 
 
 class Storage:
-    """The memory of a tensor and its views; it dies with the last of them."""
+    """The memory of a tensor and its views; it dies with the last of them.
 
-    __slots__ = ("code", "tape")
+    What a middle layer makes and code outside the layers lets go of (autocast's copies, a key-value cache) dies for all
+    the layers that the played one stands for.
+    """
+
+    __slots__ = ("kind", "layer", "tape")
 
     def __init__(self, tape: Tape, kind: Kind) -> None:
         self.tape = tape
-        self.code = tape.kinds.setdefault(kind, len(tape.kinds)) + 1
-        tape.events.append(self.code)
+        self.kind = kind
+        self.layer = tape.layer
+        tape.events.append(tape.code_of(kind))
 
     def __del__(self) -> None:
-        self.tape.events.append(-self.code)
+        tape, kind = self.tape, self.kind
+        if self.layer == MIDDLE and tape.layer == OUTSIDE:
+            kind = replace(kind, in_every_middle_layer=True)
+        tape.events.append(-tape.code_of(kind))
 
 
 class Tensor:

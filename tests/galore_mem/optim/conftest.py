@@ -36,7 +36,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._seen.add(storage._cdata)
                 weakref.finalize(storage, self._forget, storage._cdata, rounded(storage.nbytes()))
 
-    def __torch_dispatch__(  # noqa: D105
+    def __torch_dispatch__(
         self,
         func: Callable[..., object],
         types: object,

@@ -1,0 +1,135 @@
+"""Whether a workload fits a card, with how much room, and how far it could go."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from estimators.analytic.estimate import estimate
+from estimators.footprint import Footprint
+from estimators.workload import Workload, with_batch
+from profiles.gpus import Gpu
+
+Verdict = Literal["fits", "tight", "does-not-fit"]
+MAX_MICRO_BATCH_SIZE = 65536
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """One workload on one card. Sizes are bytes."""
+
+    gpu: Gpu
+    footprint: Footprint
+    usable_bytes: int
+    """The smallest total memory that torch was seen to report for the card, less what others use."""
+    verdict: Verdict
+    max_sequence_length: int
+    """The longest sequence that fits at this micro-batch size, up to the positions of the model; 0 if none does."""
+    max_micro_batch_size: int
+    """The most sequences of this length that fit; 0 if not even one does."""
+
+    @property
+    def peak_reserved_bytes(self) -> int:
+        """What the allocator holds at its peak."""
+        return self.footprint.peak_reserved_bytes
+
+    @property
+    def process_bytes(self) -> int:
+        """What nvidia-smi shows: reserved memory and context."""
+        return self.footprint.process_bytes
+
+    @property
+    def upper_bytes(self) -> int:
+        """Upper bound of the process."""
+        return self.footprint.upper_bytes
+
+    @property
+    def headroom_bytes(self) -> int:
+        """Room left under the upper bound; negative where there is none."""
+        return self.usable_bytes - self.upper_bytes
+
+    def to_dict(self) -> dict[str, Any]:
+        """An entry of `fits` in the JSON output."""
+        return {
+            "gpu": self.gpu.name,
+            "usable_bytes": self.usable_bytes,
+            "verdict": self.verdict,
+            "peak_reserved_bytes": self.peak_reserved_bytes,
+            "process_bytes": self.process_bytes,
+            "upper_bytes": self.upper_bytes,
+            "headroom_bytes": self.headroom_bytes,
+            "max_sequence_length": self.max_sequence_length,
+            "max_micro_batch_size": self.max_micro_batch_size,
+        }
+
+
+def judge(workload: Workload, gpu: Gpu, *, other_use_bytes: int = 0) -> Fit:
+    """Lay a workload's footprint against a card.
+
+    Args:
+        workload: the run.
+        gpu: the card.
+        other_use_bytes: what a display or other processes take of it.
+
+    Raises:
+        InputError: the workload cannot run on the card.
+    """
+    usable = gpu.usable_bytes - other_use_bytes
+    footprint = estimate(workload, gpu)
+    return Fit(
+        gpu=gpu,
+        footprint=footprint,
+        usable_bytes=usable,
+        verdict=verdict_of(footprint, usable),
+        max_sequence_length=max_sequence_length(workload, gpu, usable),
+        max_micro_batch_size=max_micro_batch_size(workload, gpu, usable),
+    )
+
+
+def verdict_of(footprint: Footprint, usable_bytes: int) -> Verdict:
+    """`fits` by the upper bound, `tight` by the central figure only."""
+    if footprint.upper_bytes <= usable_bytes:
+        return "fits"
+    return "tight" if footprint.process_bytes <= usable_bytes else "does-not-fit"
+
+
+def max_sequence_length(workload: Workload, gpu: Gpu, usable_bytes: int) -> int:
+    """The longest sequence whose upper bound fits, up to the model's positions or the length asked for."""
+    limit = max(workload.model.max_position_embeddings, workload.batch.sequence_length)
+    return _largest(lambda length: with_batch(workload, sequence_length=length), gpu, usable_bytes, limit)
+
+
+def max_micro_batch_size(workload: Workload, gpu: Gpu, usable_bytes: int) -> int:
+    """The most sequences whose upper bound fits."""
+    return _largest(lambda size: with_batch(workload, micro_batch_size=size), gpu, usable_bytes, MAX_MICRO_BATCH_SIZE)
+
+
+def _largest(vary: Callable[[int], Workload], gpu: Gpu, usable_bytes: int, limit: int) -> int:
+    """The largest number in 1..limit that fits, 0 if none does; upper bounds grow with it.
+
+    The bound is nearly linear in the number, so the search tries where a straight line between its ends would meet the
+    card's memory, and halves the interval where that gains nothing.
+    """
+
+    def excess(number: int) -> int:
+        return estimate(vary(number), gpu).upper_bytes - usable_bytes
+
+    low, high = 1, limit
+    low_excess = excess(low)
+    if low_excess > 0:
+        return 0
+    high_excess = excess(high)
+    if high_excess <= 0:
+        return high
+    linear = True
+    while high - low > 1:
+        middle = (low + high) // 2
+        if linear:
+            guess = low + (high - low) * -low_excess // (high_excess - low_excess)
+            middle = min(max(guess, low + 1), high - 1)
+        linear = not linear
+        found = excess(middle)
+        if found <= 0:
+            low, low_excess = middle, found
+        else:
+            high, high_excess = middle, found
+    return low
