@@ -1,42 +1,69 @@
-"""This package's own GaLore on a walk: one parameter after another, projected or not (galore_mem/optim)."""
+"""This package's own GaLore on a walk: one parameter after another, projected or not (galore_mem/optim/galore.py).
 
+`galore_scratch` says what each refresh and step holds; every step calls the inner optimizer anew, so nothing of one
+parameter is carried into the next. The full gradient lives throughout.
+"""
+
+from math import prod
+
+from estimators.analytic.galore_scratch import inner_scratch_bytes, refresh_scratch_bytes, step_scratch_bytes
 from estimators.analytic.parameters import ParameterGroup
-from estimators.analytic.projection import projection_of
 from estimators.analytic.states import group_states, inner_states, shared_states
 from estimators.analytic.tensors import rounded
 from estimators.analytic.walk import Walk
-from estimators.workload import Method
-
-CHUNK_BYTES = 16 * 2**20
-OVERSAMPLING = 16
+from estimators.workload import Method, Optimizer
 
 
 def own_galore(walk: Walk, group: ParameterGroup, method: Method, *, first: bool, refreshes: bool) -> None:
     """One parameter: refresh if due, project, let the inner optimizer step a stand-in, land its update in place."""
     if group.projected and refreshes:
         walk.enter("refresh")
-        walk.brief(_refresh_bytes(group, method))
+        walk.brief(_refresh_bytes(group, method, first=first))
         if first:
-            walk.take_states(tuple(s for s in group_states(group, method) if s.category == "projectors"))
+            walk.take_states(state for state in group_states(group, method) if state.category == "projectors")
         walk.enter("step")
+    states = inner_states(group, method)
     if first:
         if method.update == "whole":
             for shared in shared_states((group,), method):
                 walk.take_once(shared)
-        walk.take_states(inner_states(group, method))
-    walk.brief(_step_bytes(group, method))
+        walk.take_states(states)
+    if group.projected and method.optimizer == "adafactor":
+        _low_rank_adafactor(walk, group, method, first=first)
+    else:
+        walk.brief(_step_bytes(group, method, method.optimizer))
 
 
-def _refresh_bytes(group: ParameterGroup, method: Method) -> int:
-    """PLACEHOLDER for estimators.analytic.galore_scratch: two blocks of l vectors and one chunk of the gradient."""
-    smaller = min(group.shape)
-    width = min(smaller, projection_of(group, method).rank + OVERSAMPLING)
-    return 2 * rounded(4 * smaller * width) + min(CHUNK_BYTES, 4 * group.numel)
+def _low_rank_adafactor(walk: Walk, group: ParameterGroup, method: Method, *, first: bool) -> None:
+    """Adafactor makes a new RMS in every step: the figure of its step counts it, that of the landing does not."""
+    new_rms_bytes = 4
+    if not first:
+        walk.take("optimizer_states", new_rms_bytes)
+    walk.brief(_step_bytes(group, method, "adafactor") - rounded(new_rms_bytes))
+    if not first:
+        walk.give("optimizer_states", new_rms_bytes)
+    walk.brief(_step_bytes(group, method, "sgd"))
 
 
-def _step_bytes(group: ParameterGroup, method: Method) -> int:
-    """PLACEHOLDER for estimators.analytic.galore_scratch: projected gradient, stand-in, the inner's temporaries."""
-    numel = projection_of(group, method).low_rank_numel if group.projected else group.numel
-    low = rounded(group.itemsize * numel)
-    inner = {"adamw": low, "adafactor": 5 * rounded(4 * numel)}.get(method.optimizer, 0)
-    return (2 * low if group.projected else 0) + inner
+def _refresh_bytes(group: ParameterGroup, method: Method, *, first: bool) -> int:
+    """Scratch of a refresh; a first one's includes the projectors that it makes."""
+    rows, rank = group.shape[0], method.rank or 1
+    return refresh_scratch_bytes(
+        rows, prod(group.shape[1:]), rank, group.itemsize, first=first, proj_type=method.proj_type
+    )
+
+
+def _step_bytes(group: ParameterGroup, method: Method, optimizer: Optimizer) -> int:
+    """Scratch of a step with this inner optimizer; with `sgd`, which needs none, that of projecting and landing."""
+    kernel = method.optimizer_kernel
+    if not group.projected:
+        return inner_scratch_bytes(group.shape, group.itemsize, optimizer=optimizer, optimizer_kernel=kernel)
+    return step_scratch_bytes(
+        group.shape[0],
+        prod(group.shape[1:]),
+        method.rank or 1,
+        group.itemsize,
+        optimizer=optimizer,
+        proj_type=method.proj_type,
+        optimizer_kernel=kernel,
+    )

@@ -56,20 +56,24 @@ def real_optimizer(monkeypatch: pytest.MonkeyPatch) -> Callable[["Method", RealP
     def make(method: "Method", parameters: RealParameters) -> torch.optim.Optimizer:
         trainable = [(group, parameter) for group, parameter in parameters if group.trainable]
         if method.parameterisation == "galore":
-            return _galore_torch(method, trainable)
+            make_galore = _galore_torch if method.implementation == "galore-torch" else _galore_mem
+            return make_galore(method, trainable)
         return _plain(method, [parameter for _, parameter in trainable])
 
     return make
 
 
+KERNELS: dict[str, dict[str, Any]] = {
+    "foreach": {"foreach": True},
+    "fused": {"fused": True},
+    "loop": {"foreach": False},
+}
+
+
 def _plain(method: "Method", parameters: list["torch.nn.Parameter"]) -> "torch.optim.Optimizer":
     import torch
 
-    kernel: dict[str, Any] = {
-        "foreach": {"foreach": True},
-        "fused": {"fused": True},
-        "loop": {"foreach": False},
-    }[method.optimizer_kernel]
+    kernel = KERNELS[method.optimizer_kernel]
     match method.optimizer:
         case "adamw":
             return torch.optim.AdamW(parameters, **kernel)
@@ -87,9 +91,7 @@ def _plain(method: "Method", parameters: list["torch.nn.Parameter"]) -> "torch.o
             return Adafactor(parameters, lr=1e-3, scale_parameter=False, relative_step=False)  # type: ignore[no-any-return]
 
 
-def _galore_torch(method: "Method", parameters: RealParameters) -> "torch.optim.Optimizer":
-    import galore_torch
-
+def _galore_groups(method: "Method", parameters: RealParameters) -> list[dict[str, Any]]:
     projected = {
         "rank": method.rank,
         "update_proj_gap": method.update_proj_gap,
@@ -100,7 +102,26 @@ def _galore_torch(method: "Method", parameters: RealParameters) -> "torch.optim.
         {"params": [parameter for group, parameter in parameters if not group.projected]},
         {"params": [parameter for group, parameter in parameters if group.projected], **projected},
     ]
-    groups = [group for group in groups if group["params"]]
+    return [group for group in groups if group["params"]]
+
+
+def _galore_mem(method: "Method", parameters: RealParameters) -> "torch.optim.Optimizer":
+    from galore_mem.optim import GaLoreAdafactor, GaLoreAdamW, GaLoreAdamW8bit
+
+    groups = _galore_groups(method, parameters)
+    match method.optimizer:
+        case "adamw":
+            return GaLoreAdamW(groups, **KERNELS[method.optimizer_kernel])
+        case "adamw-8bit":
+            return GaLoreAdamW8bit(groups)
+        case _:
+            return GaLoreAdafactor(groups, lr=1e-3)
+
+
+def _galore_torch(method: "Method", parameters: RealParameters) -> "torch.optim.Optimizer":
+    import galore_torch
+
+    groups = _galore_groups(method, parameters)
     match method.optimizer:
         case "adamw":
             return galore_torch.GaLoreAdamW(groups, no_deprecation_warning=True)  # type: ignore[no-any-return]

@@ -180,6 +180,25 @@ def test_embeddings_are_8bit_too(real_parameters: Callable[..., Any], real_optim
     assert optimizer.state[module.weight]["state1"].dtype is torch.uint8
 
 
+@pytest.mark.parametrize("rank", [8, 1000])
+@pytest.mark.parametrize("itemsize", [2, 4])
+@pytest.mark.parametrize("proj_type", PROJ_TYPES)
+@pytest.mark.parametrize("name", ["galore-adamw", "galore-adamw-8bit", "galore-adafactor"])
+def test_own_galore_holds_what_is_predicted(
+    name: str,
+    proj_type: ProjType,
+    itemsize: int,
+    rank: int,
+    real_parameters: Callable[..., Any],
+    real_optimizer: Callable[..., Any],
+) -> None:
+    method = Method(name=name, rank=rank, proj_type=proj_type)
+    groups = projected_groups(itemsize)
+    optimizer = real_optimizer(method, real_parameters(groups))
+    optimizer.step()
+    assert exact_bytes(predicted(groups, method)) == held_bytes([optimizer])
+
+
 def test_own_projector_holds_rank_columns_only() -> None:
     """Formulas for std: projector e*k*R, moments 2*e*M*R, with k and M the smaller and the larger side."""
     group = ParameterGroup(name="w", shape=(160, 72), count=3, kind="linear", itemsize=2, projected=True)

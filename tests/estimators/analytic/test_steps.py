@@ -56,6 +56,7 @@ def projectors_of(optimizer: Any) -> Iterator[Any]:  # noqa: ANN401
     for state in optimizer.state.values():
         matrices = getattr(state.get("projector"), "ortho_matrix", [])
         yield from matrices if isinstance(matrices, list) else [matrices]
+        yield from (value for name, value in state.items() if name in ("projector_left", "projector_right"))
 
 
 class Recording:
@@ -76,19 +77,30 @@ class Recording:
 
 @pytest.fixture
 def record(live_bytes: "type[LiveBytes]", monkeypatch: pytest.MonkeyPatch) -> Callable[..., Recording]:
-    """Runs one step of optimizers and records it, with refreshes of galore_torch's projectors as a phase."""
+    """Runs one step of optimizers and records it, with refreshes of projectors as a phase."""
     from galore_torch.galore_projector import GaLoreProjector
 
-    refresh = GaLoreProjector.get_orthogonal_matrix
+    from galore_mem.optim import GaLore
+
+    refreshes = [(GaLoreProjector, "get_orthogonal_matrix"), (GaLore, "_refresh")]
+    originals = [getattr(owner, name) for owner, name in refreshes]
+
+    def mark(live: "LiveBytes", refresh: Callable[..., Any]) -> Callable[..., Any]:
+        def marked(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            with live.phase("refresh"):
+                return refresh(*args, **kwargs)
+
+        return marked
 
     def make(optimizers: Sequence[Any], parameters: Sequence[Any]) -> Recording:
         def states(optimizer: Any) -> list[Any]:  # noqa: ANN401
             return list(states_of(dict(optimizer.state)))
 
         for optimizer in optimizers:
-            if not optimizer.state and hasattr(optimizer, "name2qmap"):
+            maps = getattr(getattr(optimizer, "inner", None), "optimizer", optimizer)
+            if not optimizer.state and hasattr(maps, "name2qmap"):
                 # Made on the host with the optimizer, moved to the device with the first 8-bit state: as if made then.
-                optimizer.name2qmap.clear()
+                maps.name2qmap.clear()
         live = live_bytes(
             optimizer_states=[tensor for optimizer in optimizers for tensor in states(optimizer)],
             projectors=[tensor for optimizer in optimizers for tensor in projectors_of(optimizer)],
@@ -97,11 +109,8 @@ def record(live_bytes: "type[LiveBytes]", monkeypatch: pytest.MonkeyPatch) -> Ca
         )
         weights_bytes = live.by_category(live.now)["weights"]
 
-        def marked(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-            with live.phase("refresh"):
-                return refresh(*args, **kwargs)
-
-        monkeypatch.setattr(GaLoreProjector, "get_orthogonal_matrix", marked)
+        for (owner, name), original in zip(refreshes, originals, strict=True):
+            monkeypatch.setattr(owner, name, mark(live, original))
         with ExitStack() as stack:
             stack.enter_context(live)
             for optimizer in optimizers:
@@ -173,6 +182,23 @@ def test_whole_step_of_galore_torch(
 ) -> None:
     method = Method(name=name, implementation="galore-torch", rank=16, proj_type=proj_type, update_proj_gap=gap)
     two_steps(groups_of(method, itemsize), method)
+
+
+@pytest.mark.parametrize("itemsize", [2, 4])
+@pytest.mark.parametrize("gap", [1, 200])
+@pytest.mark.parametrize("proj_type", PROJ_TYPES)
+@pytest.mark.parametrize("name", GALORE)
+def test_whole_step_of_own_galore(
+    name: str, proj_type: ProjType, gap: int, itemsize: int, two_steps: Callable[..., None]
+) -> None:
+    method = Method(name=name, rank=16, proj_type=proj_type, update_proj_gap=gap)
+    two_steps(groups_of(method, itemsize), method)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_kernels_of_own_galore(kernel: OptimizerKernel, two_steps: Callable[..., None]) -> None:
+    method = Method(name="galore-adamw", rank=16, optimizer_kernel=kernel)
+    two_steps(groups_of(method, 2), method)
 
 
 @pytest.mark.parametrize("name", [*GALORE, "adamw", "adafactor"])
