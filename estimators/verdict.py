@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from estimators.analytic.estimate import estimate
+from estimators.analytic.estimate import estimate, reach
 from estimators.footprint import Footprint
 from estimators.workload import Workload, with_batch
 from profiles.gpus import Gpu
@@ -111,7 +111,7 @@ def _largest(vary: Callable[[int], Workload], gpu: Gpu, usable_bytes: int, limit
     """
 
     def excess(number: int) -> int:
-        return estimate(vary(number), gpu).upper_bytes - usable_bytes
+        return reach(vary(number), gpu).upper_bytes - usable_bytes
 
     low, high = 1, limit
     low_excess = excess(low)

@@ -11,15 +11,19 @@ What every bound rests on:
 - *context*: the range seen for the class of card; its middle is central, its top is in the bound.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from estimators.analytic.buffers import buffers
-from estimators.analytic.parameters import workload_parameters
+from estimators.analytic.moments import Outline
+from estimators.analytic.parameters import parameters_of
 from estimators.analytic.states import group_states, shared_states
 from estimators.analytic.tensors import Tensors, rounded
-from estimators.footprint import Moment, Term
-from estimators.workload import Workload
+from estimators.footprint import Term
+from estimators.workload import Method, Precision, Workload
 from profiles.gpus import CONTEXTS, GIB, Gpu
+from profiles.shapes import ModelShape
 
 MIB = 2**20
 SMALL_BYTES = MIB
@@ -34,15 +38,7 @@ FRAGMENTATION_PCT = 16
 DEFAULT_CONTEXT = CONTEXTS["consumer"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Peaks:
-    """The figures beside the live peak, and how they come about."""
-
-    allocated_bytes: int
-    reserved_bytes: int
-    process_bytes: int
-    upper_bytes: int
-    terms: tuple[Term, ...]
+Lines = tuple[Term, ...]
 
 
 def granularity(sizes: dict[int, int]) -> int:
@@ -65,11 +61,11 @@ def granularity(sizes: dict[int, int]) -> int:
     return loss + -small % SMALL_SEGMENT_BYTES + -middle % LARGE_SEGMENT_BYTES
 
 
-def persistent_sizes(workload: Workload) -> dict[int, int]:
+def persistent_sizes(model: ModelShape, method: Method, precision: Precision) -> dict[int, int]:
     """Tensors that live across steps, counted by size: weights, buffers, states and projectors."""
-    groups, method = workload_parameters(workload), workload.method
+    groups = parameters_of(model, method, precision)
     tensors: list[Tensors] = [Tensors(name=group.name, nbytes=group.nbytes, count=group.count) for group in groups]
-    tensors += buffers(workload.model)
+    tensors += buffers(model)
     tensors += [state for group in groups for state in group_states(group, method)]
     tensors += shared_states(groups, method)
     sizes: dict[int, int] = {}
@@ -79,55 +75,96 @@ def persistent_sizes(workload: Workload) -> dict[int, int]:
     return sizes
 
 
-def peaks_of(workload: Workload, moments: tuple[Moment, ...], gpu: Gpu | None, scratch: tuple[Term, ...]) -> Peaks:
-    """Allocated, reserved and process figures for the moments of a workload on a card."""
-    peak = max(moments, key=lambda moment: moment.live_bytes)
-    live = peak.live_bytes
-    lasting = sum(peak.by_category.get(name, 0) for name in ("weights", "buffers", "optimizer_states", "projectors"))
-    segments = granularity(persistent_sizes(workload))
-    moving = max(moment.live_bytes for moment in moments) - lasting
-    terms = (
+@lru_cache(maxsize=4096)
+def segment_loss(model: ModelShape, method: Method, precision: Precision) -> int:
+    """Bytes by which the segments of weights, buffers and states exceed them."""
+    return granularity(persistent_sizes(model, method, precision))
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How far a process reaches, in totals only."""
+
+    live_bytes: int
+    reserved_bytes: int
+    process_bytes: int
+    upper_bytes: int
+    fragmentation_bytes: int
+    scratch_bytes: int
+
+
+def reach_of(workload: Workload, outlines: Sequence[Outline], gpu: Gpu | None, lasting_bytes: int) -> Reach:
+    """Reserved and process figures for the moments of a workload on a card.
+
+    Args:
+        workload: the run.
+        outlines: its moments.
+        gpu: the card, or None for a consumer card.
+        lasting_bytes: weights, buffers and states.
+    """
+    live = max(outline.total_bytes for outline in outlines)
+    reserved = live + segment_loss(workload.model, workload.method, workload.precision)
+    moving = live - lasting_bytes
+    fragmentation = max(moving, 0) * FRAGMENTATION_PCT // 100 + LARGE_SEGMENT_BYTES
+    refresh = max((outline.total_bytes for outline in outlines if outline.name == "refresh"), default=live)
+    unknown = sum(term.high_bytes for term in unknown_terms(workload.model, workload.method, workload.precision))
+    scratch = max(refresh + unknown - live, 0)
+    low, high = context_range(gpu)
+    return Reach(
+        live_bytes=live,
+        reserved_bytes=reserved,
+        process_bytes=reserved + (low + high) // 2,
+        upper_bytes=reserved + fragmentation + scratch + high,
+        fragmentation_bytes=fragmentation,
+        scratch_bytes=scratch,
+    )
+
+
+@lru_cache(maxsize=4096)
+def unknown_terms(model: ModelShape, method: Method, precision: Precision) -> Lines:
+    """Scratch of a refresh that only a GPU can tell."""
+    return ()
+
+
+def terms_of(workload: Workload, reach: Reach, gpu: Gpu | None) -> Lines:
+    """The distance from the live peak to the process and to its bound, part by part."""
+    segments = reach.reserved_bytes - reach.live_bytes
+    low, high = context_range(gpu)
+    unknown = unknown_terms(workload.model, workload.method, workload.precision)
+    scratch = [
+        Term(name="refresh scratch", low_bytes=0, high_bytes=reach.scratch_bytes, reason=_reasons(unknown))
+    ] * bool(unknown)
+    return (
         Term(
             name="segments",
             low_bytes=segments,
             high_bytes=segments,
-            reason="weights and states in segments of 2 MiB, 20 MiB or multiples of 2 MiB",
+            reason="weights and states lie in segments of 2 MiB, 20 MiB or multiples of 2 MiB",
         ),
         Term(
             name="fragmentation",
             low_bytes=0,
-            high_bytes=moving * FRAGMENTATION_PCT // 100 + LARGE_SEGMENT_BYTES,
+            high_bytes=reach.fragmentation_bytes,
             reason=f"up to {FRAGMENTATION_PCT} % of what comes and goes within a step, and one segment",
         ),
-        *_scratch_terms(moments, live, scratch),
-        _context(gpu),
-    )
-    reserved = live + segments
-    return Peaks(
-        allocated_bytes=live,
-        reserved_bytes=reserved,
-        process_bytes=live + sum(term.low_bytes for term in terms),
-        upper_bytes=live + sum(term.high_bytes for term in terms),
-        terms=terms,
+        *scratch,
+        Term(
+            name="context",
+            low_bytes=(low + high) // 2,
+            high_bytes=high,
+            reason=gpu.context_source if gpu is not None else DEFAULT_CONTEXT[2],
+        ),
     )
 
 
-def _scratch_terms(moments: tuple[Moment, ...], live: int, scratch: tuple[Term, ...]) -> list[Term]:
-    """Unknown scratch counts as far as it lifts its own phase above the peak."""
-    refresh = max((moment.live_bytes for moment in moments if moment.name == "refresh"), default=None)
-    if refresh is None:
-        return []
-    out, reached = [], refresh
-    for term in scratch:
-        before = max(reached, live)
-        reached += term.high_bytes
-        out.append(Term(name=term.name, low_bytes=0, high_bytes=max(reached, live) - before, reason=term.reason))
-    return out
+def _reasons(terms: Lines) -> str:
+    return "as far as it lifts the refresh above the peak: " + "; ".join(
+        f"{term.name}, {term.reason}" for term in terms
+    )
 
 
-def _context(gpu: Gpu | None) -> Term:
+def context_range(gpu: Gpu | None) -> tuple[int, int]:
+    """Least and most bytes of the CUDA context."""
     if gpu is None:
-        low, high, reason = int(DEFAULT_CONTEXT[0] * GIB), int(DEFAULT_CONTEXT[1] * GIB), DEFAULT_CONTEXT[2]
-    else:
-        low, high, reason = gpu.context_low_bytes, gpu.context_high_bytes, gpu.context_source
-    return Term(name="context", low_bytes=(low + high) // 2, high_bytes=high, reason=reason)
+        return int(DEFAULT_CONTEXT[0] * GIB), int(DEFAULT_CONTEXT[1] * GIB)
+    return gpu.context_low_bytes, gpu.context_high_bytes

@@ -5,15 +5,16 @@ it is repeated, so the largest value at any of its points is reached in the firs
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 from math import prod
+from typing import NamedTuple
 
 from estimators.analytic.shadow.play import Played, play
 from estimators.analytic.shadow.tape import MIDDLE, OUTSIDE
-from estimators.analytic.structure import PLAYED_LAYERS, structure_of, symbol_sizes
+from estimators.analytic.structure import PLAYED_LAYERS, course_key, structure_of, symbol_sizes
 from estimators.analytic.tensors import rounded
 from estimators.footprint import Phase
 from estimators.workload import Workload
@@ -36,8 +37,7 @@ class Stretch:
     """That gradient belongs to the last micro-batch."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
+class Point(NamedTuple):
     """A place in the course."""
 
     total_bytes: int
@@ -47,8 +47,7 @@ class Point:
     repetition: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Interval:
+class Interval(NamedTuple):
     """A stretch as it is walked: once, or for the middle layer in its first and its last repetition."""
 
     window: str
@@ -126,6 +125,10 @@ class Course:
         """The largest point of each moment."""
         self.intervals: list[Interval] = []
         self._run()
+        self.updates = [interval for interval in self.intervals if interval.steps]
+        """Intervals that end with a gradient that steps."""
+        self.update_names = tuple(interval.gradient for interval in self.updates)
+        self.update_bytes = [interval.end.total_bytes for interval in self.updates]
 
     @property
     def end(self) -> Point:
@@ -154,22 +157,13 @@ class Course:
         stretch = self.stretches[number]
         values = list(accumulate(map(table.__getitem__, stretch.events), initial=offset))
         largest = max(values)
-        peak = Point(total_bytes=largest, stretch=number, event=values.index(largest), repetition=repetition)
-        end = Point(total_bytes=values[-1], stretch=number, event=len(values) - 1, repetition=repetition)
+        peak = Point(largest, number, values.index(largest), repetition)
+        end = Point(values[-1], number, len(values) - 1, repetition)
         best = self.peaks.get(stretch.window)
         if best is None or largest > best.total_bytes:
             self.peaks[stretch.window] = peak
         self.intervals.append(
-            Interval(
-                window=stretch.window,
-                largest=peak,
-                end=end,
-                gradient=stretch.gradient,
-                steps=stretch.steps,
-                repeats=stretch.repeats,
-                repetition=repetition,
-                skipped=skipped,
-            )
+            Interval(stretch.window, peak, end, stretch.gradient, stretch.steps, stretch.repeats, repetition, skipped)
         )
         return values[-1]
 
@@ -210,12 +204,17 @@ class Course:
         return {category: nbytes for category, nbytes in out.items() if nbytes}
 
 
-@lru_cache(maxsize=8192)
-def _course(played: Played, symbols: tuple[tuple[str, int], ...], layers: int) -> Course:
-    return Course(played, dict(symbols), layers)
+_COURSES: dict[tuple[Hashable, ...], Course] = {}
+_MOST_COURSES = 16384
 
 
 def course_of(workload: Workload, kernel: str) -> Course:
-    """The course of a workload's forward and backward, without weights, buffers and states."""
-    played = play(structure_of(workload, kernel))
-    return _course(played, tuple(symbol_sizes(workload).items()), workload.model.num_hidden_layers)
+    """The course of a workload's forward and backward, without weights, buffers and states; computed once."""
+    key = course_key(workload, kernel)
+    course = _COURSES.get(key)
+    if course is None:
+        if len(_COURSES) >= _MOST_COURSES:
+            _COURSES.clear()
+        played = play(structure_of(workload, kernel))
+        course = _COURSES[key] = Course(played, symbol_sizes(workload), workload.model.num_hidden_layers)
+    return course

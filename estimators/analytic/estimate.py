@@ -1,11 +1,9 @@
 """One workload, one card, one answer: the analytic footprint."""
 
-from functools import lru_cache
-
 from estimators.analytic.attention import attention_kernel
-from estimators.analytic.bounds import peaks_of
+from estimators.analytic.bounds import Reach, reach_of, terms_of
 from estimators.analytic.buffers import buffers
-from estimators.analytic.moments import moments_of
+from estimators.analytic.moments import Outliner
 from estimators.analytic.parameters import workload_parameters
 from estimators.analytic.states import group_states, shared_states
 from estimators.analytic.tensors import exact_bytes
@@ -14,7 +12,26 @@ from estimators.workload import Workload
 from profiles.gpus import SMALL_WORKSPACE_BYTES, Gpu
 
 
-@lru_cache(maxsize=65536)
+def outliner_of(workload: Workload, gpu: Gpu | None) -> Outliner:
+    """The moments of a workload on a card, in outline.
+
+    Raises:
+        InputError: the workload cannot run on the card.
+    """
+    workspace = gpu.cublas_workspace_recent_bytes if gpu is not None else SMALL_WORKSPACE_BYTES
+    return Outliner(workload, attention_kernel(workload, gpu), workspace)
+
+
+def reach(workload: Workload, gpu: Gpu | None = None) -> Reach:
+    """Totals only: what sweeps and searches need, at a fraction of an estimate's cost.
+
+    Raises:
+        InputError: the workload cannot run on the card.
+    """
+    outliner = outliner_of(workload, gpu)
+    return reach_of(workload, list(outliner.outlines()), gpu, outliner.lasting_bytes)
+
+
 def estimate(workload: Workload, gpu: Gpu | None = None) -> Footprint:
     """What one training step of a workload holds, moment by moment.
 
@@ -26,19 +43,18 @@ def estimate(workload: Workload, gpu: Gpu | None = None) -> Footprint:
     Raises:
         InputError: the workload cannot run on the card.
     """
-    kernel = attention_kernel(workload, gpu)
-    workspace = gpu.cublas_workspace_recent_bytes if gpu is not None else SMALL_WORKSPACE_BYTES
-    moments = moments_of(workload, kernel, workspace)
-    peaks = peaks_of(workload, moments, gpu, ())
+    outliner = outliner_of(workload, gpu)
+    outlines = sorted(outliner.outlines(), key=lambda outline: outline.iteration)
+    found = reach_of(workload, outlines, gpu, outliner.lasting_bytes)
     return Footprint(
         source="analytic",
-        moments=moments,
+        moments=tuple(outline.moment(outliner.course) for outline in outlines),
         resident_bytes=_resident_bytes(workload),
-        terms=peaks.terms,
-        peak_allocated_bytes=peaks.allocated_bytes,
-        peak_reserved_bytes=peaks.reserved_bytes,
-        process_bytes=peaks.process_bytes,
-        upper_bytes=peaks.upper_bytes,
+        terms=terms_of(workload, found, gpu),
+        peak_allocated_bytes=found.live_bytes,
+        peak_reserved_bytes=found.reserved_bytes,
+        process_bytes=found.process_bytes,
+        upper_bytes=found.upper_bytes,
     )
 
 

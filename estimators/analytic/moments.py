@@ -1,158 +1,127 @@
-"""The moments of a first and of a steady iteration: live bytes by category at each candidate for the peak."""
+"""The moments of a first and of a steady iteration: live bytes by category at each candidate for the peak.
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+Totals come first, because a sweep needs nothing else: the course of forward and backward depends on the batch, states
+and steps on the method; each is computed once and they meet here. Categories are filled in for the winners only.
+"""
 
-from estimators.analytic.buffers import buffers
+from collections.abc import Iterator
+from operator import add
+from typing import NamedTuple
+
 from estimators.analytic.course import PHASES, Course, Point, course_of
-from estimators.analytic.parameters import ParameterGroup, workload_parameters
-from estimators.analytic.projection import projection_of
-from estimators.analytic.states import group_states, shared_states
-from estimators.analytic.steps import parameter_step, whole_step
-from estimators.analytic.tensors import live_bytes, rounded
+from estimators.analytic.growth import states_before
+from estimators.analytic.stepping import Categories, plus, stepping_of
 from estimators.footprint import Iteration, Moment, Phase
-from estimators.workload import Method, Workload
+from estimators.workload import Workload
 
-Categories = dict[str, int]
-ITERATIONS: tuple[Iteration, ...] = ("first", "steady")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resident:
-    """What lives across steps, by category; live bytes."""
-
-    weights: int
-    buffers: int
-    optimizer_states: int
-    projectors: int
-    accumulators: int
-    """Gradients that a per-layer update sums up over micro-batches, in the low-rank space where there is one."""
-
-    @property
-    def states(self) -> Categories:
-        """What a step makes and every later iteration finds."""
-        return {"optimizer_states": self.optimizer_states, "projectors": self.projectors}
+UPDATE_PHASES: dict[str, Phase] = {"refresh": "refresh", "layer_update": "step"}
 
 
-def plus(*parts: Mapping[str, int]) -> Categories:
-    """Sum by category, zeros left out."""
-    total: Categories = {}
-    for part in parts:
-        for category, nbytes in part.items():
-            total[category] = total.get(category, 0) + nbytes
-    return {category: nbytes for category, nbytes in total.items() if nbytes}
+class Outline(NamedTuple):
+    """A moment whose total is known, and what its categories are made of."""
+
+    iteration: Iteration
+    name: str
+    phase: Phase
+    total_bytes: int
+    point: Point
+    """Where in forward and backward it happens."""
+    parts: tuple[Categories, ...]
+    """What is alive besides."""
+
+    def moment(self, course: Course) -> Moment:
+        """The moment with its categories."""
+        by_category = plus(course.categories(self.point), *self.parts)
+        return Moment(iteration=self.iteration, name=self.name, phase=self.phase, by_category=by_category)
 
 
-def resident_of(workload: Workload) -> Resident:
-    """Live bytes of weights, buffers and states."""
-    groups, method = workload_parameters(workload), workload.method
-    tensors = [state for group in groups for state in group_states(group, method)]
-    tensors += shared_states(groups, method)
-    return Resident(
-        weights=sum(rounded(group.nbytes) * group.count for group in groups),
-        buffers=live_bytes(buffers(workload.model)),
-        optimizer_states=sum(state.live_bytes for state in tensors if state.category == "optimizer_states"),
-        projectors=sum(state.live_bytes for state in tensors if state.category == "projectors"),
-        accumulators=_accumulators(groups, workload),
-    )
-
-
-def _accumulators(groups: tuple[ParameterGroup, ...], workload: Workload) -> int:
-    if workload.method.update == "whole" or workload.batch.gradient_accumulation_steps == 1:
-        return 0
-    return sum(_accumulator_bytes(group, workload.method) * group.count for group in groups if group.trainable)
-
-
-def _accumulator_bytes(group: ParameterGroup, method: Method) -> int:
-    if not group.projected:
-        return rounded(group.nbytes)
-    rows, columns = projection_of(group, method).low_rank_shape
-    return rounded(rows * columns * group.itemsize)
-
-
-def moments_of(workload: Workload, kernel: str, workspace_bytes: int) -> tuple[Moment, ...]:
-    """Every moment of both iterations.
+class Outliner:
+    """Draws the moments of one workload.
 
     Args:
         workload: the run.
         kernel: the attention kernel that runs.
         workspace_bytes: one cuBLAS workspace; backward's thread brings a second one.
     """
-    course, resident = course_of(workload, kernel), resident_of(workload)
-    moments: list[Moment] = []
-    for iteration in ITERATIONS:
-        if workload.method.update == "whole":
-            found = _backward_then_step(workload, course, resident, iteration)
+
+    def __init__(self, workload: Workload, kernel: str, workspace_bytes: int) -> None:
+        self.course = course_of(workload, kernel)
+        self.stepping = stepping_of(workload.model, workload.method, workload.precision)
+        self.per_layer = workload.method.update == "per-layer"
+        held = {
+            "weights": self.stepping.weights_bytes,
+            "buffers": self.stepping.buffers_bytes,
+            "workspaces": 2 * workspace_bytes,
+        }
+        if self.per_layer and workload.batch.gradient_accumulation_steps > 1:
+            held["gradients"] = self.stepping.accumulators_bytes
+        self.lasting_bytes = self.stepping.weights_bytes + self.stepping.buffers_bytes + self.stepping.states_bytes
+        """Weights, buffers and states: what is there at every moment of a steady iteration."""
+        self._one_workspace: Categories = {"workspaces": -workspace_bytes}
+        self._held = held
+        self._held_bytes = sum(held.values())
+        self._workspace_bytes = workspace_bytes
+
+    def outlines(self) -> Iterator[Outline]:
+        """Every moment of both iterations."""
+        yield from self._windows("steady", self.stepping.states, self.stepping.states_bytes)
+        if self.per_layer:
+            yield from self._windows_while_states_grow()
+            yield from self._updates("first")
+            yield from self._updates("steady")
         else:
-            found = _steps_inside_backward(workload, course, resident, iteration)
-        for name, phase, live in found:
-            threads = 1 if iteration == "first" and phase in ("forward", "loss") else 2
-            always = {
-                "weights": resident.weights,
-                "buffers": resident.buffers,
-                "workspaces": threads * workspace_bytes,
-            }
-            moments.append(Moment(iteration=iteration, name=name, phase=phase, by_category=plus(live, always)))
-    return tuple(moments)
+            yield from self._windows("first", {}, 0)
+            yield from self._step("first")
+            yield from self._step("steady")
 
+    def _windows(self, iteration: Iteration, states: Categories, states_bytes: int) -> Iterator[Outline]:
+        for name, phase in PHASES.items():
+            yield self._window(iteration, name, phase, self.course.peaks[name], states, states_bytes)
 
-Found = Iterator[tuple[str, Phase, Categories]]
+    def _window(
+        self, iteration: Iteration, name: str, phase: Phase, point: Point, states: Categories, states_bytes: int
+    ) -> Outline:
+        total = point.total_bytes + states_bytes + self._held_bytes
+        if iteration == "first" and phase in ("forward", "loss"):  # backward's thread has not been there yet
+            parts = (self._held, states, self._one_workspace)
+            return Outline(iteration, name, phase, total - self._workspace_bytes, point, parts)
+        return Outline(iteration, name, phase, total, point, (self._held, states))
 
+    def _step(self, iteration: Iteration) -> Iterator[Outline]:
+        """Whole update: refresh and step with all gradients alive, which the method's own figures include."""
+        point, gradients = self.course.end, self.stepping.gradients_bytes
+        for addition in self.stepping.whole[iteration]:
+            total = point.total_bytes - gradients + addition.total_bytes + self._held_bytes
+            parts = (self._held, {"gradients": -gradients}, addition.by_category)
+            yield Outline(iteration, addition.name, addition.phase, total, point, parts)
 
-def _backward_then_step(workload: Workload, course: Course, resident: Resident, iteration: Iteration) -> Found:
-    """Whole update: forward and backward, then refresh and step with all gradients alive."""
-    states = resident.states if iteration == "steady" else {}
-    for name, phase in PHASES.items():
-        yield name, phase, plus(course.categories(course.peaks[name]), states)
-    kept = course.categories(course.end)
-    kept.pop("gradients", None)
-    for moment in whole_step(workload_parameters(workload), workload.method, iteration, refresh=True):
-        yield moment.phase, moment.phase, plus(kept, moment.by_category)
+    def _windows_while_states_grow(self) -> Iterator[Outline]:
+        """First iteration of a per-layer update: states appear as backward goes on."""
+        before = states_before(self.stepping, self.course)
+        best: dict[str, tuple[int, int]] = {}
+        for index, (interval, states_bytes) in enumerate(zip(self.course.intervals, before.totals, strict=True)):
+            total = interval.largest.total_bytes + states_bytes
+            if total > best.get(interval.window, (-1, 0))[0]:
+                best[interval.window] = (total, index)
+        for name, (_, index) in best.items():
+            states, point = before.categories[index], self.course.intervals[index].largest
+            yield self._window("first", name, PHASES[name], point, states, before.totals[index])
 
-
-def _steps_inside_backward(workload: Workload, course: Course, resident: Resident, iteration: Iteration) -> Found:
-    """Per-layer update: each parameter refreshes and steps in backward; in the first iteration states grow with it."""
-    groups = {group.name: group for group in workload_parameters(workload)}
-    method = workload.method
-    alive = dict(resident.states) if iteration == "steady" else {}
-    first_block: Categories = {}
-    best: dict[str, tuple[int, Point, Categories]] = {}
-
-    def candidate(name: str, point: Point, extra: Categories) -> None:
-        total = point.total_bytes + sum(extra.values())
-        if name not in best or total > best[name][0]:
-            best[name] = (total, point, extra)
-
-    for interval in course.intervals:
-        if iteration == "first" and interval.skipped:
-            alive = plus(alive, {category: nbytes * interval.skipped for category, nbytes in first_block.items()})
-        candidate(interval.window, interval.largest, alive)
-        if not interval.gradient or not interval.steps:
-            continue
-        group = groups[interval.gradient]
-        own = _own_states(group, method)
-        without = alive if iteration == "first" else plus(alive, _negative(own))
-        for moment in parameter_step(group, method, iteration, refresh=True):
-            name = "refresh" if moment.phase == "refresh" else "layer_update"
-            extra = plus(without, moment.by_category, {"gradients": -rounded(group.nbytes)})
-            candidate(name, interval.end, extra)
+    def _updates(self, iteration: Iteration) -> Iterator[Outline]:
+        """Per-layer update: the largest refresh and the largest step of one parameter inside backward."""
+        course, stepping = self.course, self.stepping
         if iteration == "first":
-            alive = plus(alive, own)
-            if interval.repeats and not interval.repetition:
-                first_block = plus(first_block, own)
-    accumulated = {"gradients": resident.accumulators}
-    for name, (_, point, extra) in best.items():
-        yield (
-            name,
-            PHASES.get(name) or ("refresh" if name == "refresh" else "step"),
-            plus(course.categories(point), extra, accumulated),
-        )
-
-
-def _negative(part: Categories) -> Categories:
-    return {category: -nbytes for category, nbytes in part.items()}
-
-
-def _own_states(group: ParameterGroup, method: Method) -> Categories:
-    """States of one parameter of the group."""
-    return plus(*({state.category: state.live_bytes // group.count} for state in group_states(group, method)))
+            growth = states_before(stepping, course)
+            around = list(map(add, course.update_bytes, growth.update_totals))
+        else:
+            growth = None
+            around = course.update_bytes
+        for name, added in stepping.update_bytes(iteration, course.update_names).items():
+            totals = list(map(add, around, added))
+            index = totals.index(max(totals))
+            interval = course.updates[index]
+            addition = stepping.updates[iteration][interval.gradient][name]
+            states = stepping.states if growth is None else growth.update_categories[index]
+            total = totals[index] + self._held_bytes + (stepping.states_bytes if growth is None else 0)
+            parts = (self._held, states, addition.by_category)
+            yield Outline(iteration, name, UPDATE_PHASES[name], total, interval.end, parts)

@@ -110,11 +110,12 @@ def workload_parameters(workload: Workload) -> tuple[ParameterGroup, ...]:
     Raises:
         InputError: `target_modules` matches no linear layer.
     """
-    return _parameters(workload.model, workload.method, workload.precision)
+    return parameters_of(workload.model, workload.method, workload.precision)
 
 
 @lru_cache(maxsize=1024)
-def _parameters(shape: ModelShape, method: Method, precision: Precision) -> tuple[ParameterGroup, ...]:
+def parameters_of(shape: ModelShape, method: Method, precision: Precision) -> tuple[ParameterGroup, ...]:
+    """As `workload_parameters`, from what decides it."""
     base = model_parameters(shape, 2 if precision == "bf16" else 4)
     if method.parameterisation == "full":
         return base

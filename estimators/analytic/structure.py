@@ -1,6 +1,6 @@
 """From a workload to the shadow step: its structure, and the sizes of its symbols."""
 
-from functools import lru_cache
+from collections.abc import Hashable
 from math import ceil
 
 from estimators.analytic.parameters import workload_parameters
@@ -18,7 +18,30 @@ def up_to_multiple(value: int, step: int) -> int:
     return ceil(value / step) * step
 
 
-@lru_cache(maxsize=4096)
+def course_key(workload: Workload, kernel: str) -> tuple[Hashable, ...]:
+    """What decides forward and backward, so that runs that differ in other things share them."""
+    method = workload.method
+    adapters = (
+        None
+        if method.parameterisation in ("full", "galore")
+        else (method.parameterisation, method.rank, method.target_modules, method.lora_dropout)
+    )
+    return (
+        workload.model,
+        workload.precision,
+        workload.batch,
+        kernel,
+        workload.checkpointing,
+        workload.loss,
+        workload.keep_outputs,
+        workload.use_cache,
+        workload.dropout,
+        workload.padding,
+        method.update,
+        adapters,
+    )
+
+
 def structure_of(workload: Workload, kernel: str) -> Structure:
     """What decides which tensors exist in the workload's step.
 
@@ -74,7 +97,6 @@ def _targets(workload: Workload) -> frozenset[str]:
     return frozenset(name.split(".")[-3] for name in names if name.endswith((".lora_A.weight", ".A.weight")))
 
 
-@lru_cache(maxsize=65536)
 def symbol_sizes(workload: Workload) -> dict[str, int]:
     """Numbers behind the symbols of a shadow tensor's dimensions."""
     model, batch = workload.model, workload.batch

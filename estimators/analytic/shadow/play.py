@@ -9,7 +9,7 @@ from estimators.analytic.shadow.llama import Model, Structure
 from estimators.analytic.shadow.tape import Kind, Parameter, Tape, Tensor
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Played:
     """A step in symbols."""
 
