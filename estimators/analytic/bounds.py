@@ -20,6 +20,7 @@ from estimators.analytic.moments import Outline
 from estimators.analytic.parameters import parameters_of
 from estimators.analytic.states import group_states, shared_states
 from estimators.analytic.tensors import Tensors, rounded
+from estimators.analytic.unknown_scratch import unknown_scratch
 from estimators.footprint import Term
 from estimators.workload import Method, Precision, Workload
 from profiles.gpus import CONTEXTS, GIB, Gpu
@@ -38,7 +39,7 @@ FRAGMENTATION_PCT = 16
 DEFAULT_CONTEXT = CONTEXTS["consumer"]
 
 
-Lines = tuple[Term, ...]
+Terms = tuple[Term, ...]
 
 
 def granularity(sizes: dict[int, int]) -> int:
@@ -90,7 +91,6 @@ class Reach:
     process_bytes: int
     upper_bytes: int
     fragmentation_bytes: int
-    scratch_bytes: int
 
 
 def reach_of(workload: Workload, outlines: Sequence[Outline], gpu: Gpu | None, lasting_bytes: int) -> Reach:
@@ -106,9 +106,8 @@ def reach_of(workload: Workload, outlines: Sequence[Outline], gpu: Gpu | None, l
     reserved = live + segment_loss(workload.model, workload.method, workload.precision)
     moving = live - lasting_bytes
     fragmentation = max(moving, 0) * FRAGMENTATION_PCT // 100 + LARGE_SEGMENT_BYTES
-    refresh = max((outline.total_bytes for outline in outlines if outline.name == "refresh"), default=live)
-    unknown = sum(term.high_bytes for term in unknown_terms(workload.model, workload.method, workload.precision))
-    scratch = max(refresh + unknown - live, 0)
+    unknown = scratch_terms(workload.model, workload.method, workload.precision)
+    scratch = sum(term.high_bytes for term in unknown)
     low, high = context_range(gpu)
     return Reach(
         live_bytes=live,
@@ -116,24 +115,19 @@ def reach_of(workload: Workload, outlines: Sequence[Outline], gpu: Gpu | None, l
         process_bytes=reserved + (low + high) // 2,
         upper_bytes=reserved + fragmentation + scratch + high,
         fragmentation_bytes=fragmentation,
-        scratch_bytes=scratch,
     )
 
 
 @lru_cache(maxsize=4096)
-def unknown_terms(model: ModelShape, method: Method, precision: Precision) -> Lines:
-    """Scratch of a refresh that only a GPU can tell."""
-    return ()
+def scratch_terms(model: ModelShape, method: Method, precision: Precision) -> Terms:
+    """What a refresh may hold inside cuSOLVER, by `unknown_scratch`."""
+    return unknown_scratch(parameters_of(model, method, precision), method)
 
 
-def terms_of(workload: Workload, reach: Reach, gpu: Gpu | None) -> Lines:
+def terms_of(workload: Workload, reach: Reach, gpu: Gpu | None) -> Terms:
     """The distance from the live peak to the process and to its bound, part by part."""
     segments = reach.reserved_bytes - reach.live_bytes
     low, high = context_range(gpu)
-    unknown = unknown_terms(workload.model, workload.method, workload.precision)
-    scratch = [
-        Term(name="refresh scratch", low_bytes=0, high_bytes=reach.scratch_bytes, reason=_reasons(unknown))
-    ] * bool(unknown)
     return (
         Term(
             name="segments",
@@ -147,19 +141,13 @@ def terms_of(workload: Workload, reach: Reach, gpu: Gpu | None) -> Lines:
             high_bytes=reach.fragmentation_bytes,
             reason=f"up to {FRAGMENTATION_PCT} % of what comes and goes within a step, and one segment",
         ),
-        *scratch,
+        *scratch_terms(workload.model, workload.method, workload.precision),
         Term(
             name="context",
             low_bytes=(low + high) // 2,
             high_bytes=high,
             reason=gpu.context_source if gpu is not None else DEFAULT_CONTEXT[2],
         ),
-    )
-
-
-def _reasons(terms: Lines) -> str:
-    return "as far as it lifts the refresh above the peak: " + "; ".join(
-        f"{term.name}, {term.reason}" for term in terms
     )
 
 
