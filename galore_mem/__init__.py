@@ -3,12 +3,15 @@
 Importing this package costs next to nothing: each public name is imported when it is first used.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from galore_mem.answers.plan import plan
 
 __version__ = "0.1.0"
-__all__: list[str] = []
+__all__ = ["plan"]
 
-_ROOMS: dict[str, str] = {}
+_ROOMS = {"plan": "galore_mem.answers.plan"}
 """Public name -> module that holds it under the same name."""
 
 

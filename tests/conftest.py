@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from tests.recorder import LiveBytes
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a meant change of output be recorded."""
+    parser.addoption("--update-golden", action="store_true", help="record the outputs in tests/golden anew")
+
+
 @pytest.fixture
 def live_bytes() -> "type[LiveBytes]":
     """The recorder of living storages; `tests/recorder.py` says how to use it. Skips where torch is not installed."""

@@ -10,6 +10,7 @@ ASK = Group("Questions", sort_key=0)
 LOOK_UP = Group("Catalogue", sort_key=1)
 
 COMMANDS: tuple[tuple[str, Group, str], ...] = (
+    ("plan", ASK, "Will this training run fit on that GPU, and what would make it fit?"),
     ("gpus", LOOK_UP, "List the GPUs, with what torch can use of each."),
     ("models", LOOK_UP, "List the models, with their parameters and other names."),
     ("methods", LOOK_UP, "List the training methods."),

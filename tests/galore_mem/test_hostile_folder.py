@@ -48,7 +48,13 @@ def run(arguments: list[str], folder: Path, *path: Path) -> subprocess.Completed
     )
 
 
-COMMANDS = [["methods"], ["methods", "--json"], ["--help"], ["--version"]]
+COMMANDS = [
+    ["plan", "llama-7b", "--gpu", "4090"],
+    ["plan", "llama-7b", "--gpu", "4090", "--json"],
+    ["gpus", "--json"],
+    ["--help"],
+    ["--version"],
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

@@ -67,13 +67,18 @@ def test_a_full_disk_is_one_line() -> None:
     assert "No space left" in done.stderr
 
 
-@pytest.mark.parametrize("command", ["methods", "models", "gpus"])
-@pytest.mark.parametrize("form", ["", "--json"])
+@pytest.mark.parametrize(
+    ("command", "form"),
+    [
+        *[(command, form) for command in ("methods", "models", "gpus") for form in ("", "--json")],
+        *[("plan llama-7b --gpu 4090", form) for form in ("", "--json", "--csv")],
+    ],
+)
 def test_imports_stay_light(command: str, form: str) -> None:
-    """The planning commands import no tensor library, and JSON not even rich."""
+    """The planning commands import no tensor library, and JSON and CSV not even rich."""
+    words = [*command.split(), *([form] if form else [])]
     code = (
-        "import sys; from galore_mem.commands.app import call; "
-        f"call([w for w in {[command, form]!r} if w]); print(*sys.modules, file=sys.stderr)"
+        f"import sys; from galore_mem.commands.app import call; call({words!r}); print(*sys.modules, file=sys.stderr)"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)

@@ -1,0 +1,65 @@
+"""How many estimates a second one process makes.
+
+    python benchmarks/sweep.py [SECONDS]
+
+A sweep asks about one model under many batches and methods, as `fit` does; what depends on the model's structure
+alone is computed once.
+"""
+
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from estimators.analytic.estimate import estimate
+from estimators.workload import Batch, Method, Workload
+from profiles.gpus import find_gpu
+from profiles.models import find_model
+
+WANTED = 20_000
+"""Estimates a second."""
+
+
+def workloads() -> list[Workload]:
+    """A grid over batch, length, checkpointing and rank: no two alike."""
+    base = Workload(model=find_model("llama-7b").shape)
+    methods = [Method(name="adamw"), Method(name="adamw-8bit")]
+    methods += [
+        Method(name="galore-adamw-8bit", rank=rank, update=update)
+        for rank in (128, 256, 512, 1024)
+        for update in ("whole", "per-layer")
+    ]
+    return [
+        replace(
+            base,
+            method=method,
+            checkpointing=checkpointing,
+            batch=Batch(micro_batch_size=batch, sequence_length=length),
+        )
+        for method in methods
+        for checkpointing in ("none", "full")
+        for batch in range(1, 17)
+        for length in range(128, 2049, 32)
+    ]
+
+
+def main() -> int:
+    limit = float(sys.argv[1]) if len(sys.argv) > 1 else 3.0
+    gpu, grid = find_gpu("4090"), workloads()
+    first = time.perf_counter()
+    estimate(grid[0], gpu)
+    first = time.perf_counter() - first
+    done, start = 0, time.perf_counter()
+    while time.perf_counter() - start < limit and done < len(grid):
+        for workload in grid[done : done + 200]:
+            estimate(workload, gpu)
+        done += len(grid[done : done + 200])
+    rate = done / (time.perf_counter() - start)
+    print(f"first estimate {first * 1e3:.1f} ms, then {rate:,.0f} different estimates a second ({done:,} made)")
+    return 0 if rate >= WANTED else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

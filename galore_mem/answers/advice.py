@@ -1,0 +1,140 @@
+"""Which configuration to take, and the one change that would help it most."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from estimators.verdict import Fit, judge
+from estimators.workload import METHODS, Workload
+from galore_mem.answers.settings import default_rank
+from profiles.errors import InputError
+
+FAITHFULNESS = (
+    "adamw",
+    "adamw-8bit",
+    "galore-adamw",
+    "galore-adamw-8bit",
+    "galore-adafactor",
+    "adafactor",
+    "sgd-momentum",
+    "sgd",
+    "low-rank",
+    "relora",
+    "lora",
+)
+"""Methods from nearest to full AdamW to those that train the fewest weights: of what fits, the first is recommended."""
+_HALF_THE_BITS = {"adamw": "adamw-8bit", "galore-adamw": "galore-adamw-8bit"}
+_PROJECTED = {"adamw": "galore-adamw", "adamw-8bit": "galore-adamw-8bit", "adafactor": "galore-adafactor"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """Another workload, estimated like any other."""
+
+    options: str
+    """What to type."""
+    workload: Workload
+    fit: Fit
+    saved_bytes: int
+    """How much lower the upper bound is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advice:
+    """The configuration to take on the first card, or the nearest one where none fits."""
+
+    index: int
+    """Which plan."""
+    workload: Workload
+    fit: Fit
+    change: Change | None
+    """The largest saving among the alternatives that were estimated; None where nothing saves."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The `advice` object of the JSON output."""
+        change = self.change and {
+            "options": self.change.options,
+            "saved_bytes": self.change.saved_bytes,
+            "upper_bytes": self.change.fit.upper_bytes,
+            "verdict": self.change.fit.verdict,
+            "max_sequence_length": self.change.fit.max_sequence_length,
+            "max_micro_batch_size": self.change.fit.max_micro_batch_size,
+        }
+        return {"plan": self.index, "gpu": self.fit.gpu.name, "verdict": self.fit.verdict, "change": change}
+
+
+def advise(fits: Sequence[Fit], workloads: Sequence[Workload], other_use_bytes: int) -> Advice:
+    """Of the configurations that fit, the most faithful to full AdamW; of those that do not, the nearest.
+
+    Args:
+        fits: of one card, one per workload.
+        workloads: in the same order; a change that leads to one of them is no news.
+        other_use_bytes: memory that other processes take.
+    """
+
+    def rank(index: int) -> tuple[int, int, int]:
+        verdict = ("fits", "tight", "does-not-fit").index(fits[index].verdict)
+        method = workloads[index].method
+        faithful = FAITHFULNESS.index(method.name) * 2 + (method.update == "per-layer") if verdict < 2 else 0
+        return verdict, faithful, fits[index].upper_bytes
+
+    index = min(range(len(fits)), key=rank)
+    fit, workload = fits[index], workloads[index]
+    change = _best_change(workload, fit, workloads, other_use_bytes)
+    return Advice(index=index, workload=workload, fit=fit, change=change)
+
+
+def _best_change(workload: Workload, fit: Fit, known: Sequence[Workload], other_use_bytes: int) -> Change | None:
+    best = None
+    for options, other in alternatives(workload):
+        if other in known:
+            continue
+        try:
+            found = judge(other, fit.gpu, other_use_bytes=other_use_bytes)
+        except InputError:
+            continue
+        saved = fit.upper_bytes - found.upper_bytes
+        if saved > (best.saved_bytes if best else 0):
+            best = Change(options=options, workload=other, fit=found, saved_bytes=saved)
+    return best
+
+
+def alternatives(workload: Workload) -> Iterator[tuple[str, Workload]]:
+    """Single changes that may lower the peak, each as what to type and the workload that it gives."""
+    method, batch = workload.method, workload.batch
+    if workload.checkpointing == "none":
+        yield "--checkpointing full", replace(workload, checkpointing="full")
+    if workload.loss == "full":
+        yield "--loss chunked", replace(workload, loss="chunked")
+    if method.update == "whole" and batch.gradient_accumulation_steps == 1:
+        yield "--update per-layer", replace(workload, method=replace(method, update="per-layer"))
+    if method.name in _HALF_THE_BITS:
+        name = _HALF_THE_BITS[method.name]
+        yield f"--method {name}", replace(workload, method=replace(method, name=name))
+    if method.name in _PROJECTED:
+        name = _PROJECTED[method.name]
+        projected = replace(method, name=name, rank=default_rank(name, workload.model))
+        yield f"--method {name}", replace(workload, method=projected)
+    if method.rank is not None and method.rank > 1:
+        yield f"--rank {method.rank // 2}", replace(workload, method=replace(method, rank=method.rank // 2))
+    if METHODS[method.name].optimizer in ("adamw", "sgd", "sgd-momentum") and method.optimizer_kernel == "foreach":
+        yield "--optimizer-kernel fused", replace(workload, method=replace(method, optimizer_kernel="fused"))
+    if method.implementation == "galore-torch":
+        yield "--implementation galore-mem", replace(workload, method=replace(method, implementation="galore-mem"))
+    if workload.precision != "bf16":
+        yield "--precision bf16", replace(workload, precision="bf16")
+    if workload.attention in ("math", "eager"):
+        yield "--attention auto", replace(workload, attention="auto")
+    if batch.micro_batch_size > 1 and method.update == "whole":
+        steps = batch.gradient_accumulation_steps * batch.micro_batch_size
+        smaller = replace(batch, micro_batch_size=1, gradient_accumulation_steps=steps)
+        yield f"--batch 1 --grad-accumulation {steps}", replace(workload, batch=smaller)
+    if batch.sequence_length > 1:
+        shorter = replace(batch, sequence_length=batch.sequence_length // 2)
+        yield f"--seq {batch.sequence_length // 2}", replace(workload, batch=shorter)
+    if workload.keep_outputs:
+        yield "no --keep-outputs", replace(workload, keep_outputs=False)
+    if workload.use_cache:
+        yield "no --use-cache", replace(workload, use_cache=False)
+    if workload.zero_grad == "end":
+        yield "--zero-grad start", replace(workload, zero_grad="start")

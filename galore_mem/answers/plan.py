@@ -1,0 +1,147 @@
+"""Will this training run fit on that GPU, and what would make it fit?"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from estimators.analytic.attention import attention_kernel
+from estimators.analytic.estimate import estimate
+from estimators.analytic.parameters import parameter_count
+from estimators.checks import check
+from estimators.footprint import Footprint
+from estimators.verdict import Fit, judge
+from estimators.workload import Workload
+from galore_mem.answers.advice import Advice, advise
+from galore_mem.answers.names import Card, NamedModel, resolve_cards, resolve_model
+from galore_mem.answers.settings import Settings, settings_from, workloads
+from galore_mem.answers.sizes import size_bytes
+from profiles.errors import InputError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """One configuration: what it holds, and where it fits."""
+
+    workload: Workload
+    attention_kernel: str
+    """What `auto` stands for on the first card."""
+    footprint: Footprint
+    """For the first card; without any, for an unknown one."""
+    fits: tuple[Fit, ...]
+    """One per card."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """One element of `plans`."""
+        return {
+            "workload": self.workload.to_dict(),
+            "attention_kernel": self.attention_kernel,
+            "footprint": self.footprint.to_dict(),
+            "fits": [fit.to_dict() for fit in self.fits],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanResult:
+    """Every configuration that was asked for."""
+
+    model: NamedModel
+    cards: tuple[Card, ...]
+    plans: tuple[Plan, ...]
+    budget_bytes: int | None
+    """The upper bound must not exceed it."""
+    notes: tuple[str, ...]
+    """What a person should know although the question could be answered."""
+    advice: Advice | None
+    """None where there is no card to judge by."""
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of the model, each shared one once."""
+        return parameter_count(self.model.shape)
+
+    @property
+    def all_fit(self) -> bool:
+        """Whether every configuration fits every card."""
+        return all(fit.verdict == "fits" for plan in self.plans for fit in plan.fits)
+
+    @property
+    def within_budget(self) -> bool:
+        """Whether every upper bound keeps the budget; true without one."""
+        return all(self.keeps_budget(plan) for plan in self.plans)
+
+    def keeps_budget(self, plan: Plan) -> bool:
+        """Whether `plan` keeps the budget on every card."""
+        bounds = [fit.upper_bytes for fit in plan.fits] or [plan.footprint.upper_bytes]
+        return self.budget_bytes is None or max(bounds) <= self.budget_bytes
+
+    def to_dict(self) -> dict[str, Any]:
+        """The PLAN object of the JSON output."""
+        model = asdict(self.model.shape) | {"parameters": self.parameters, "source": self.model.source}
+        return {
+            "schema": "galore-mem/plan/1",
+            "model": model,
+            "plans": [plan.to_dict() for plan in self.plans],
+            "notes": list(self.notes),
+            "advice": self.advice.to_dict() if self.advice else None,
+            "budget_bytes": self.budget_bytes,
+            "other_use_bytes": [card.other_use_bytes for card in self.cards],
+        }
+
+
+def plan(
+    model: str,
+    *,
+    gpus: str | Sequence[str] = (),
+    methods: str | Sequence[str] = (),
+    settings: Settings | None = None,
+    other_use: str | int | None = None,
+    budget: str | int | None = None,
+    **words: Any,  # noqa: ANN401
+) -> PlanResult:
+    """Plan training runs of `model`: what each holds at every moment, and whether it fits.
+
+    Args:
+        model: a catalogue name or alias, or the path of a config.json or of its folder.
+        gpus: names or aliases of cards; `local` means those of this machine.
+        methods: training methods; without any, the story of six.
+        settings: everything else about the run; or give its fields as keywords.
+        other_use: memory that other processes take from each card: bytes, or a size such as `800MiB`; nothing unless
+            given, and on a local card what they hold now.
+        budget: what no upper bound may exceed: bytes, or a size such as `22GiB`.
+        words: fields of `Settings`, for instance `rank=128`.
+
+    Raises:
+        InputError: an unknown name, a value that means nothing, or options that contradict each other.
+        NoDeviceError: `local`, and no usable card here.
+    """
+    named = resolve_model(model)
+    other_bytes = None if other_use is None else size_bytes(other_use, "--other-use")
+    cards = resolve_cards((gpus,) if isinstance(gpus, str) else gpus, other_bytes)
+    if settings is not None and words:
+        raise InputError("settings and keywords exclude each other", "", f"give {', '.join(words)} in settings")
+    chosen = settings or settings_from(words)
+    asked = workloads(named.shape, (methods,) if isinstance(methods, str) else methods, chosen)
+    notes = dict.fromkeys(named.notes)
+    for workload in asked:
+        for gpu in tuple(card.gpu for card in cards) or (None,):
+            notes.update(dict.fromkeys(check(workload, gpu)))
+    plans = tuple(_plan(workload, cards) for workload in asked)
+    return PlanResult(
+        model=named,
+        cards=cards,
+        plans=plans,
+        budget_bytes=None if budget is None else size_bytes(budget, "--budget"),
+        notes=tuple(notes),
+        advice=advise([plan.fits[0] for plan in plans], asked, cards[0].other_use_bytes) if cards else None,
+    )
+
+
+def _plan(workload: Workload, cards: Sequence[Card]) -> Plan:
+    fits = tuple(judge(workload, card.gpu, other_use_bytes=card.other_use_bytes) for card in cards)
+    first = cards[0].gpu if cards else None
+    return Plan(
+        workload=workload,
+        attention_kernel=attention_kernel(workload, first),
+        footprint=fits[0].footprint if fits else estimate(workload, None),
+        fits=fits,
+    )

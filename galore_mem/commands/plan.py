@@ -1,0 +1,57 @@
+"""`galore-mem plan`."""
+
+from galore_mem import streams
+from galore_mem.commands.options import DEFAULT_RUN, Flag, Limit, ModelName, Names, Run, Size
+from galore_mem.errors import ExitCode, UsageError
+
+
+def plan(
+    model: ModelName,
+    /,
+    *,
+    gpu: Names = (),
+    method: Names = (),
+    other_use: Size = None,
+    settings: Run = DEFAULT_RUN,
+    json: Flag = False,
+    csv: Flag = False,
+    check: Flag = False,
+    budget: Limit = None,
+) -> int:
+    """Will this training run fit on that GPU, and what would make it fit?
+
+    Args:
+        model: A name of `galore-mem models`, or the path of a config.json or of its folder.
+        gpu: Names of `galore-mem gpus`, or local for the cards of this machine.
+        method: Names of `galore-mem methods`; without any, six that tell the story.
+        other_use: What others take from each card, such as 800MiB; on a local card, what they take now.
+        settings: Everything else about the run.
+        json: One JSON object on stdout, sizes in bytes.
+        csv: One line per configuration and card, sizes in bytes.
+        check: Exit with 1 unless every configuration fits every card.
+        budget: Exit with 1 unless every upper bound keeps this, such as 22GiB.
+    """
+    from galore_mem.answers.plan import plan as answer
+
+    if json and csv:
+        raise UsageError("--json and --csv exclude each other", "", "leave one of them out")
+    if check and not (gpu or budget):
+        raise UsageError("--check has nothing to check against", "", "add --gpu NAME or --budget 22GiB")
+    result = answer(model, gpus=gpu, methods=method, settings=settings, other_use=other_use, budget=budget)
+    for note in result.notes:
+        streams.narrate(f"note: {note}")
+    if json:
+        from galore_mem.render.documents import json_text
+
+        streams.write(json_text(result.to_dict()))
+    elif csv:
+        from galore_mem.render.documents import csv_text
+        from galore_mem.render.plan_rows import plan_rows
+
+        streams.write(csv_text(plan_rows(result)))
+    else:
+        from galore_mem.render.plan import print_plan
+
+        print_plan(result)
+    says_no = (check and not result.all_fit) or not result.within_budget
+    return ExitCode.CHECK_FAILED if says_no else ExitCode.ANSWERED

@@ -1,0 +1,58 @@
+"""The first lines of a plan: the model, the card, and what all configurations share."""
+
+from rich.text import Text
+
+from galore_mem.answers.plan import PlanResult
+from galore_mem.answers.settings import Settings
+from galore_mem.render import words
+from galore_mem.render.flow import flow
+from galore_mem.render.terminal import Terminal
+
+
+def headline(result: PlanResult, screen: Terminal) -> list[Text]:
+    """Model and card, then the step that all configurations share."""
+    title = Text.assemble(
+        (result.model.shape.name, "bold"), f", {words.parameters(result.parameters)} parameters", _card(result)
+    )
+    return [*flow(title, screen.width), *flow(Text(_step(result), style="dim"), screen.width), Text()]
+
+
+def _card(result: PlanResult) -> Text:
+    if not result.cards:
+        return Text(", on no card in particular")
+    if len(result.cards) > 1:
+        return Text(f", on {len(result.cards)} cards")
+    fit = result.plans[0].fits[0]
+    text = Text.assemble(", on ", (fit.gpu.name, "bold"), f" with {words.gib(fit.usable_bytes)} GiB usable")
+    if result.cards[0].other_use_bytes:
+        text.append(f" beside {words.gib(result.cards[0].other_use_bytes)} GiB of others")
+    return text
+
+
+def _step(result: PlanResult) -> str:
+    workload = result.plans[0].workload
+    batch, default = workload.batch, Settings()
+    of_the_paper = (batch.micro_batch_size, batch.sequence_length) == (default.batch, default.seq)
+    checkpointing = "no checkpointing" if workload.checkpointing == "none" else "full checkpointing"
+    kernels = ", ".join(dict.fromkeys(plan.attention_kernel for plan in result.plans))
+    parts = [
+        workload.precision,
+        words.batch(workload) + (" (the GaLore paper's setting)" if of_the_paper else ""),
+        checkpointing,
+        f"{kernels} attention" + (" (auto)" if workload.attention == "auto" else ""),
+        f"{workload.loss} loss",
+        *[word for word, on in _switches(result) if on],
+    ]
+    return ", ".join(parts) + ". Sizes in GiB (1024^3 bytes)."
+
+
+def _switches(result: PlanResult) -> list[tuple[str, bool]]:
+    workload = result.plans[0].workload
+    return [
+        ("outputs kept", workload.keep_outputs),
+        ("key-value cache", workload.use_cache),
+        (f"dropout {workload.dropout}", workload.dropout is not None),
+        ("padding", workload.padding),
+        ("zero_grad at the end", workload.zero_grad == "end"),
+        (workload.allocator_settings, bool(workload.allocator_settings)),
+    ]

@@ -1,0 +1,66 @@
+"""Which configuration to take, in a sentence, and the one change that would help it most."""
+
+from rich.text import Text
+
+from estimators.verdict import Fit
+from galore_mem.answers.advice import Advice, Change
+from galore_mem.answers.plan import PlanResult
+from galore_mem.render import words
+from galore_mem.render.flow import flow
+from galore_mem.render.terminal import Terminal
+
+PARTIAL = {
+    "lora": "it trains adapters only",
+    "relora": "it trains adapters, merged now and then, beside embeddings, norms and head",
+    "low-rank": "it trains factors in place of the matrices",
+}
+
+
+def advice_lines(result: PlanResult, screen: Terminal) -> list[Text]:
+    """Two sentences, or none where no card was named."""
+    if result.advice is None:
+        return []
+    lines = [Text(f"On {result.advice.fit.gpu.name}:", style="dim")] if len(result.cards) > 1 else []
+    lines += flow(_recommendation(result, result.advice), screen.width, indent=2)
+    if result.advice.change is not None:
+        lines += flow(_help(result.advice, result.advice.change), screen.width, indent=2)
+    return lines
+
+
+def _recommendation(result: PlanResult, advice: Advice) -> Text:
+    fit, name = advice.fit, Text(words.configuration(advice.workload.method), style="bold")
+    partial = PARTIAL.get(advice.workload.method.name)
+    if fit.verdict == "fits":
+        lead = "It fits:" if len(result.plans) == 1 else "Take"
+        text = Text.assemble(f"{lead} ", name, f" leaves {words.gib(fit.headroom_bytes)} GiB even at its upper bound")
+        if lead == "Take":
+            text = Text.assemble("Take ", name, f": {words.gib(fit.headroom_bytes)} GiB stay free at its upper bound")
+        text.append(f", and {_room(fit)} fit")
+        return text.append(f"; {partial}." if partial else ".")
+    if fit.verdict == "tight":
+        return Text.assemble(
+            "Nothing is sure to fit. ",
+            name,
+            f" should, at {words.gib(fit.process_bytes)} GiB, but its upper bound is "
+            f"{words.gib(-fit.headroom_bytes)} GiB above the card.",
+        )
+    nearest = "" if len(result.plans) == 1 else "Nothing fits. Nearest is "
+    verb = " does not fit: it is" if len(result.plans) == 1 else ","
+    return Text.assemble(
+        nearest, name, f"{verb} {words.gib(-fit.headroom_bytes)} GiB above the card at its upper bound."
+    )
+
+
+def _help(advice: Advice, change: Change) -> Text:
+    text = Text.assemble(
+        "What would help it most: ",
+        (change.options, "bold"),
+        f" takes {words.gib(change.saved_bytes)} GiB off",
+    )
+    if change.fit.verdict == "fits":
+        return text.append(f"{'' if advice.fit.verdict == 'fits' else ', and it fits'}; then {_room(change.fit)} fit.")
+    return text.append(f", which still leaves it {words.gib(-change.fit.headroom_bytes)} GiB above the card.")
+
+
+def _room(fit: Fit) -> str:
+    return f"up to {fit.max_sequence_length:,} tokens, or a micro-batch of {fit.max_micro_batch_size:,},"

@@ -1,0 +1,133 @@
+"""The plan's answers: the story, its verdicts, and what Python callers get."""
+
+import json
+
+import pytest
+
+import galore_mem as gm
+from galore_mem.answers.plan import PlanResult
+from galore_mem.answers.settings import Settings
+from profiles.errors import InputError
+
+GIB = 2**30
+
+
+@pytest.fixture(scope="module")
+def story() -> PlanResult:
+    return gm.plan("llama-7b", gpus="4090")
+
+
+def test_the_story_of_the_paper(story: PlanResult) -> None:
+    """One 24 GB card: full AdamW and whole updates do not fit, 8-bit GaLore per layer at rank 1024 does."""
+    verdicts = {(plan.workload.method.name, plan.workload.method.update): plan.fits[0].verdict for plan in story.plans}
+    assert verdicts == {
+        ("adamw", "whole"): "does-not-fit",
+        ("adamw-8bit", "whole"): "does-not-fit",
+        ("lora", "whole"): "fits",
+        ("galore-adamw", "whole"): "does-not-fit",
+        ("galore-adamw-8bit", "whole"): "does-not-fit",
+        ("galore-adamw-8bit", "per-layer"): "fits",
+    }
+    per_layer = story.plans[-1]
+    assert per_layer.workload.method.rank == 1024
+    assert per_layer.fits[0].max_sequence_length >= 256
+
+
+def test_the_story_with_checkpointing_fits_sixteen_sequences() -> None:
+    result = gm.plan(
+        "llama-7b", gpus="4090", methods="galore-adamw-8bit", update="per-layer", checkpointing="full", batch=16
+    )
+    assert result.all_fit
+
+
+@pytest.mark.parametrize("other", [0, "1GiB"])
+def test_the_advice_is_the_most_faithful_that_fits(other: str | int) -> None:
+    result = gm.plan("llama-7b", gpus="4090", other_use=other)
+    assert result.advice is not None
+    assert result.advice.workload.method.name == "galore-adamw-8bit"
+    assert result.advice.fit == result.plans[result.advice.index].fits[0]
+
+
+def test_the_one_change_is_really_estimated_and_is_no_row_of_the_plan(story: PlanResult) -> None:
+    assert story.advice is not None
+    change = story.advice.change
+    assert change is not None
+    assert change.saved_bytes == story.advice.fit.upper_bytes - change.fit.upper_bytes > 0
+    assert change.workload not in [plan.workload for plan in story.plans]
+
+
+def test_where_nothing_fits_the_nearest_is_named() -> None:
+    result = gm.plan("llama-2-70b", gpus="4090")
+    assert result.advice is not None
+    assert result.advice.fit.verdict == "does-not-fit"
+    assert result.advice.fit.upper_bytes == min(plan.fits[0].upper_bytes for plan in result.plans)
+
+
+def test_other_use_is_taken_from_the_card(story: PlanResult) -> None:
+    crowded = gm.plan("llama-7b", gpus="4090", other_use="3GiB")
+    for alone, beside in zip(story.plans, crowded.plans, strict=True):
+        assert alone.fits[0].headroom_bytes - beside.fits[0].headroom_bytes == 3 * GIB
+
+
+def test_a_budget_is_kept_by_the_upper_bound_alone(story: PlanResult) -> None:
+    bound = story.plans[-1].fits[0].upper_bytes
+    for budget, kept in ((bound, True), (bound - 1, False)):
+        result = gm.plan("llama-7b", gpus="4090", methods="galore-adamw-8bit", update="per-layer", budget=budget)
+        assert result.within_budget is kept
+
+
+def test_without_a_card_there_are_figures_but_no_verdicts() -> None:
+    result = gm.plan("qwen3-0.6b", methods="adamw")
+    assert result.plans[0].fits == ()
+    assert result.advice is None
+    assert result.plans[0].footprint.peak_live_bytes > 2 * result.parameters
+
+
+def test_json_holds_the_contract(story: PlanResult) -> None:
+    data = json.loads(json.dumps(story.to_dict()))
+    assert data["schema"] == "galore-mem/plan/1"
+    assert data["model"]["name"] == "llama-7b"
+    assert data["model"]["parameters"] == 6738415616
+    plan = data["plans"][-1]
+    assert set(plan) >= {"workload", "footprint", "fits"}
+    assert plan["workload"]["method"]["rank"] == 1024
+    assert plan["workload"]["batch"] == {
+        "micro_batch_size": 1,
+        "sequence_length": 256,
+        "gradient_accumulation_steps": 1,
+    }
+    footprint = plan["footprint"]
+    assert footprint["source"] == "analytic"
+    assert sum(footprint["at_peak_bytes"].values()) == footprint["peak_live_bytes"]
+    assert footprint["peak_moment"] != footprint["runner_up_moment"]
+    (fit,) = plan["fits"]
+    assert fit["headroom_bytes"] == fit["usable_bytes"] - fit["upper_bytes"]
+    assert set(fit) == {
+        *("gpu", "usable_bytes", "verdict", "peak_reserved_bytes", "process_bytes", "upper_bytes"),
+        *("headroom_bytes", "max_sequence_length", "max_micro_batch_size"),
+    }
+
+
+def test_several_cards_give_one_fit_each_in_order() -> None:
+    result = gm.plan("qwen3-0.6b", gpus=["h100", "4090"], methods=["adamw"])
+    assert [fit.gpu.name for fit in result.plans[0].fits] == ["H100 80GB SXM", "RTX 4090"]
+    assert result.plans[0].footprint == result.plans[0].fits[0].footprint
+
+
+def test_notes_tell_what_may_surprise() -> None:
+    result = gm.plan("llama-7b", methods="galore-adamw", rank=8192, seq=4096)
+    assert len(result.notes) == 2
+    assert any("rank 8192" in note for note in result.notes)
+    assert any("4096 tokens" in note for note in result.notes)
+
+
+def test_settings_and_keywords_exclude_each_other() -> None:
+    with pytest.raises(InputError, match="settings"):
+        gm.plan("llama-7b", settings=Settings(rank=4), rank=8)
+
+
+def test_a_pinned_kernel_that_the_card_lacks_is_refused() -> None:
+    with pytest.raises(InputError, match="flash"):
+        gm.plan("llama-7b", gpus="v100-16gb", attention="flash")
+    with pytest.raises(InputError, match="flash"):
+        gm.plan("llama-7b", gpus="4090", attention="flash", precision="fp32")
