@@ -135,20 +135,24 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Bytes alive at a moment, all categories."""
         return sum(self.by_category(time).values())
 
-    def at_peak(self, phase: str | None = None, *, outside: str | None = None) -> dict[str, int]:
+    def at_peak(
+        self, phase: str | None = None, *, outside: str | None = None, ignoring: str | None = None
+    ) -> dict[str, int]:
         """Bytes by category at the moment of the greatest total.
 
         Args:
             phase: look only inside this phase (its start included); everywhere if None.
             outside: leave out this phase, its end included.
+            ignoring: a category that does not count, for instance what a GPU would not hold.
         """
         stretches = self._phases[phase] if phase is not None else [(0, self.now)]
         excluded = self._phases[outside] if outside is not None else []
         # A largest moment begins with a birth, or with the phase.
-        candidates = {storage.born for storage in self.storages} | {start for start, _ in stretches}
+        counted = [storage for storage in self.storages if storage.category != ignoring]
+        candidates = {storage.born for storage in counted} | {start for start, _ in stretches}
         total, best, time = 0, -1, 0
         changes: dict[int, int] = defaultdict(int)
-        for storage in self.storages:
+        for storage in counted:
             changes[storage.born] += storage.nbytes
             if storage.died is not None:
                 changes[storage.died] -= storage.nbytes
@@ -157,7 +161,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
             inside = moment in candidates and any(start <= moment <= stop for start, stop in stretches)
             if inside and total > best and not any(start < moment <= stop for start, stop in excluded):
                 best, time = total, moment
-        return self.by_category(time)
+        return {category: size for category, size in self.by_category(time).items() if category != ignoring}
 
     def timeline(self) -> list[tuple[int, int, str, str]]:
         """Every birth and death: time, bytes gained or lost, category, operator that made the storage."""

@@ -1,13 +1,14 @@
 """This package's own GaLore on a walk: one parameter after another, projected or not (galore_mem/optim/galore.py).
 
 `galore_scratch` says what each refresh and step holds; every step calls the inner optimizer anew, so nothing of one
-parameter is carried into the next. The full gradient lives throughout.
+parameter is carried into the next. The full gradient lives throughout, except in per-layer mode.
 """
 
 from math import prod
 
 from estimators.analytic.galore_scratch import inner_scratch_bytes, refresh_scratch_bytes, step_scratch_bytes
 from estimators.analytic.parameters import ParameterGroup
+from estimators.analytic.projection import projection_of
 from estimators.analytic.states import group_states, inner_states, shared_states
 from estimators.analytic.tensors import rounded
 from estimators.analytic.walk import Walk
@@ -22,6 +23,10 @@ def own_galore(walk: Walk, group: ParameterGroup, method: Method, *, first: bool
         if first:
             walk.take_states(state for state in group_states(group, method) if state.category == "projectors")
         walk.enter("step")
+    if group.projected and method.update == "per-layer":
+        # The full gradient dies once it is projected (galore_mem/optim/per_layer.py).
+        walk.brief(_projecting_bytes(group, method))
+        walk.give("gradients", group.nbytes)
     states = inner_states(group, method)
     if first:
         if method.update == "whole":
@@ -51,6 +56,13 @@ def _refresh_bytes(group: ParameterGroup, method: Method, *, first: bool) -> int
     return refresh_scratch_bytes(
         rows, prod(group.shape[1:]), rank, group.itemsize, first=first, proj_type=method.proj_type
     )
+
+
+def _projecting_bytes(group: ParameterGroup, method: Method) -> int:
+    """The low-rank gradient, and the intermediate that `full` needs."""
+    projection = projection_of(group, method)
+    between = projection.rank * min(group.shape) if method.proj_type == "full" else 0
+    return rounded(group.itemsize * projection.low_rank_numel) + rounded(group.itemsize * between)
 
 
 def _step_bytes(group: ParameterGroup, method: Method, optimizer: Optimizer) -> int:

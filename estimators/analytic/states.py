@@ -84,6 +84,21 @@ def _projectors(group: ParameterGroup, method: Method) -> tuple[Tensors, ...]:
     )
 
 
+def accumulated_gradients(group: ParameterGroup, method: Method) -> tuple[Tensors, ...]:
+    """What a group holds between the backward passes of one accumulation.
+
+    Every trainable parameter keeps its gradient. This package's per-layer mode keeps a projected one in the low-rank
+    space instead (galore_mem/optim/per_layer.py, `accumulated_gradient`).
+    """
+    if not group.trainable:
+        return ()
+    numel = group.numel
+    if group.projected and method.update == "per-layer" and method.implementation == "galore-mem":
+        numel = projection_of(group, method).low_rank_numel
+    nbytes = group.itemsize * numel
+    return (Tensors(name="gradient", nbytes=nbytes, count=group.count, category="gradients", formula="e*mn"),)
+
+
 def retains_factors(group: ParameterGroup, method: Method) -> bool:
     """Whether the projector is a view that keeps a whole fp32 factor of the decomposition alive.
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from estimators.analytic.parameters import ParameterGroup, workload_parameters
-from estimators.analytic.states import group_states, shared_states
+from estimators.analytic.states import accumulated_gradients, group_states, shared_states
 from estimators.analytic.tensors import Tensors, exact_bytes
 from estimators.workload import METHODS, Method, OptimizerKernel, Precision, ProjType, Workload
 from profiles.shapes import ModelShape
@@ -204,3 +204,14 @@ def test_own_projector_holds_rank_columns_only() -> None:
     group = ParameterGroup(name="w", shape=(160, 72), count=3, kind="linear", itemsize=2, projected=True)
     held = {state.name: state.exact_bytes for state in group_states(group, Method(name="galore-adamw", rank=8))}
     assert held == {"projector": 3 * 2 * 72 * 8, "step": 12, "exp_avg": 3 * 2 * 160 * 8, "exp_avg_sq": 3 * 2 * 160 * 8}
+
+
+def test_gradients_held_between_the_passes_of_an_accumulation() -> None:
+    """Per-layer mode keeps projected gradients in the low-rank space: (160, 8) here instead of (160, 72)."""
+    group = ParameterGroup(name="w", shape=(160, 72), count=3, kind="linear", itemsize=2, projected=True)
+    whole = Method(name="galore-adamw", rank=8)
+    per_layer = replace(whole, update="per-layer")
+    assert exact_bytes(accumulated_gradients(group, whole)) == 3 * group.nbytes
+    assert exact_bytes(accumulated_gradients(group, per_layer)) == 3 * 2 * 160 * 8
+    assert exact_bytes(accumulated_gradients(replace(group, projected=False), per_layer)) == 3 * group.nbytes
+    assert accumulated_gradients(replace(group, trainable=False), whole) == ()

@@ -1,7 +1,6 @@
 """Peaks of optimizer steps against every storage that the real optimizers make."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -68,8 +67,7 @@ class Recording:
 
     def at_peak(self, phase: str) -> dict[str, int]:
         outside = "refresh" if phase == "step" else None
-        held = self._live.at_peak(None if phase == "step" else phase, outside=outside)
-        held.pop("host", 0)
+        held = self._live.at_peak(None if phase == "step" else phase, outside=outside, ignoring="elsewhere")
         # A weight that is replaced by a copy lives twice for a while; the second one is a temporary.
         extra = held.pop("weights", 0) + held.pop("unclaimed", 0) - self._weights_bytes
         return {name: size for name, size in {**held, "temporaries": extra}.items() if size}
@@ -82,7 +80,8 @@ def record(live_bytes: "type[LiveBytes]", monkeypatch: pytest.MonkeyPatch) -> Ca
 
     from galore_mem.optim import GaLore
 
-    refreshes = [(GaLoreProjector, "get_orthogonal_matrix"), (GaLore, "_refresh")]
+    own_refresh = "refresh" if hasattr(GaLore, "refresh") else "_refresh"
+    refreshes = [(GaLoreProjector, "get_orthogonal_matrix"), (GaLore, own_refresh)]
     originals = [getattr(owner, name) for owner, name in refreshes]
 
     def mark(live: "LiveBytes", refresh: Callable[..., Any]) -> Callable[..., Any]:
@@ -92,33 +91,34 @@ def record(live_bytes: "type[LiveBytes]", monkeypatch: pytest.MonkeyPatch) -> Ca
 
         return marked
 
-    def make(optimizers: Sequence[Any], parameters: Sequence[Any]) -> Recording:
-        def states(optimizer: Any) -> list[Any]:  # noqa: ANN401
-            return list(states_of(dict(optimizer.state)))
-
-        for optimizer in optimizers:
-            maps = getattr(getattr(optimizer, "inner", None), "optimizer", optimizer)
-            if not optimizer.state and hasattr(maps, "name2qmap"):
-                # Made on the host with the optimizer, moved to the device with the first 8-bit state: as if made then.
-                maps.name2qmap.clear()
+    def make(
+        optimizer: Any,  # noqa: ANN401
+        parameters: Sequence[Any],
+        *,
+        run: Callable[["LiveBytes"], None] | None = None,
+        others: Sequence[Any] = (),
+    ) -> Recording:
+        maps = getattr(getattr(optimizer, "inner", None), "optimizer", optimizer)
+        if not optimizer.state and hasattr(maps, "name2qmap"):
+            # Made on the host with the optimizer, moved to the device with the first 8-bit state: as if made then.
+            maps.name2qmap.clear()
         live = live_bytes(
-            optimizer_states=[tensor for optimizer in optimizers for tensor in states(optimizer)],
-            projectors=[tensor for optimizer in optimizers for tensor in projectors_of(optimizer)],
-            weights=parameters,
-            gradients=[parameter.grad for parameter in parameters],
+            optimizer_states=states_of(dict(optimizer.state)),
+            projectors=projectors_of(optimizer),
+            weights=[*parameters, *others],
+            gradients=[parameter.grad for parameter in parameters if parameter.grad is not None],
         )
         weights_bytes = live.by_category(live.now)["weights"]
-
         for (owner, name), original in zip(refreshes, originals, strict=True):
             monkeypatch.setattr(owner, name, mark(live, original))
-        with ExitStack() as stack:
-            stack.enter_context(live)
-            for optimizer in optimizers:
+        with live:
+            if run is None:
                 optimizer.step()
-            for optimizer in optimizers:
-                live.claim("optimizer_states", states(optimizer))
-                live.claim("projectors", projectors_of(optimizer))
-                live.claim("host", [s["step"] for s in optimizer.state.values() if _on_host(optimizer, s)])
+            else:
+                run(live)
+            live.claim("optimizer_states", states_of(dict(optimizer.state)))
+            live.claim("projectors", projectors_of(optimizer))
+            live.claim("elsewhere", _elsewhere(optimizer))
             live.claim("gradients", [parameter.grad for parameter in parameters])
             live.claim("weights", parameters)
         return Recording(live, weights_bytes)
@@ -126,8 +126,13 @@ def record(live_bytes: "type[LiveBytes]", monkeypatch: pytest.MonkeyPatch) -> Ca
     return make
 
 
-def _on_host(optimizer: Any, state: dict[str, Any]) -> bool:  # noqa: ANN401
-    return isinstance(state.get("step"), torch.Tensor) and not optimizer.defaults.get("fused")
+def _elsewhere(optimizer: Any) -> Iterator[Any]:  # noqa: ANN401
+    """Steps that torch keeps on the host, and the maps that own per-layer updates share: no parameter's own."""
+    for state in optimizer.state.values():
+        if isinstance(state.get("step"), torch.Tensor) and not optimizer.defaults.get("fused"):
+            yield state["step"]
+        if getattr(optimizer, "per_layer", None) is not None:
+            yield from (state[name] for name in ("qmap1", "qmap2") if name in state)
 
 
 def check(moments: Sequence[Any], recording: Recording) -> None:
@@ -147,12 +152,12 @@ def two_steps(
         trainable = [parameter for group, parameter in pairs if group.trainable]
         gradients = [parameter.grad.clone() for parameter in trainable]
         optimizer = real_optimizer(method, pairs)
-        check(whole_step(tuple(groups), method, "first", refresh=True), record([optimizer], trainable))
+        check(whole_step(tuple(groups), method, "first", refresh=True), record(optimizer, trainable))
         for parameter, gradient in zip(trainable, gradients, strict=True):
             parameter.grad = gradient
         del gradients, gradient
         refreshes = method.update_proj_gap == 1
-        recording = record([optimizer], trainable)
+        recording = record(optimizer, trainable)
         check(whole_step(tuple(groups), method, "steady", refresh=refreshes), recording)
 
     return compare
@@ -212,26 +217,67 @@ def test_whichever_parameter_is_largest(
     two_steps(groups_of(method, 2, layers=layers, inner=inner, vocabulary=vocabulary), method)
 
 
+@pytest.fixture
+def in_backward(
+    real_parameters: Callable[..., Any], real_optimizer: Callable[..., Any], record: Callable[..., Recording]
+) -> Callable[..., None]:
+    """Compares a first and a later step of one parameter in its hook, called by a real backward."""
+
+    def compare(group: ParameterGroup, method: Method) -> None:
+        ((_, parameter),) = pairs = real_parameters([replace(group, count=1)])
+        optimizer = real_optimizer(method, pairs)
+        parameter.grad = None
+        factor, one = torch.randn_like(parameter), torch.ones((), dtype=parameter.dtype)
+        recorders: list[LiveBytes] = []
+
+        def claim(parameter: Any) -> None:  # noqa: ANN401
+            recorders[-1].claim("gradients", [parameter.grad])
+
+        def step(parameter: Any) -> None:  # noqa: ANN401
+            optimizer.step()
+            claim(parameter)
+            optimizer.zero_grad()
+
+        parameter.register_post_accumulate_grad_hook(claim)
+        if method.parameterisation == "galore" and method.implementation == "galore-mem":
+            layer = pytest.importorskip("galore_mem.optim.per_layer").PerLayer(optimizer)
+        else:
+            parameter.register_post_accumulate_grad_hook(step)
+            layer = None
+        for iteration in ("first", "steady"):
+            losses = [(parameter * factor).sum()]
+
+            def run(live: "LiveBytes", losses: list[Any] = losses) -> None:
+                recorders.append(live)
+                losses.pop().backward(one)
+
+            recording = record(optimizer, [parameter], run=run, others=[factor, one, *losses])
+            if layer is not None:
+                layer.step()
+            check(parameter_step(group, method, iteration, refresh=False), recording)
+
+    return compare
+
+
 @pytest.mark.parametrize("itemsize", [2, 4])
 @pytest.mark.parametrize("shape", [(176, 72), (72, 176), (96, 96), (40, 48), (5001,)])
 @pytest.mark.parametrize("name", [*GALORE, "adamw", "adamw-8bit", "adafactor", "sgd", "sgd-momentum"])
-def test_one_parameter_alone(
-    name: str,
-    shape: tuple[int, ...],
-    itemsize: int,
-    real_parameters: Callable[..., Any],
-    real_optimizer: Callable[..., Any],
-    record: Callable[..., Recording],
+def test_one_parameter_in_its_hook(
+    name: str, shape: tuple[int, ...], itemsize: int, in_backward: Callable[..., None]
 ) -> None:
     galore = METHODS[name].parameterisation == "galore"
     method = Method(name=name, update="per-layer", implementation="galore-torch", rank=8 if galore else None)
     group = ParameterGroup(name="w", shape=shape, count=3, kind="linear", itemsize=itemsize)
-    group = replace(group, projected=galore and len(shape) == 2)
-    pairs = real_parameters([replace(group, count=1)])
-    optimizer = real_optimizer(method, pairs)
-    parameters = [parameter for _, parameter in pairs]
-    gradient = parameters[0].grad.clone()
-    check(parameter_step(group, method, "first", refresh=True), record([optimizer], parameters))
-    parameters[0].grad = gradient
-    del gradient
-    check(parameter_step(group, method, "steady", refresh=False), record([optimizer], parameters))
+    in_backward(replace(group, projected=galore and len(shape) == 2), method)
+
+
+@pytest.mark.parametrize("itemsize", [2, 4])
+@pytest.mark.parametrize("shape", [(176, 72), (72, 176), (96, 96), (40, 48), (5001,)])
+@pytest.mark.parametrize("proj_type", PROJ_TYPES)
+@pytest.mark.parametrize("name", GALORE)
+def test_one_parameter_in_the_hook_of_own_galore(
+    name: str, proj_type: ProjType, shape: tuple[int, ...], itemsize: int, in_backward: Callable[..., None]
+) -> None:
+    method = Method(name=name, update="per-layer", rank=8, proj_type=proj_type)
+    group = ParameterGroup(name="w", shape=shape, count=3, kind="linear", itemsize=itemsize)
+    in_backward(replace(group, projected=len(shape) == 2), method)
