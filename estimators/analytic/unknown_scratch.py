@@ -15,6 +15,7 @@ panel as wide, and for the eigenproblem LAPACK's documented workspace (ssyevd: 2
 from collections.abc import Iterable
 from functools import lru_cache
 
+from estimators.analytic.galore_scratch import OVERSAMPLING
 from estimators.analytic.parameters import ParameterGroup
 from estimators.analytic.projection import projection_of
 from estimators.analytic.steps import Groups, walk_parameter_step, walk_whole_step
@@ -24,8 +25,6 @@ from estimators.footprint import Term
 from estimators.workload import Method
 
 PANEL_COLUMNS = 264
-OVERSAMPLING = 16
-"""Directions beyond the rank in the block of our own refresh."""
 
 
 @lru_cache(maxsize=4096)
