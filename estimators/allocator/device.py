@@ -5,6 +5,9 @@ whose rules it follows. The two hot methods, `alloc` and `free`, keep their step
 pays for.
 """
 
+from collections import deque
+from collections.abc import Iterable
+
 from estimators.allocator.blocks import Block, ExpandableRange, Pool
 from estimators.allocator.oom import OutOfMemory
 from estimators.allocator.settings import MIN_BLOCK_BYTES, SMALL_BYTES, SMALL_SEGMENT_BYTES, AllocatorSettings
@@ -61,7 +64,7 @@ class DeviceAllocator:
         """Those of them that were freed while another stream may still use them, oldest first."""
         self.freeable_pools: set[int] = set()
         self.journal: list[tuple[str, int, int, int]] | None = None
-        """When a list: (action, address, bytes, stream) of each segment operation, in torch's words."""
+        """When a list: (action, address, bytes, stream) of each step the allocator takes itself, in torch's words."""
         self._small: dict[int, Pool] = {}
         self._large: dict[int, Pool] = {}
         self._private: dict[tuple[int, int, bool], Pool] = {}
@@ -70,6 +73,7 @@ class DeviceAllocator:
         self._ages = bool(settings.garbage_collection_threshold and self.allowed_bytes is not None)
         self._searches = 0
         self._next_address = _FIRST_ADDRESS
+        self._hints: deque[tuple[int, int]] = deque()
         self._rounded: dict[int, tuple[int, bool, int]] = {}
 
     # ---- what a program does -------------------------------------------------------------------------------------
@@ -174,7 +178,8 @@ class DeviceAllocator:
 
     def empty_cache(self) -> None:
         """Return every unsplit cached segment and every whole free page (`release_cached_blocks`)."""
-        for ident in list(self.pending):
+        for ident, block in list(self.pending.items()):
+            self._note("free_completed", block.address, block.requested, block.pool.stream)
             self.free_completed(ident)
         for pools in (self._large, self._small):
             for pool in pools.values():
@@ -300,13 +305,34 @@ class DeviceAllocator:
             return self._expand(pool, size)
         if not self._driver_has(segment_size):
             return None
-        block = Block(pool, self._address(segment_size), segment_size)
+        block = Block(pool, self._segment_address(segment_size), segment_size)
         self.reserved_bytes += segment_size
         self._note("segment_alloc", block.address, segment_size, pool.stream)
         return block
 
     def _driver_has(self, size: int) -> bool:
         return self.reserved_bytes + size <= self.capacity_bytes
+
+    def hint_addresses(self, segments: Iterable[tuple[int, int]]) -> None:
+        """Give new segments the (bytes, address) that a recording gave them, in order.
+
+        Only the order of addresses matters: among equal free blocks the lowest is lent. At the first segment that is of
+        another size than recorded, or would overlap one still held, the remaining hints are dropped.
+        """
+        self._hints = deque(segments)
+
+    def _segment_address(self, size: int) -> int:
+        if self._hints:
+            hinted, address = self._hints.popleft()
+            if hinted == size and not self._overlaps(address, size):
+                self._next_address = max(self._next_address, address + size + _GUARD_BYTES)
+                return address
+            self._hints.clear()
+        return self._address(size)
+
+    def _overlaps(self, address: int, size: int) -> bool:
+        blocks = [*self.blocks.values(), *(block for pool in self.pools for block in pool.by_key.values())]
+        return any(block.address < address + size and address < block.address + block.size for block in blocks)
 
     def _address(self, size: int) -> int:
         address = self._next_address

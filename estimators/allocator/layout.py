@@ -46,22 +46,33 @@ class PlacedSegment:
 def load(allocator: DeviceAllocator, segments: Sequence[PlacedSegment]) -> None:
     """Put a recorded starting layout into a fresh allocator.
 
-    Segments get addresses of the allocator's own, in the order given; stretches of expandable ranges keep their
-    distances.
+    Native segments keep their addresses where they have one (new segments then come behind them); stretches of
+    expandable ranges keep their distances.
 
     Raises:
         InputError: blocks overlap or leave their segment.
     """
-    for segment in segments:
-        if not segment.is_expandable:
-            pool = allocator._pool(segment.stream, segment.is_small, segment.private_pool)
-            _fill(allocator, segment, Block(pool, allocator._address(segment.size), segment.size), None)
+    native = [segment for segment in segments if not segment.is_expandable]
+    _check_disjoint(native)
+    allocator._next_address = max([allocator._next_address, *(segment.address + segment.size for segment in native)])
+    for segment in native:
+        pool = allocator._pool(segment.stream, segment.is_small, segment.private_pool)
+        address = segment.address or allocator._address(segment.size)
+        _fill(allocator, segment, Block(pool, address, segment.size), None)
     stretches: dict[tuple[int, bool, int], list[PlacedSegment]] = {}
     for segment in segments:
         if segment.is_expandable:
             stretches.setdefault((segment.stream, segment.is_small, segment.private_pool), []).append(segment)
     for group in stretches.values():
         _load_ranges(allocator, sorted(group, key=lambda segment: segment.address))
+
+
+def _check_disjoint(segments: list[PlacedSegment]) -> None:
+    end = 0
+    for segment in sorted(segments, key=lambda segment: segment.address):
+        if segment.size < MIN_BLOCK_BYTES or (segment.address and segment.address < end):
+            raise InputError(f"a segment of {segment.size} bytes cannot be placed", "it is empty or overlaps another")
+        end = segment.address + segment.size if segment.address else end
 
 
 def _load_ranges(allocator: DeviceAllocator, stretches: list[PlacedSegment]) -> None:
@@ -137,13 +148,16 @@ def _fill(allocator: DeviceAllocator, segment: PlacedSegment, whole: Block, rang
 def _size_of(allocator: DeviceAllocator, segment: PlacedSegment, placed: PlacedBlock, limit: int) -> int:
     """A block's size where only its request is known.
 
-    Native large blocks are split only when more than 1 MiB is left, so a smaller gap behind one belongs to it.
+    Native large blocks are split only when more than 1 MiB is left, and oversize ones never (`should_split`), so a gap
+    behind one belongs to it.
     """
     size = placed.size or min(block_bytes(placed.requested, allocator.settings), limit - placed.offset)
     gap = limit - placed.offset - size
-    if 0 < gap <= SMALL_BYTES and not segment.is_small and not segment.is_expandable:
-        return size + gap
-    return size
+    if segment.is_small or segment.is_expandable or allocator.settings.expandable_segments:
+        return size
+    most = allocator.settings.max_split_size_bytes
+    is_oversize = most is not None and not placed.size and size >= most
+    return size + gap if gap <= SMALL_BYTES or is_oversize else size
 
 
 def _cache(allocator: DeviceAllocator, block: Block) -> None:

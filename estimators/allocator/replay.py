@@ -69,6 +69,7 @@ class Replayed:
     settings: AllocatorSettings
     series: Series
     start_reserved_bytes: int
+    start_allocated_bytes: int
     ooms: tuple[OutOfMemory, ...]
     retries: int
     """Allocations that succeeded or failed only after cached memory was returned."""
@@ -93,7 +94,7 @@ class Replayed:
     @property
     def peak_allocated_bytes(self) -> int:
         """What `torch.cuda.max_memory_allocated` would say."""
-        return max(self.series.allocated, default=self.allocator.allocated_bytes)
+        return max(self.start_allocated_bytes, max(self.series.allocated, default=0))
 
     @property
     def peak_reserved_bytes(self) -> int:
@@ -107,10 +108,14 @@ class Replayed:
 
     @property
     def peak_event(self) -> int:
-        """The first event at which the reserved peak was reached; -1: before the first."""
-        if not self.events or self.start_reserved_bytes >= max(self.series.reserved):
-            return -1
-        return self.series.reserved.index(self.peak_reserved_bytes)
+        """Of the events at which reserved memory was at its peak, the one that used most of it; -1 for the start."""
+        peak, best, best_allocated = self.peak_reserved_bytes, -1, -1
+        if self.start_reserved_bytes == peak:
+            best_allocated = self.start_allocated_bytes
+        for event, (reserved, allocated) in enumerate(zip(self.series.reserved, self.series.allocated, strict=True)):
+            if reserved == peak and allocated > best_allocated:
+                best, best_allocated = event, allocated
+        return best
 
     @property
     def segments(self) -> tuple[PlacedSegment, ...]:
@@ -126,6 +131,7 @@ def replay(
     capacity_bytes: int | None = None,
     total_bytes: int | None = None,
     stop_at_oom: bool = True,
+    segment_addresses: Iterable[tuple[int, int]] = (),
 ) -> Replayed:
     """Feed a device's history to the replica.
 
@@ -136,6 +142,8 @@ def replay(
         capacity_bytes: what the driver can give for segments; None is without end.
         total_bytes: the card's total memory (for memory fractions); `capacity_bytes` when None.
         stop_at_oom: end at the first refused `alloc`; otherwise its later frees are passed over.
+        segment_addresses: (bytes, address) of the segments that the recording took, in order: see
+            `DeviceAllocator.hint_addresses`.
 
     Raises:
         InputError: the events or the layout contradict themselves.
@@ -146,7 +154,8 @@ def replay(
     """
     allocator = DeviceAllocator(settings, capacity_bytes=capacity_bytes, total_bytes=total_bytes)
     load(allocator, initial)
-    start = allocator.reserved_bytes
+    allocator.hint_addresses(segment_addresses)
+    start, start_allocated = allocator.reserved_bytes, allocator.allocated_bytes
     series = Series(
         live=array("q"), allocated=array("q"), active=array("q"), reserved=array("q"), inactive_split=array("q")
     )
@@ -155,6 +164,7 @@ def replay(
         settings=settings,
         series=series,
         start_reserved_bytes=start,
+        start_allocated_bytes=start_allocated,
         ooms=tuple(ooms),
         retries=allocator.retries,
         allocator=allocator,

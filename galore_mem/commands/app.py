@@ -11,6 +11,7 @@ LOOK_UP = Group("Catalogue", sort_key=1)
 
 COMMANDS: tuple[tuple[str, Group, str], ...] = (
     ("plan", ASK, "Will this training run fit on that GPU, and what would make it fit?"),
+    ("replay", ASK, "Run a recorded GPU memory history again, under other settings or on another card."),
     ("gpus", LOOK_UP, "List the GPUs, with what torch can use of each."),
     ("models", LOOK_UP, "List the models, with their parameters and other names."),
     ("methods", LOOK_UP, "List the training methods."),
