@@ -8,16 +8,17 @@ from estimators.allocator.oom import OutOfMemory
 from estimators.allocator.parse import parse_settings
 from estimators.allocator.replay import Event, Fragmentation, Replayed, fragmentation_at, replay
 from estimators.allocator.settings import DEFAULTS, AllocatorSettings
+from galore_mem.answers.names import Card
 from galore_mem.tapes.tape import DeviceTape, HeldBlock, HeldSegment, Tape
 from profiles.errors import InputError
-from profiles.gpus import Gpu, all_gpus
+from profiles.gpus import all_gpus
 
 ALTERNATIVES: tuple[str, ...] = ("", "expandable_segments:True", "max_split_size_mb:128", "roundup_power2_divisions:8")
 """Settings every what-if table shows beside the recording's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Card:
+class Limit:
     """A limit to replay under."""
 
     name: str
@@ -35,7 +36,7 @@ class WhatIf:
     settings: str
     is_recorded: bool
     """These are the settings it was recorded with."""
-    card: Card | None
+    card: Limit | None
     peak_reserved_bytes: int
     peak_allocated_bytes: int
     unused_share: float
@@ -73,31 +74,32 @@ class ReplayAnswer:
     devices: tuple[DeviceReplay, ...]
 
 
-def replay_tape(tape: Tape, *, alloc_conf: str | None = None, gpus: Sequence[Gpu] = ()) -> ReplayAnswer:
+def replay_tape(tape: Tape, *, alloc_conf: str | None = None, cards: Sequence[Card] = ()) -> ReplayAnswer:
     """Replay every device of a Tape, and the same under other settings and on other cards.
 
     Args:
         tape: what was recorded.
         alloc_conf: settings as in PYTORCH_CUDA_ALLOC_CONF; the recording's own when None.
-        gpus: cards to try. The first limits the replay itself.
+        cards: cards to try. The first limits the replay itself.
 
     Raises:
         InputError: the settings do not parse, or the Tape contradicts itself.
     """
     own, note = _own_settings(tape.settings)
     chosen = own if alloc_conf is None else parse_settings(alloc_conf)
-    cards = tuple(card_of(gpu) for gpu in gpus)
-    devices = tuple(_device(device, own, chosen, cards, note) for device in tape.devices)
+    limits = tuple(map(limit_of, cards))
+    devices = tuple(_device(device, own, chosen, limits, note) for device in tape.devices)
     return ReplayAnswer(settings=chosen.text, recorded_settings=tape.settings, devices=devices)
 
 
-def card_of(gpu: Gpu) -> Card:
-    """What a card of the catalogue leaves for the allocator: usable memory minus the most its context takes."""
-    return Card(
+def limit_of(card: Card) -> Limit:
+    """What a card leaves for the allocator: usable memory minus others' use and the most a CUDA context takes."""
+    gpu = card.gpu
+    return Limit(
         name=gpu.name,
-        capacity_bytes=gpu.usable_bytes - gpu.context_high_bytes,
+        capacity_bytes=max(0, gpu.usable_bytes - card.other_use_bytes - gpu.context_high_bytes),
         total_bytes=gpu.usable_bytes,
-        reason="usable memory minus the largest CUDA context seen",
+        reason="usable memory minus the largest CUDA context seen" + (", and others' use" * bool(card.other_use_bytes)),
     )
 
 
@@ -121,7 +123,7 @@ class _History:
         self.initial = tuple(map(placed_segment, tape.initial))
         self.addresses = _recorded_addresses(tape)
 
-    def run(self, settings: AllocatorSettings, card: Card | None) -> Replayed:
+    def run(self, settings: AllocatorSettings, card: Limit | None) -> Replayed:
         capacity, total = (card.capacity_bytes, card.total_bytes) if card else (None, self.tape.total_bytes)
         if settings.per_process_memory_fraction < 1 and total is None:
             settings = replace(settings, per_process_memory_fraction=1.0)
@@ -155,7 +157,7 @@ class _History:
 
 
 def _device(
-    tape: DeviceTape, own: AllocatorSettings, chosen: AllocatorSettings, cards: tuple[Card, ...], note: str
+    tape: DeviceTape, own: AllocatorSettings, chosen: AllocatorSettings, cards: tuple[Limit, ...], note: str
 ) -> DeviceReplay:
     history = _History(tape, own)
     recorded = list(tape.events.reserved_after_causes(tape.start_reserved_bytes)) if tape.has_effects else None
@@ -176,7 +178,7 @@ def _device(
     )
 
 
-def _fragmentation(history: _History, run: Replayed, card: Card | None) -> Fragmentation:
+def _fragmentation(history: _History, run: Replayed, card: Limit | None) -> Fragmentation:
     same = _same(run.settings, history.own)
     return fragmentation_at(
         history.events if same else history.laid_anew,
@@ -200,14 +202,14 @@ def _end_reserved(tape: DeviceTape) -> int:
     return tape.start_reserved_bytes + tape.events.reserved_change
 
 
-def _recorded_card(tape: DeviceTape) -> Card | None:
+def _recorded_card(tape: DeviceTape) -> Limit | None:
     """The card it ran out on: what was held and what the driver still had."""
     for mark in tape.marks:
         if mark.kind == "oom" and mark.value is not None and mark.value >= 0:
             held = tape.start_reserved_bytes + tape.events.reserved_change_before(mark.row)
             capacity = held + mark.value
-            return Card(
-                name="the recording's",
+            return Limit(
+                name="its own card",
                 capacity_bytes=capacity,
                 total_bytes=tape.total_bytes or capacity,
                 reason="what it held when it ran out, plus what the driver had left",
@@ -227,7 +229,7 @@ def _same(left: AllocatorSettings, right: AllocatorSettings) -> bool:
     return replace(left, text="") == replace(right, text="")
 
 
-def _what_ifs(history: _History, chosen: AllocatorSettings, cards: Sequence[Card]) -> Iterable[WhatIf]:
+def _what_ifs(history: _History, chosen: AllocatorSettings, cards: Sequence[Limit]) -> Iterable[WhatIf]:
     rows: list[AllocatorSettings] = []
     for settings in (history.own, chosen, *map(parse_settings, ALTERNATIVES)):
         if not any(_same(settings, row) for row in rows):
@@ -242,7 +244,7 @@ def _what_ifs(history: _History, chosen: AllocatorSettings, cards: Sequence[Card
             yield _what_if(settings, _same(settings, history.own), card, run)
 
 
-def _what_if(settings: AllocatorSettings, is_recorded: bool, card: Card | None, run: Replayed) -> WhatIf:
+def _what_if(settings: AllocatorSettings, is_recorded: bool, card: Limit | None, run: Replayed) -> WhatIf:
     event = run.peak_event
     allocated = run.series.allocated[event] if event >= 0 else run.start_allocated_bytes
     peak = run.peak_reserved_bytes
@@ -259,12 +261,12 @@ def _what_if(settings: AllocatorSettings, is_recorded: bool, card: Card | None, 
 
 
 def _smallest_card(peak_reserved_bytes: int) -> str | None:
-    cards = [card_of(gpu) for gpu in all_gpus() if gpu.form != "laptop"]
+    cards = [limit_of(Card(gpu=gpu)) for gpu in all_gpus() if gpu.form != "laptop"]
     enough = [card for card in cards if card.capacity_bytes >= peak_reserved_bytes]
     return min(enough, key=lambda card: card.capacity_bytes).name if enough else None
 
 
-def _notes(tape: DeviceTape, note: str, limit: Card | None) -> Iterable[str]:
+def _notes(tape: DeviceTape, note: str, limit: Limit | None) -> Iterable[str]:
     if note:
         yield note
     if tape.history == "rebuilt":
@@ -275,7 +277,7 @@ def _notes(tape: DeviceTape, note: str, limit: Card | None) -> Iterable[str]:
     if tape.history == "final":
         yield "the file has segments but no events: there is nothing to replay"
     if limit is not None:
-        yield f"limit: {limit.capacity_bytes / 2**30:.2f} GiB on {limit.name} card ({limit.reason})"
+        yield f"limit: {limit.capacity_bytes / 2**30:.2f} GiB for segments on {limit.name} ({limit.reason})"
     yield from tape.notes
 
 

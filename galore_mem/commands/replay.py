@@ -1,24 +1,36 @@
 """`galore-mem replay`."""
 
+from typing import Annotated
+
+from cyclopts import Parameter
+
 from galore_mem import streams
+from galore_mem.commands.options import QUESTION, Flag, Names, Size
+
+File = Annotated[str, Parameter(group=QUESTION)]
+Conf = Annotated[str | None, Parameter(group=QUESTION)]
 
 
-def replay(file: str, /, *, alloc_conf: str | None = None, gpu: list[str] | None = None, json: bool = False) -> None:
+def replay(
+    file: File, /, *, alloc_conf: Conf = None, gpu: Names = (), other_use: Size = None, json: Flag = False
+) -> None:
     """Run a recorded GPU memory history through the allocator replica, and ask what other settings or cards would do.
 
     Args:
         file: A snapshot of torch.cuda.memory._dump_snapshot(), or a Tape. Nothing in it is ever executed.
         alloc_conf: Settings as in PYTORCH_CUDA_ALLOC_CONF; the recording's own unless given.
-        gpu: A card to replay on, by name; may be repeated. Unless given: the one it ran out on, or one without end.
+        gpu: Cards to replay on, of `galore-mem gpus`, or local; unless given, the one it ran out on.
+        other_use: What others take from each card, such as 800MiB.
         json: One JSON object on stdout, sizes in bytes.
     """
-    from galore_mem.answers.names import resolve_gpus
+    from galore_mem.answers.names import resolve_cards
     from galore_mem.answers.replay import replay_tape
+    from galore_mem.answers.sizes import size_bytes
     from galore_mem.render.replay import print_replay, replay_dict
     from galore_mem.tapes.recording import read_recording
 
-    gpus = resolve_gpus(gpu or [])
-    answer = replay_tape(read_recording(file), alloc_conf=alloc_conf, gpus=gpus)
+    cards = resolve_cards(gpu, None if other_use is None else size_bytes(other_use, "--other-use"))
+    answer = replay_tape(read_recording(file), alloc_conf=alloc_conf, cards=cards)
     if json:
         from galore_mem.render.documents import json_text
 
