@@ -4,6 +4,7 @@
 parameter is carried into the next. The full gradient lives throughout, except in per-layer mode.
 """
 
+from functools import lru_cache
 from math import prod
 
 from estimators.analytic.galore_scratch import inner_scratch_bytes, refresh_scratch_bytes, step_scratch_bytes
@@ -50,9 +51,10 @@ def _low_rank_adafactor(walk: Walk, group: ParameterGroup, method: Method, *, fi
     walk.brief(_step_bytes(group, method, "sgd"))
 
 
+@lru_cache(maxsize=16384)
 def _refresh_bytes(group: ParameterGroup, method: Method, *, first: bool) -> int:
     """Scratch of a refresh; a first one's includes the projectors that it makes."""
-    rows, rank = group.shape[0], method.rank or 1
+    rows, rank = group.shape[0], projection_of(group, method).rank
     return refresh_scratch_bytes(
         rows, prod(group.shape[1:]), rank, group.itemsize, first=first, proj_type=method.proj_type
     )
@@ -65,6 +67,7 @@ def _projecting_bytes(group: ParameterGroup, method: Method) -> int:
     return rounded(group.itemsize * projection.low_rank_numel) + rounded(group.itemsize * between)
 
 
+@lru_cache(maxsize=16384)
 def _step_bytes(group: ParameterGroup, method: Method, optimizer: Optimizer) -> int:
     """Scratch of a step with this inner optimizer; with `sgd`, which needs none, that of projecting and landing."""
     kernel = method.optimizer_kernel
@@ -73,7 +76,7 @@ def _step_bytes(group: ParameterGroup, method: Method, optimizer: Optimizer) -> 
     return step_scratch_bytes(
         group.shape[0],
         prod(group.shape[1:]),
-        method.rank or 1,
+        projection_of(group, method).rank,
         group.itemsize,
         optimizer=optimizer,
         proj_type=method.proj_type,
