@@ -1,9 +1,11 @@
 """Which configuration to take, and the one change that would help it most."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from estimators.analytic.estimate import reach
 from estimators.verdict import Fit, judge
 from estimators.workload import METHODS, Workload
 from galore_mem.answers.settings import default_rank
@@ -85,18 +87,22 @@ def advise(fits: Sequence[Fit], workloads: Sequence[Workload], other_use_bytes: 
 
 
 def _best_change(workload: Workload, fit: Fit, known: Sequence[Workload], other_use_bytes: int) -> Change | None:
-    best = None
+    found: list[tuple[int, str, Workload]] = []
     for options, other in alternatives(workload):
-        if other in known:
-            continue
-        try:
-            found = judge(other, fit.gpu, other_use_bytes=other_use_bytes)
-        except InputError:
-            continue
-        saved = fit.upper_bytes - found.upper_bytes
-        if saved > (best.saved_bytes if best else 0):
-            best = Change(options=options, workload=other, fit=found, saved_bytes=saved)
-    return best
+        if other not in known:
+            with suppress(InputError):  # a change may lead to what the card cannot run
+                found.append((reach(other, fit.gpu).upper_bytes, options, other))
+    if not found:
+        return None
+    upper_bytes, options, other = min(found, key=lambda change: change[0])
+    if upper_bytes >= fit.upper_bytes:
+        return None
+    return Change(
+        options=options,
+        workload=other,
+        fit=judge(other, fit.gpu, other_use_bytes=other_use_bytes),
+        saved_bytes=fit.upper_bytes - upper_bytes,
+    )
 
 
 def alternatives(workload: Workload) -> Iterator[tuple[str, Workload]]:

@@ -1,22 +1,24 @@
 """`galore-mem plan`."""
 
 from galore_mem import streams
-from galore_mem.commands.options import DEFAULT_RUN, Flag, Limit, ModelName, Names, Run, Size
+from galore_mem.answers.settings import Settings
 from galore_mem.errors import ExitCode, UsageError
+
+DEFAULT_RUN = Settings()
 
 
 def plan(
-    model: ModelName,
+    model: str,
     /,
     *,
-    gpu: Names = (),
-    method: Names = (),
-    other_use: Size = None,
-    settings: Run = DEFAULT_RUN,
-    json: Flag = False,
-    csv: Flag = False,
-    check: Flag = False,
-    budget: Limit = None,
+    gpu: tuple[str, ...] = (),
+    method: tuple[str, ...] = (),
+    other_use: str | None = None,
+    settings: Settings = DEFAULT_RUN,
+    json: bool = False,
+    csv: bool = False,
+    check: bool = False,
+    budget: str | None = None,
 ) -> int:
     """Will this training run fit on that GPU, and what would make it fit?
 

@@ -1,0 +1,57 @@
+"""The commands as a cyclopts application: parsing, help pages and suggestions, from the functions' own signatures."""
+
+from collections.abc import Callable
+from importlib import import_module
+from types import FunctionType
+from typing import Annotated, Any
+
+from cyclopts import App, Group, Parameter
+
+from galore_mem import __version__
+from galore_mem.answers.settings import Settings
+from galore_mem.commands.app import COMMANDS
+
+QUESTION = Group("What is asked", sort_key=0)
+RUN = Group("The training run", sort_key=1)
+OUTPUT = Group("The answer", sort_key=2)
+ABOUT_THE_ANSWER = frozenset({"budget"})
+"""Options of the last panel, beside flags."""
+
+
+def build() -> App:
+    """The application, without any command's module imported."""
+    app = App(
+        name="galore-mem",
+        version=f"galore-mem {__version__}",
+        help="Will this training run fit on that GPU, why, and what would make it fit?",
+        help_epilogue="Exit codes: 0 answered, 1 --check or --budget says no, 2 bad input, 3 no usable GPU, "
+        "4 network, 130 interrupted. Add --debug for the traceback of an error.",
+        default_parameter=Parameter(negative=(), consume_multiple=(1, 1000)),
+        result_action="return_value",
+    )
+    panels = {panel: Group(panel, sort_key=order) for order, (panel, _) in enumerate(COMMANDS.values())}
+    app["--help"].group = app["--version"].group = Group("Options", sort_key=len(COMMANDS))
+    for name, (panel, summary) in COMMANDS.items():
+        app.command(f"{__name__}:{name}", name=name, group=panels[panel], help=summary)
+    return app
+
+
+def __getattr__(name: str) -> Callable[..., int | None]:
+    """The command `name`, its parameters sorted into panels: what cyclopts imports when the command is called."""
+    if name not in COMMANDS:
+        raise AttributeError(name)
+    function: FunctionType = getattr(import_module(f"galore_mem.commands.{name}"), name)
+    copy = FunctionType(function.__code__, function.__globals__, name, function.__defaults__, function.__closure__)
+    copy.__kwdefaults__, copy.__doc__ = function.__kwdefaults__, function.__doc__
+    copy.__annotations__ = {key: _described(key, hint) for key, hint in function.__annotations__.items()}
+    return copy
+
+
+def _described(name: str, hint: Any) -> Any:  # noqa: ANN401
+    if name == "return":
+        return hint
+    if hint is Settings:
+        return Annotated[hint, Parameter(name="*", group=RUN)]
+    if hint is bool or name in ABOUT_THE_ANSWER:
+        return Annotated[hint, Parameter(group=OUTPUT, show_default=False)]
+    return Annotated[hint, Parameter(group=QUESTION, show_default=False)]
