@@ -1,18 +1,16 @@
 """`galore-mem replay`."""
 
-from typing import Annotated
-
-from cyclopts import Parameter
-
 from galore_mem import streams
-from galore_mem.commands.options import QUESTION, Flag, Names, Size
-
-File = Annotated[str, Parameter(group=QUESTION)]
-Conf = Annotated[str | None, Parameter(group=QUESTION)]
 
 
 def replay(
-    file: File, /, *, alloc_conf: Conf = None, gpu: Names = (), other_use: Size = None, json: Flag = False
+    file: str,
+    /,
+    *,
+    alloc_conf: str | None = None,
+    gpu: tuple[str, ...] = (),
+    other_use: str | None = None,
+    json: bool = False,
 ) -> None:
     """Run a recorded GPU memory history through the allocator replica, and ask what other settings or cards would do.
 
