@@ -19,6 +19,12 @@ def check(workload: Workload, gpu: Gpu | None = None) -> tuple[str, ...]:
             "its hooks step on every micro-batch, and the Hugging Face Trainer refuses the combination",
             "use --grad-accumulation 1, or --implementation galore-mem",
         )
+    if workload.allocator_settings:
+        raise InputError(
+            f"--alloc-conf {workload.allocator_settings} is not part of a plan yet",
+            "plans are for the allocator's default settings",
+            "leave it out; galore-mem replay runs a recording under any settings",
+        )
     return tuple(note for note in (_rank(workload), _positions(workload), _half_precision(workload, gpu)) if note)
 
 

@@ -25,6 +25,11 @@ def test_per_layer_with_accumulation_contradicts_galore_torch_only() -> None:
     check(replace(LOAD, batch=batch, method=replace(method, implementation="galore-mem")))
 
 
+def test_allocator_settings_are_refused_until_a_plan_honours_them() -> None:
+    with pytest.raises(InputError, match=r"--alloc-conf expandable_segments:True is not part of a plan yet"):
+        check(replace(LOAD, allocator_settings="expandable_segments:True"))
+
+
 @pytest.mark.parametrize("name", ["galore-adamw", "low-rank"])
 def test_a_rank_above_a_matrix_is_noted(name: str) -> None:
     assert check(replace(LOAD, method=Method(name=name, rank=512))) == ()

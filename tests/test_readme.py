@@ -1,0 +1,42 @@
+"""README shows what the program prints today; `pytest tests/test_readme.py --update-golden` writes it anew."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from galore_mem.commands.app import call
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+BLOCK = re.compile(r"^```console\n\$ galore-mem (?P<words>[^\n]+)\n(?P<shown>.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def test_every_example_is_what_the_program_prints(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for variable in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(variable, raising=False)
+
+    def printed(block: re.Match[str]) -> str:
+        assert call(block["words"].split()) == 0
+        return f"```console\n$ galore-mem {block['words']}\n{capsys.readouterr().out}```"
+
+    text = README.read_text(encoding="utf-8")
+    found, count = BLOCK.subn(printed, text)
+    assert count >= 4
+    if request.config.getoption("--update-golden"):
+        README.write_text(found, encoding="utf-8")
+        text = found
+    assert text == found
+
+
+def test_the_python_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = re.findall(r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    exec(compile(code, str(README), "exec"), {})
+    assert re.fullmatch(r"fits \d+ \d+\n", capsys.readouterr().out)
+
+
+def test_the_files_that_it_names_exist() -> None:
+    for name in re.findall(r"\]\((?!http)([^)#]+)\)", README.read_text(encoding="utf-8")):
+        assert (README.parent / name).exists(), name
