@@ -71,17 +71,23 @@ def load(optimizer: "GaLore", state_dict: dict[str, Any], load_groups: Callable[
         held.update(given["state"])
         return {**given, "state": {}}
 
-    handle = optimizer.register_load_state_dict_pre_hook(keep_states_aside)
+    def put_states_back(_: torch.optim.Optimizer) -> None:
+        parameters = list(chain.from_iterable(group["params"] for group in optimizer.param_groups))
+        for index, values in held.items():
+            optimizer.state[parameters[index]] = _restored(values, parameters[index])
+        share_maps(optimizer)
+
+    handles = (
+        optimizer.register_load_state_dict_pre_hook(keep_states_aside),
+        optimizer.register_load_state_dict_post_hook(put_states_back, prepend=True),
+    )
     try:
         load_groups(state_dict)
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
     if saved is not None:
         optimizer.seed = saved["seed"]
-    parameters = list(chain.from_iterable(group["params"] for group in optimizer.param_groups))
-    for index, values in held.items():
-        optimizer.state[parameters[index]] = _restored(values, parameters[index])
-    share_maps(optimizer)
 
 
 def _restored(values: dict[str, Any], parameter: Tensor) -> dict[str, Any]:
@@ -95,6 +101,13 @@ def _moved(name: str, value: object, parameter: Tensor) -> object:
     on_host = name == "step" and value.device.type == "cpu"
     moved = value.detach().to(value.device if on_host else parameter.device)
     return moved.clone() if moved is value or moved.data_ptr() == value.data_ptr() else moved
+
+
+def follow_device(state: dict[str, Any], parameter: Tensor) -> None:
+    """Move a state to where its parameter has been moved since, as by `model.to(device)`; in place."""
+    held = next((value for value in state.values() if isinstance(value, Tensor) and value.dim()), None)
+    if held is not None and held.device != parameter.device:
+        state.update(_restored(state, parameter))
 
 
 def share_maps(optimizer: "GaLore") -> None:

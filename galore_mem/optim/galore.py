@@ -1,7 +1,7 @@
 """The optimizer: one matrix at a time, project, let the inner optimizer step a proxy, land the update in place."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 import torch
 from torch import Tensor
@@ -9,18 +9,24 @@ from torch.autograd.profiler import record_function
 from torch.optim import Optimizer
 
 from galore_mem.errors import UsageError
-from galore_mem.optim import checkpoint, geometry, moments, options, projection, refresh, storage
-from galore_mem.optim.geometry import Shape, Side
+from galore_mem.optim import checkpoint, geometry, options, projection, projectors
 from galore_mem.optim.inner import Inner, InnerFactory
 
-ACCUMULATED = "accumulated_gradient"
-STEP = "projector_step"
-POSTPONED = "projector_refresh_postponed"
+if TYPE_CHECKING:
+    from galore_mem.optim.per_layer import PerLayer
 
 
-def is_ours(name: str) -> bool:
-    """Whether a key of `optimizer.state[p]` is GaLore's; all others are the inner optimizer's."""
-    return name.startswith("projector_") or name == ACCUMULATED
+def refuse_loss_scaling() -> NoReturn:
+    """Per-layer mode and `GradScaler` exclude each other.
+
+    Raises:
+        UsageError: always.
+    """
+    raise UsageError(
+        "per-layer mode cannot work with GradScaler",
+        "a step is skipped when any gradient overflows, which is known only when other layers have changed already",
+        "train in bf16 (no scaler needed), or update the whole model at once",
+    )
 
 
 class GaLore(Optimizer):
@@ -68,7 +74,7 @@ class GaLore(Optimizer):
     ) -> None:
         self.inner = Inner(inner, inner_options)
         self.seed = seed
-        self.per_layer: Any = None
+        self.per_layer: PerLayer | None = None
         self._ordinals: dict[Tensor, tuple[int, str]] = {}
         ours = {
             "rank": rank,
@@ -82,6 +88,11 @@ class GaLore(Optimizer):
             "stochastic_rounding": stochastic_rounding,
         }
         super().__init__(params, {**self.inner.defaults, **ours})
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles; per-layer mode stays with the original."""
+        ours = {"inner": self.inner, "seed": self.seed, "per_layer": None, "_ordinals": self._ordinals}
+        return {**super().__getstate__(), **ours}
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters; as torch's, with GaLore's options checked."""
@@ -110,12 +121,14 @@ class GaLore(Optimizer):
         Args:
             closure: reevaluates the model and returns the loss; called once, before the step.
         """
+        if self.per_layer is not None and not self.per_layer.is_ending:
+            raise UsageError(
+                "the optimizer is in per-layer mode",
+                "its parameters are updated inside backward",
+                "call step() on the PerLayer object after each backward(); it takes no closure",
+            )
         loss = None
         if closure is not None:
-            if self.per_layer is not None:
-                raise UsageError(
-                    "per-layer mode takes no closure", "parameters change inside backward", "call backward yourself"
-                )
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
@@ -132,6 +145,7 @@ class GaLore(Optimizer):
             UsageError: the gradient is sparse.
         """
         self._refuse_sparse(parameter)
+        checkpoint.follow_device(self.state[parameter], parameter)
         if not geometry.is_projected(group, parameter):
             self.inner.step(parameter, self.state[parameter], options.inner_options(group))
             return
@@ -155,12 +169,26 @@ class GaLore(Optimizer):
         assert parameter.grad is not None
         gradient = geometry.as_matrix(parameter.grad)
         state = self.state[parameter]
-        if may_refresh and self._refresh_is_due(group, parameter):
+        checkpoint.follow_device(state, parameter)
+        if may_refresh and self.refresh_is_due(group, parameter):
             with record_function("GaLore.refresh"):
-                if not self._refresh(group, parameter, gradient):
+                if not self.refresh(group, parameter):
                     return None
         shape = (gradient.shape[0], gradient.shape[1])
-        return projection.project(gradient, self._bases(group, state, shape, gradient.dtype))
+        return projection.project(gradient, projectors.bases(group, state, shape, gradient.dtype))
+
+    def refresh_is_due(self, group: dict[str, Any], parameter: Tensor) -> bool:
+        """Whether the parameter's next step begins with a refresh of its projectors."""
+        matrix = geometry.as_matrix(parameter)
+        place = self._ordinals[parameter][0] / len(self._ordinals)
+        return projectors.is_due(group, self.state[parameter], (matrix.shape[0], matrix.shape[1]), place)
+
+    @torch.no_grad()
+    def refresh(self, group: dict[str, Any], parameter: Tensor) -> bool:
+        """Renew the parameter's projectors from its gradient; False, and nothing changed, where that is not finite."""
+        assert parameter.grad is not None
+        gradient = geometry.as_matrix(parameter.grad)
+        return projectors.renew(group, self.state[parameter], gradient, self._seed_of(parameter, salt=0))
 
     @torch.no_grad()
     def apply_low_rank(self, group: dict[str, Any], parameter: Tensor, low: Tensor) -> None:
@@ -172,24 +200,29 @@ class GaLore(Optimizer):
             low: the low-rank gradient; taken over, its content is lost.
         """
         state, weight = self.state[parameter], geometry.as_matrix(parameter.data)
-        bases = self._bases(group, state, (weight.shape[0], weight.shape[1]), parameter.dtype)
+        bases = projectors.bases(group, state, (weight.shape[0], weight.shape[1]), parameter.dtype)
         inner_group = options.inner_options(group)
         decay = float(inner_group.get("weight_decay") or 0.0)
         if decay and self.inner.decay_is_coupled(inner_group):
             sign = -1.0 if inner_group.get("maximize") else 1.0
             projection.add_projected_(low, weight, bases, alpha=sign * decay)
-        inner_state = {name: value for name, value in state.items() if not is_ours(name)}
+        inner_state = projectors.inner_state(state)
         landing = self.inner.step_low_rank(low, inner_state, inner_group, weight)
         state.update(inner_state)
-        state[STEP] = state.get(STEP, 0) + 1
+        state[projectors.STEP] = state.get(projectors.STEP, 0) + 1
         alpha = float(group["scale"]) * landing.factor
         if group["stochastic_rounding"] and parameter.dtype == torch.bfloat16:
             generator = torch.Generator(device=weight.device).manual_seed(self._seed_of(parameter, salt=1))
-            projection.land_stochastic_(
-                weight, landing.update, bases, alpha=alpha, keep=landing.keep, generator=generator
-            )
+            projection.land_stochastic_(weight, landing.update, bases, alpha, landing.keep, generator)
         else:
-            projection.land_(weight, landing.update, bases, alpha=alpha, keep=landing.keep)
+            projection.land_(weight, landing.update, bases, alpha, landing.keep)
+
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        """Asked by `torch.amp.GradScaler.step`: it unscales and skips by itself, but only the whole model at once."""
+        if self.per_layer is not None:
+            refuse_loss_scaling()
+        return False
 
     def name_of(self, parameter: Tensor) -> str:
         """The parameter's name where groups carry names, else its place."""
@@ -215,73 +248,9 @@ class GaLore(Optimizer):
                 "build the embedding with sparse=False",
             )
 
-    def _bases(
-        self, group: dict[str, Any], state: dict[str, Any], shape: Shape, dtype: torch.dtype
-    ) -> dict[Side, Tensor]:
-        return {
-            side: storage.load(
-                state, side, group["projector_storage"], dtype, geometry.projector_shape(shape, side, group["rank"])
-            )
-            for side in geometry.sides(shape, group["proj_type"])
-        }
-
-    def _refresh_is_due(self, group: dict[str, Any], parameter: Tensor) -> bool:
-        state, gap = self.state[parameter], group["update_proj_gap"]
-        matrix = geometry.as_matrix(parameter)
-        wanted = geometry.sides((matrix.shape[0], matrix.shape[1]), group["proj_type"])
-        if state.get(POSTPONED) or any(storage.key(side) not in state for side in wanted):
-            return True
-        offset = self._ordinals[parameter][0] * gap // len(self._ordinals) if group["stagger"] else 0
-        return bool(state[STEP] % gap == offset)
-
-    def _refresh(self, group: dict[str, Any], parameter: Tensor, gradient: Tensor) -> bool:
-        """Recompute the projectors; False where the gradient is unusable, and then nothing changed but the due date."""
-        state, shape = self.state[parameter], (gradient.shape[0], gradient.shape[1])
-        magnitude = geometry.scalar(torch.linalg.vector_norm(gradient, ord=torch.inf), 1.0)
-        if not magnitude < torch.inf:
-            state[POSTPONED] = True
-            state.setdefault(STEP, 0)
-            return False
-        wanted = geometry.sides(shape, group["proj_type"])
-        known = all(storage.key(side) in state for side in wanted)
-        previous = self._bases(group, state, shape, gradient.dtype) if known else None
-        if magnitude == 0.0 and previous is not None:
-            state[POSTPONED] = True
-            return True
-        request = refresh.Request(
-            rank=group["rank"],
-            proj_type=group["proj_type"],
-            kind=group["refresh"],
-            seed=self._seed_of(parameter, salt=0),
-            magnitude=magnitude or 1.0,
-        )
-        bases = refresh.new_bases(gradient, request, previous)
-        self._carry_moments(group, state, previous, bases)
-        for side, basis in bases.items():
-            storage.save(state, side, basis, group["projector_storage"], parameter.dtype)
-        state.setdefault(STEP, 0)
-        state.pop(POSTPONED, None)
-        if magnitude == 0.0:
-            state[POSTPONED] = True
-        return True
-
-    def _carry_moments(
-        self,
-        group: dict[str, Any],
-        state: dict[str, Any],
-        previous: dict[Side, Tensor] | None,
-        bases: dict[Side, Tensor],
-    ) -> None:
-        if previous is None or group["moments"] == "keep":
-            return
-        inner_state = {name: value for name, value in state.items() if not is_ours(name)}
-        if group["moments"] == "reset":
-            for name in inner_state:
-                del state[name]
-        else:
-            moments.reproject_(inner_state, moments.change_of_basis(previous, bases))
-
     def _seed_of(self, parameter: Tensor, *, salt: int) -> int:
         """A seed that depends on the parameter's place and its step alone, so that a resumed run draws the same."""
-        ordinal, step = self._ordinals[parameter][0], self.state[parameter].get(STEP, 0)
-        return hash((self.seed, ordinal, step, salt)) & (2**63 - 1)
+        seed = self.seed
+        for number in (self._ordinals[parameter][0], self.state[parameter].get(projectors.STEP, 0), salt):
+            seed = (seed * 1_000_003 + number) % 2**63
+        return seed

@@ -57,6 +57,7 @@ class Inner:
     """
 
     def __init__(self, factory: InnerFactory, options: dict[str, Any]) -> None:
+        self._recipe = (factory, options)
         self.optimizer = factory([torch.nn.Parameter(torch.zeros(1))], **options)
         self.optimizer.param_groups.clear()
         self.name = f"{type(self.optimizer).__module__}.{type(self.optimizer).__qualname__}"
@@ -73,6 +74,10 @@ class Inner:
                 "GaLore hands it a low-rank proxy instead of the weight",
                 "choose AdamW8bit or another inner optimizer",
             )
+
+    def __reduce__(self) -> tuple[type["Inner"], tuple[InnerFactory, dict[str, Any]]]:
+        """Copies and pickles are built anew: all states are elsewhere."""
+        return (Inner, self._recipe)
 
     @property
     def defaults(self) -> dict[str, Any]:

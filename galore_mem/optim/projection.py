@@ -56,7 +56,7 @@ def factors(low: Tensor, projectors: Projectors) -> tuple[Tensor, Tensor]:
     return low, right
 
 
-def land_(weight: Tensor, low: Tensor, projectors: Projectors, *, alpha: float, keep: float) -> None:
+def land_(weight: Tensor, low: Tensor, projectors: Projectors, alpha: float, keep: float) -> None:
     """`weight = keep * weight + alpha * (low mapped back)`, in place and in one pass over the weight.
 
     Args:
@@ -75,7 +75,7 @@ STOCHASTIC_CHUNK_BYTES = 4 * 2**20
 
 
 def land_stochastic_(
-    weight: Tensor, low: Tensor, projectors: Projectors, *, alpha: float, keep: float, generator: torch.Generator
+    weight: Tensor, low: Tensor, projectors: Projectors, alpha: float, keep: float, generator: torch.Generator
 ) -> None:
     """As `land_`, with the sum taken in fp32 and rounded to bf16 up or down with the probabilities of its distance.
 

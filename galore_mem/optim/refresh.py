@@ -6,26 +6,34 @@ longer side follow as Bᵀ Q. The two iterative kinds apply A to a block of l ve
 
     Y = A Q,   then Q = orth(Y);   in the last pass   T = QᵀY = V Λ Vᵀ,   Q = orth(Y V[:, :R])
 
-which is block power iteration with a Rayleigh-Ritz rotation, so columns come out in the order of their singular values.
-A is never formed, nor an fp32 copy of the gradient: `CHUNK_BYTES` of rows are cast and multiplied at a time.
+which is block power iteration with a Rayleigh-Ritz rotation, so columns come out in the order of their singular values,
+aligned with the singular vectors (Adam is not invariant under rotation: training notices). A is never formed, nor an
+fp32 copy of the gradient: `CHUNK_BYTES` of rows are cast and multiplied at a time.
+
+orth is Householder QR on a cold start, whose columns are nearly dependent. A warm start's are nearly orthogonal: two
+rounds of Cholesky QR cost matrix products only, and give way to Householder where columns do turn out dependent.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from galore_mem.optim.geometry import Side, effective_rank, sides
+from galore_mem.optim.geometry import Side, effective_rank, scalar, sides
 
 CHUNK_BYTES = 16 * 2**20
 """fp32 scratch for the block of gradient rows, and its product, that one chunk of a pass holds."""
 OVERSAMPLING = 16
 """Extra directions of a cold start (Halko, Martinsson, Tropp 2011 advise 5 to 10); a warm start needs none."""
 COLD_PASSES = 2
-WARM_PASSES = 1
+WARM_PASSES = 2
+
+LEAST_PIVOT = 0.03
+"""Distance of a unit column from the span of those before it, below which Cholesky QR would lose it in fp32 noise."""
 
 Bases = dict[Side, Tensor]
+Orthonormalisation = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,10 +67,10 @@ def new_bases(gradient: Tensor, request: Request, previous: Mapping[Side, Tensor
     tall = gradient.shape[0] >= gradient.shape[1]
     short_side: Side = "right" if tall else "left"
     block = gradient.t() if tall else gradient
-    short = _leading(block, request, _start(block, request, previous, short_side))
+    short, orthonormal = _leading(block, request, previous, short_side)
     bases: Bases = {}
     for side in wanted:
-        columns = short if side == short_side else _orthonormal(_transposed_product(block, short))
+        columns = short if side == short_side else orthonormal(_transposed_product(block, short))
         bases[side] = columns if side == "left" else columns.t()
     return bases
 
@@ -85,38 +93,60 @@ def _start(block: Tensor, request: Request, previous: Mapping[Side, Tensor] | No
     columns = basis if side == "left" else basis.t()
     if columns.shape != (block.shape[1], rank):
         return None
-    return _orthonormal(_product(block, columns))
+    return cholesky(_product(block, columns))
 
 
-def _leading(block: Tensor, request: Request, start: Tensor | None) -> Tensor:
-    """The leading eigenvectors of B Bᵀ as columns (k, R), ordered."""
-    short, rank = block.shape[0], effective_rank((block.shape[0], block.shape[1]), request.rank)
-    passes = COLD_PASSES if start is None else WARM_PASSES
+def _leading(
+    block: Tensor, request: Request, previous: Mapping[Side, Tensor] | None, short_side: Side
+) -> tuple[Tensor, Orthonormalisation]:
+    """The leading eigenvectors of B Bᵀ as columns (k, R), ordered, and what made them orthonormal."""
+    rank, scale = effective_rank((block.shape[0], block.shape[1]), request.rank), 1.0 / request.magnitude
+    start = _start(block, request, previous, short_side)
+    passes, orthonormal = (COLD_PASSES, householder) if start is None else (WARM_PASSES, cholesky)
     if start is None:
-        width = min(short, rank + OVERSAMPLING)
-        generator = torch.Generator(device=block.device).manual_seed(request.seed)
-        start = torch.randn(short, width, generator=generator, device=block.device, dtype=torch.float32)
-        if width == short:
-            start = _orthonormal(start)
+        start = _random_start(block, min(block.shape[0], rank + OVERSAMPLING), request.seed)
     for _ in range(passes - 1):
-        image = _gram_product(block, start, 1.0 / request.magnitude)
+        image = _gram_product(block, start, scale)
         del start
-        start = _orthonormal(image)
+        start = orthonormal(image)
         del image
-    image = _gram_product(block, start, 1.0 / request.magnitude)
+    image = _gram_product(block, start, scale)
     ritz = start.t().mm(image)
     del start
     rotation = torch.linalg.eigh(ritz).eigenvectors[:, -rank:].flip(1)
     del ritz
     image = image.mm(rotation)
     del rotation
-    return _orthonormal(image)
+    return orthonormal(image), orthonormal
 
 
-def _orthonormal(columns: Tensor) -> Tensor:
-    """Householder QR: orthonormal also where columns are dependent, as with fewer tokens than directions."""
+def _random_start(block: Tensor, width: int, seed: int) -> Tensor:
+    generator = torch.Generator(device=block.device).manual_seed(seed)
+    start = torch.randn(block.shape[0], width, generator=generator, device=block.device, dtype=torch.float32)
+    return householder(start) if width == block.shape[0] else start
+
+
+def householder(columns: Tensor) -> Tensor:
+    """Orthonormal columns by QR, also where columns are dependent, as with fewer tokens than directions."""
     basis: Tensor = torch.linalg.qr(columns).Q
     return basis
+
+
+def cholesky(columns: Tensor) -> Tensor:
+    """Orthonormal columns by two rounds of Cholesky QR; changes `columns`."""
+    columns.div_(torch.linalg.vector_norm(columns, dim=0).clamp_(min=torch.finfo(torch.float32).tiny))
+    once = _cholesky_round(columns, None)
+    twice = None if once is None else _cholesky_round(once, columns)
+    return householder(columns) if twice is None else twice
+
+
+def _cholesky_round(columns: Tensor, out: Tensor | None) -> Tensor | None:
+    """Columns times L⁻ᵀ, where L Lᵀ is their Gram matrix; None where that is too near to singular."""
+    factor, info = torch.linalg.cholesky_ex(columns.t().mm(columns))
+    if scalar(info, 0.0) != 0.0 or not scalar(factor.diagonal().amin(), 1.0) > LEAST_PIVOT:
+        return None
+    result: Tensor = torch.linalg.solve_triangular(factor.t(), columns, upper=True, left=False, out=out)
+    return result
 
 
 def chunk_columns(short: int, long: int, width: int) -> int:
