@@ -80,15 +80,16 @@ def math(q: Tensor, k: Tensor, v: Tensor, *, grouped: bool, batched: bool, mask:
     q32, k32, v32 = cast(q, 4, "q in fp32"), cast(k, 4, "k in fp32"), cast(v, 4, "v in fp32")
     q_scaled = scale(q32, "q scaled")
     bias = _causal_bias(tape) if mask is None else tape.empty(mask.dims, 4, "additive mask")  # noqa: F841
+    k_used, v_used = k32, v32
     if grouped:
-        k32, v32 = repeat(k32, HEADS, "k repeated"), repeat(v32, HEADS, "v repeated")
-    k_scaled = scale(k32, "k scaled")
+        k_used, v_used = repeat(k32, HEADS, "k repeated"), repeat(v32, HEADS, "v repeated")
+    k_scaled = scale(k_used, "k scaled")
     scores = matmul(q_scaled, k_scaled, SCORES, "scores", copies=(batched, batched and not grouped))
     weights = softmax(scores, "attention weights")
     safe = tape.empty(SCORES, 1, "masked scores")
     del safe, scores
     narrow = cast(weights.detach(), origin, "attention weights returned")  # noqa: F841
-    values = matmul(weights, v32, HEADS, "values", copies=(False, batched and not grouped))
+    values = matmul(weights, v_used, HEADS, "values", copies=(False, batched and not grouped), copies_gradient=batched)
     return cast(values, origin, "attention output")
 
 
@@ -110,5 +111,5 @@ def eager(
     weights = cast(softmax(cast(scores, 4, "scores in fp32"), "attention probabilities"), q.itemsize, "weights")
     del scores
     weights = dropout(weights, probability, "attention dropout")
-    values = matmul(weights, v, HEADS, "values", copies=(False, batched and not grouped))
+    values = matmul(weights, v, HEADS, "values", copies=(False, batched and not grouped), copies_gradient=batched)
     return values, weights

@@ -4,7 +4,7 @@ Two of its rules shape the peak and are easily missed:
 
 - a node's incoming gradient dies when the node returns, its saved tensors right after (`call_function`, then
   `release_variables`), so both are alive beside the gradients that it makes;
-- gradients that meet are added in place when the buffer holds the last reference to one of them (input_buffer.cpp,
+- gradients that meet are added into the first one when the buffer holds the last reference to it (input_buffer.cpp,
   `can_accumulate_inplace`). A gradient that came through a view does not qualify: the view's base shares its storage.
   Under any dispatch mode the test is false altogether, so a recording made by one shows copies that a real run never
   has; recordings by `torch.profiler` show the truth.
@@ -72,10 +72,9 @@ def _deliver(
 
 
 def _sum(old: Tensor, new: Tensor) -> Tensor:
-    for mine in (old, new):
-        if not mine.is_view and sys.getrefcount(mine.storage) == LONE_REFERENCES:
-            return mine
-    return old.tape.empty(old.dims, old.itemsize, "gradient sum")
+    if not old.is_view and sys.getrefcount(old.storage) == LONE_REFERENCES:
+        return old
+    return new.tape.empty(new.dims, new.itemsize, "gradient sum", new.storage.kind.category)
 
 
 def _accumulate(parameter: Parameter, hook: Hook | None) -> None:

@@ -144,6 +144,8 @@ class Model:
         """Logits-producing hidden states, and what `outputs` holds besides them (the key-value cache)."""
         s, tape = self.structure, self.tape
         embedded = embedding(tape, self.embedding, HIDDEN, "embed_tokens")
+        if s.checkpointing and not embedded.requires_grad:
+            embedded = _leaf(embedded)
         position_ids = tape.empty(("s",), 8, "position ids", "inputs")  # noqa: F841
         mask = self._mask()
         hidden = embedded
@@ -224,21 +226,18 @@ class Model:
             return out
         result_size = out.itemsize
         x = cast(x, layer.lora_a.itemsize, f"{name} adapter input in fp32")
-        delta = linear(
-            linear(
-                dropout(x, s.adapter_dropout, f"{name} adapter dropout"),
-                layer.lora_a,
-                None,
-                f"{name} A",
-                autocast=s.autocast,
-            ),
-            layer.lora_b,
+        inner = linear(
+            dropout(x, s.adapter_dropout, f"{name} adapter dropout"),
+            layer.lora_a,
             None,
-            f"{name} B",
+            f"{name} A",
             autocast=s.autocast,
         )
-        out = add(out, scale(delta, f"{name} adapter scaled"), f"{name} with adapter")
-        del delta
+        out = add(
+            out,
+            scale(linear(inner, layer.lora_b, None, f"{name} B", autocast=s.autocast), f"{name} adapter scaled"),
+            f"{name} with adapter",
+        )
         return cast(out, result_size, f"{name} with adapter cast")
 
     def attention(
@@ -295,6 +294,11 @@ class Model:
             "gated",
         )
         return self.linear(gated, linears["down_proj"], "down_proj")
+
+
+def _leaf(x: Tensor) -> Tensor:
+    """Hidden states made to require gradients, as transformers does beside adapters for checkpointing's sake."""
+    return record(x, lambda gradient: [None], [Parameter("inputs require grads", x.dims, x.itemsize)])
 
 
 def _contiguous(x: Tensor) -> Tensor:

@@ -14,7 +14,10 @@ def full(model: Model, hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     logits = model.linear(hidden, model.head, "logits")
     tape.scope[-1] = "loss"
     tape.mark("loss")
-    loss = _cross_entropy(cast(logits, 4, "logits in fp32"), _shifted(model, labels))
+    upcast = cast(logits, 4, "logits in fp32")
+    padded = labels.tape.empty(("b", "s+1"), 8, "labels padded", "inputs")
+    shifted = labels.tape.empty(("b", "s"), 8, "labels shifted", "inputs") if model.structure.batched else padded
+    loss = _cross_entropy(upcast, shifted)
     tape.scope.pop()
     return loss, logits
 
@@ -68,14 +71,6 @@ def _split(hidden: Tensor, pieces: int) -> list[Tensor]:
 def _plus(a: Tensor, b: Tensor) -> Tensor:
     out = a.tape.empty((), 4, "loss sum")
     return record(out, lambda gradient: [gradient.detach(), gradient.detach()], [a, b])
-
-
-def _shifted(model: Model, labels: Tensor) -> Tensor:
-    """Labels moved by one token: a padded copy, and a contiguous one where there are several sequences."""
-    padded = labels.tape.empty(("b", "s+1"), 8, "labels padded", "inputs")
-    if not model.structure.batched:
-        return padded
-    return labels.tape.empty(("b", "s"), 8, "labels shifted", "inputs")
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor | None) -> Tensor:

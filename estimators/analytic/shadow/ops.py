@@ -4,7 +4,7 @@ Every function takes and returns shadow tensors. The local variables of a backwa
 C++ expression that it stands for; nothing but sizes is captured by it, so it keeps no tensor alive.
 """
 
-from estimators.analytic.shadow.tape import Dims, Parameter, Tape, Tensor, record
+from estimators.analytic.shadow.tape import Dims, Parameter, Tape, Tensor, record, stop_before
 
 Gradients = list[Tensor | None]
 
@@ -29,12 +29,12 @@ def cast(x: Tensor, itemsize: int, name: str) -> Tensor:
 
 def add(a: Tensor, b: Tensor, name: str) -> Tensor:
     """`a + b`; the wider dtype wins and nothing is saved."""
-    sizes = (a.itemsize, b.itemsize)
+    sizes = [x.itemsize if x.requires_grad else None for x in (a, b)]
 
     def apply(gradient: Tensor) -> Gradients:
-        return [matching(gradient.detach(), size) for size in sizes]
+        return [matching(gradient.detach(), size) if size else None for size in sizes]
 
-    return record(like(a, name, max(sizes)), apply, [a, b])
+    return record(like(a, name, max(a.itemsize, b.itemsize)), apply, [a, b])
 
 
 def scale(x: Tensor, name: str) -> Tensor:
@@ -151,7 +151,7 @@ def linear(x: Tensor, weight: Parameter, bias: Parameter | None, name: str, *, a
         category = "temporaries" if cast_back else "gradients"
         tape, size = gradient.tape, gradient.itemsize
         return [
-            tape.empty(outer, size, weight.name, category) if trainable else None,
+            tape.empty(outer, size, weight.name, category).as_view() if trainable else None,
             tape.empty(inner, size, "gradient of the input").as_view() if wants else None,
             tape.empty(bias.dims, bias.itemsize, bias.name, "gradients")
             if bias is not None and bias.requires_grad
@@ -159,6 +159,7 @@ def linear(x: Tensor, weight: Parameter, bias: Parameter | None, name: str, *, a
         ]
 
     saved = [x] * trainable + ([kernel] if wants and isinstance(kernel, Tensor) else [])
+    stop_before(tape, saved)
     out = tape.empty((*inner[:-1], outer[0]), x.itemsize, name)
     return record(out, apply, [kernel, x, bias], saved)
 
@@ -186,8 +187,16 @@ def softmax(x: Tensor, name: str) -> Tensor:
     return record(out, lambda gradient: [like(gradient, "gradient")], [x], [out])
 
 
-def matmul(a: Tensor, b: Tensor, dims: Dims, name: str, *, copies: tuple[bool, bool] = (False, False)) -> Tensor:
-    """`torch.matmul` of two batches of matrices; operands whose memory order cannot be folded are copied first."""
+def matmul(
+    a: Tensor,
+    b: Tensor,
+    dims: Dims,
+    name: str,
+    *,
+    copies: tuple[bool, bool] = (False, False),
+    copies_gradient: bool = False,
+) -> Tensor:
+    """`torch.matmul` of two batches of matrices; what has a memory order that cannot be folded is copied first."""
     operands = [
         record(like(x, f"{name} operand copy"), lambda gradient: [gradient.detach()], [x]) if copied else x
         for x, copied in zip((a, b), copies, strict=True)
@@ -201,7 +210,8 @@ def matmul(a: Tensor, b: Tensor, dims: Dims, name: str, *, copies: tuple[bool, b
         return [first, second]
 
     saved = [operands[1]] * wants[0] + [operands[0]] * wants[1]
-    return record(a.tape.empty(dims, a.itemsize, name), apply, operands, saved)
+    out = record(a.tape.empty(dims, a.itemsize, name), apply, operands, saved)
+    return relayout(out, *dims) if copies_gradient else out
 
 
 def repeat(x: Tensor, dims: Dims, name: str) -> Tensor:

@@ -233,6 +233,13 @@ def _refill(frame: Frame, saved: list[Tensor | Holder]) -> None:
         raise EarlyStopError
 
 
+def stop_before(tape: Tape, saved: Sequence[Tensor]) -> None:
+    """End a recomputation before an operator that has nothing but `saved` to contribute: its result is not made."""
+    frame = tape.refilling
+    if frame is not None and saved and frame.refilled + len(saved) == len(frame.holders):
+        _refill(frame, [value.detach() for value in saved])
+
+
 def checkpoint(tape: Tape, function: Callable[[], Tensor]) -> Tensor:
     """Run `function` without keeping what its nodes save (torch.utils.checkpoint, not reentrant)."""
     frame = Frame(function, tape.layer, list(tape.scope))

@@ -1,0 +1,42 @@
+"""The activation ledger: every tensor that one decoder layer keeps for backward, by name, formula and bytes."""
+
+from collections import Counter
+from dataclasses import replace
+from functools import lru_cache
+
+from estimators.analytic.shadow.play import Played, play
+from estimators.analytic.shadow.tape import MIDDLE, Kind
+from estimators.analytic.structure import PLAYED_LAYERS, structure_of, symbol_sizes
+from estimators.analytic.tensors import Tensors
+from estimators.workload import Workload
+
+
+def layer_ledger(workload: Workload, kernel: str) -> tuple[Tensors, ...]:
+    """What one more layer adds to the bytes alive at the end of the forward.
+
+    Its sum equals what `torch.autograd.graph.saved_tensors_hooks` sees on the real layer, without parameters and the
+    rotary tables, which all layers share; where checkpointing is on, it is the layer's input.
+
+    Args:
+        workload: the run; a model of one or two layers has the ledger of a deeper one.
+        kernel: the attention kernel that runs.
+    """
+    sizes = symbol_sizes(workload)
+    out = []
+    for kind, count in _kept(play(replace(structure_of(workload, kernel), layers=PLAYED_LAYERS, micro_batches=1))):
+        nbytes = kind.size.itemsize
+        for dim in kind.size.dims:
+            nbytes *= sizes[dim]
+        name = kind.name.removeprefix("layer.")
+        out.append(Tensors(name=name, nbytes=nbytes, count=count, category=kind.category, formula=kind.size.formula))
+    return tuple(out)
+
+
+@lru_cache(maxsize=256)
+def _kept(played: Played) -> tuple[tuple[Kind, int], ...]:
+    """Kinds of which the middle layer's forward leaves more alive than it found, in the order of their birth."""
+    borders = {detail: position for position, label, detail in played.marks if label == "forward of layer"}
+    counts: Counter[int] = Counter()
+    for code in played.events[borders[str(MIDDLE)] : borders[str(MIDDLE + 1)]]:
+        counts[abs(code)] += 1 if code > 0 else -1
+    return tuple((played.kinds[code - 1], count) for code, count in counts.items() if count > 0)
