@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from estimators.analytic.estimate import estimate
+from estimators.analytic.estimate import estimate, reach
 from estimators.workload import Batch, Method, Workload
 from profiles.gpus import find_gpu
 from profiles.models import find_model
@@ -54,7 +54,7 @@ def main() -> int:
     done, start = 0, time.perf_counter()
     while time.perf_counter() - start < limit and done < len(grid):
         for workload in grid[done : done + 200]:
-            estimate(workload, gpu)
+            reach(workload, gpu)
         done += len(grid[done : done + 200])
     rate = done / (time.perf_counter() - start)
     print(f"first estimate {first * 1e3:.1f} ms, then {rate:,.0f} different estimates a second ({done:,} made)")

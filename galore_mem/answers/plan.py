@@ -13,6 +13,7 @@ from estimators.verdict import Fit, judge
 from estimators.workload import Workload
 from galore_mem.answers.advice import Advice, advise
 from galore_mem.answers.names import Card, NamedModel, resolve_cards, resolve_model
+from galore_mem.answers.published import Beside, published_beside
 from galore_mem.answers.settings import Settings, settings_from, workloads
 from galore_mem.answers.sizes import size_bytes
 from profiles.errors import InputError
@@ -29,6 +30,8 @@ class Plan:
     """For the first card; without any, for an unknown one."""
     fits: tuple[Fit, ...]
     """One per card."""
+    published: tuple[Beside, ...]
+    """What others published for it."""
 
     def to_dict(self) -> dict[str, Any]:
         """One element of `plans`."""
@@ -37,6 +40,7 @@ class Plan:
             "attention_kernel": self.attention_kernel,
             "footprint": self.footprint.to_dict(),
             "fits": [fit.to_dict() for fit in self.fits],
+            "published": [beside.to_dict() for beside in self.published],
         }
 
 
@@ -139,9 +143,11 @@ def plan(
 def _plan(workload: Workload, cards: Sequence[Card]) -> Plan:
     fits = tuple(judge(workload, card.gpu, other_use_bytes=card.other_use_bytes) for card in cards)
     first = cards[0].gpu if cards else None
+    footprint = fits[0].footprint if fits else estimate(workload, None)
     return Plan(
         workload=workload,
         attention_kernel=attention_kernel(workload, first),
-        footprint=fits[0].footprint if fits else estimate(workload, None),
+        footprint=footprint,
         fits=fits,
+        published=published_beside(workload, footprint),
     )

@@ -11,7 +11,14 @@ from galore_mem.render.terminal import Terminal, terminal
 def print_plan(result: PlanResult, screen: Terminal | None = None) -> None:
     """Draw `result` on the terminal that stdout is connected to."""
     screen = screen or terminal()
-    screen.show([*headline(result, screen), *_view(result, screen), *advice_lines(result, screen)])
+    lines = [*headline(result, screen), *_view(result, screen), *advice_lines(result, screen)]
+    if any(plan.published for plan in result.plans):
+        from galore_mem.render.plan_published import published_lines
+
+        lines += published_lines(result, screen)
+    while lines and not lines[-1].plain:
+        lines.pop()
+    screen.show(lines)
 
 
 def _view(result: PlanResult, screen: Terminal) -> list[Text]:

@@ -8,8 +8,8 @@ from galore_mem.render import words
 from galore_mem.render.bars import Scale, bar, moment_bar, scale_for
 from galore_mem.render.flow import flow
 from galore_mem.render.palette import shares
-from galore_mem.render.plan_overview import MEDIUM, axis, legend, verdict_of
-from galore_mem.render.terminal import Terminal
+from galore_mem.render.plan_overview import axis, legend, verdict_of
+from galore_mem.render.terminal import MEDIUM, Terminal
 
 LABEL = 24
 """Cells of the first column."""

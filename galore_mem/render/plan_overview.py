@@ -11,10 +11,9 @@ from galore_mem.render import words
 from galore_mem.render.bars import Scale, bar, parts_of, scale_for
 from galore_mem.render.flow import flow
 from galore_mem.render.palette import BOUND, CONTEXT, PARTS
-from galore_mem.render.terminal import Terminal
+from galore_mem.render.terminal import MEDIUM, Terminal
 
 WIDE = 118
-MEDIUM = 64
 VERDICTS: dict[Verdict, tuple[str, str]] = {
     "fits": ("fits", "bold #009e73"),
     "tight": ("tight", "bold #e69f00"),

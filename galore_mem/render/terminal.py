@@ -9,6 +9,8 @@ from rich.text import Text
 from galore_mem import streams
 
 NARROWEST = 40
+MEDIUM = 64
+"""Below this many columns views stack what they otherwise lay side by side."""
 GLYPHS = "█▓▒░▚▞▤▪·┃▶"
 
 
