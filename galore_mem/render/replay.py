@@ -63,8 +63,9 @@ def _what_if_dict(row: "WhatIf") -> dict[str, Any]:
     return {
         "settings": row.settings,
         "is_recorded": row.is_recorded,
-        "gpu": row.card.name if row.card else None,
-        "capacity_bytes": row.card.capacity_bytes if row.card else None,
+        "start_anew": row.start_anew,
+        "gpu": row.limit.name if row.limit else None,
+        "capacity_bytes": row.limit.capacity_bytes if row.limit else None,
         "peak_reserved_bytes": row.peak_reserved_bytes,
         "peak_allocated_bytes": row.peak_allocated_bytes,
         "unused_share": round(row.unused_share, 6),
@@ -132,7 +133,7 @@ def _agreement(device: "DeviceReplay") -> str:
     if device.recorded_peak_bytes is None:
         return "no real allocator was recorded"
     if device.first_difference is None:
-        return f"equal reserved bytes after every one of {device.replayed.events:,} events"
+        return f"equal reserved bytes after every one of {device.compared:,} events"
     return f"first difference after event {device.first_difference:,}"
 
 
@@ -155,10 +156,10 @@ def _what_ifs(device: "DeviceReplay", width: int) -> list["Text"]:
     head = ("what if", "reserved", "unused", "card", "outcome")
     rows = [
         (
-            (row.settings or "defaults") + (" *" if row.is_recorded else ""),
+            (row.settings or "defaults") + " *" * row.is_recorded + " ~" * row.start_anew,
             f"{row.peak_reserved_bytes / GIB:,.2f}",
             f"{row.unused_share:.1%}",
-            row.card.name if row.card else "",
+            row.limit.name if row.limit else "",
             _outcome(row),
         )
         for row in device.what_ifs
@@ -177,13 +178,18 @@ def _what_ifs(device: "DeviceReplay", width: int) -> list["Text"]:
         else:
             lines.append(Text("  ".join([f"{row[0]:<{widths[0]}}", *cells, row[4]]), style=style))
     legend = "* as recorded. Reserved: peak, in GiB (1024^3 bytes). Unused: share of it that held no block at the peak."
+    if any(row.start_anew for row in device.what_ifs):
+        legend += (
+            " ~ what was held when the history began is allocated anew, in the order it lay: compare such rows with "
+            "each other."
+        )
     return [*lines, Text(), *_flow(legend, width, "dim", 0)]
 
 
 def _outcome(row: "WhatIf") -> str:
     if row.oom:
-        return f"out of memory at event {row.oom.event:,}"
-    if row.card:
+        return f"OOM at event {row.oom.event:,}"
+    if row.limit:
         return "runs"
     return f"needs {row.smallest_card} or more" if row.smallest_card else "fits no card of the catalogue"
 

@@ -7,12 +7,13 @@ first.
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from galore_mem.tapes.tape import HeldBlock, HeldSegment
 from galore_mem.tapes.trace import FinalSegment, Trace
 
 _SMALL_SEGMENT_BYTES = 2 << 20
+_LARGE_PAGE_BYTES = 20 << 20
 
 
 @dataclass(slots=True, kw_only=True)
@@ -59,57 +60,64 @@ class _Walk:
     def __init__(self, final: Sequence[FinalSegment]) -> None:
         self.blocks: dict[int, _Held] = {}
         self.segments: dict[int, _Where] = {}
+        self.stretches = _Stretches()
         self.contradictions = 0
         for segment in final:
-            self.segments[segment.address] = _Where(
+            where = _Where(
                 size=segment.size,
                 stream=segment.stream,
                 is_small=segment.is_small,
                 pool=segment.pool,
                 is_expandable=segment.is_expandable,
             )
+            if segment.is_expandable:
+                self.contradictions += not self.stretches.add(segment.address, where, join=False)
+            else:
+                self.segments[segment.address] = where
             for block in segment.blocks:
                 self.blocks[block.address] = _Held(requested=block.requested, size=block.size, pending=block.pending)
-        self.stretches = _Stretches(self.segments)
 
     def undo(self, trace: Trace, row: int) -> None:
         action, address, size = trace.action[row], trace.address[row], trace.size[row]
+        agrees = True
         if action == "alloc":
-            if self.blocks.pop(address, None) is None:
-                self.contradictions += 1
+            agrees = self.blocks.pop(address, None) is not None
         elif action == "free_completed":
-            if address in self.blocks:
-                self.contradictions += 1
+            agrees = address not in self.blocks
             self.blocks[address] = _Held(requested=size, size=0, pending=True)
         elif action == "free_requested":
             held = self.blocks.get(address)
-            if held is None:
-                self.contradictions += 1
-            else:
+            agrees = held is not None
+            if held is not None:
                 held.pending = False
         elif action == "segment_alloc":
-            if self.segments.pop(address, None) is None:
-                self.contradictions += 1
+            agrees = self.segments.pop(address, None) is not None
         elif action == "segment_free":
-            self.segments[address] = _Where(
-                size=size,
-                stream=trace.stream[row],
-                is_small=size == _SMALL_SEGMENT_BYTES,  # large segments are of more than 10 MiB
-                pool=trace.pool[row] if trace.pool is not None else 0,
-                is_expandable=False,
-            )
+            agrees = size > 0 and address not in self.segments
+            if agrees:
+                self.segments[address] = _Where(
+                    size=size,
+                    stream=trace.stream[row],
+                    is_small=size == _SMALL_SEGMENT_BYTES,  # large segments are of more than 10 MiB
+                    pool=trace.pool[row] if trace.pool is not None else 0,
+                    is_expandable=False,
+                )
         elif action == "segment_map":
-            if not self.stretches.cut(address, size):
-                self.contradictions += 1
+            agrees = self.stretches.cut(address, size)
         elif action == "segment_unmap":
-            self.stretches.add(address, size, trace.stream[row])
+            is_small = bool(size % _LARGE_PAGE_BYTES)
+            where = _Where(size=size, stream=trace.stream[row], is_small=is_small, pool=0, is_expandable=True)
+            agrees = self.stretches.add(address, where)
+        self.contradictions += not agrees
 
     def start(self) -> Start:
-        addresses = sorted(self.segments)
+        whole = {**self.segments, **self.stretches.by_start}
+        self.contradictions += len(self.segments) + len(self.stretches.by_start) - len(whole)
+        addresses = sorted(whole)
         members: dict[int, list[int]] = {address: [] for address in addresses}
         for address in sorted(self.blocks):
             home = bisect_right(addresses, address) - 1
-            if home >= 0 and address < addresses[home] + self.segments[addresses[home]].size:
+            if home >= 0 and address < addresses[home] + whole[addresses[home]].size:
                 members[addresses[home]].append(address)
             else:
                 self.contradictions += 1
@@ -118,13 +126,12 @@ class _Walk:
             for block in members[address]:
                 numbers[block] = len(numbers)
         return Start(
-            segments=tuple(self._segment(address, members[address], numbers) for address in addresses),
+            segments=tuple(self._segment(address, whole[address], members[address], numbers) for address in addresses),
             numbers=numbers,
             contradictions=self.contradictions,
         )
 
-    def _segment(self, address: int, blocks: list[int], numbers: dict[int, int]) -> HeldSegment:
-        where = self.segments[address]
+    def _segment(self, address: int, where: _Where, blocks: list[int], numbers: dict[int, int]) -> HeldSegment:
         return HeldSegment(
             address=address,
             size=where.size,
@@ -146,48 +153,49 @@ class _Walk:
 
 
 class _Stretches:
-    """Mapped stretches of expandable ranges, cut and joined in place."""
+    """Mapped stretches of expandable ranges: disjoint, cut and joined in place."""
 
-    def __init__(self, segments: dict[int, _Where]) -> None:
-        self._segments = segments
-        self._starts = sorted(address for address, where in segments.items() if where.is_expandable)
-        self._gone: dict[int, _Where] = {}
+    def __init__(self) -> None:
+        self.by_start: dict[int, _Where] = {}
+        self._starts: list[int] = []
 
     def cut(self, address: int, size: int) -> bool:
-        """Take [address, address + size) out of the stretch that holds it."""
+        """Take [address, address + size) out of the stretch that holds it; False if none does."""
         index = bisect_right(self._starts, address) - 1
-        if index < 0:
+        if index < 0 or size <= 0:
             return False
         start = self._starts[index]
-        where = self._segments[start]
-        if address + size > start + where.size:
+        where = self.by_start[start]
+        end = start + where.size
+        if address + size > end:
             return False
-        del self._segments[start], self._starts[index]
-        self._gone[address] = where
-        self._put(address + size, start + where.size - address - size, where)
-        self._put(start, address - start, where)
+        self._drop(index)
+        for begin, length in ((start, address - start), (address + size, end - address - size)):
+            if length:
+                self._put(begin, replace(where, size=length))
         return True
 
-    def _put(self, address: int, size: int, like: _Where) -> None:
-        if size <= 0:
-            return
-        self._segments[address] = _Where(
-            size=size, stream=like.stream, is_small=like.is_small, pool=like.pool, is_expandable=True
-        )
-        self._starts.insert(bisect_right(self._starts, address), address)
-
-    def add(self, address: int, size: int, stream: int) -> None:
-        """Put [address, address + size) back, joined with the stretches it touches."""
+    def add(self, address: int, where: _Where, *, join: bool = True) -> bool:
+        """Put a stretch in, joined with those it touches; False if it overlaps one or is empty."""
+        size = where.size
         index = bisect_right(self._starts, address)
         before = self._starts[index - 1] if index else None
         after = self._starts[index] if index < len(self._starts) else None
-        like = _Where(size=size, stream=stream, is_small=bool(size % (20 << 20)), pool=0, is_expandable=True)
-        if after is not None and after == address + size:
-            like = self._segments.pop(after)
-            size += like.size
-            del self._starts[index]
-        if before is not None and before + self._segments[before].size == address:
-            like = self._segments.pop(before)
-            address, size = before, size + like.size
-            del self._starts[index - 1]
-        self._put(address, size, like)
+        before_end = before + self.by_start[before].size if before is not None else 0
+        if size <= 0 or (before is not None and before_end > address) or (after is not None and after < address + size):
+            return False
+        if join and after == address + size:
+            where = self._drop(index)
+            size += where.size
+        if join and before is not None and before_end == address:
+            where = self._drop(index - 1)
+            address, size = before, size + where.size
+        self._put(address, replace(where, size=size))
+        return True
+
+    def _put(self, start: int, where: _Where) -> None:
+        self.by_start[start] = where
+        self._starts.insert(bisect_right(self._starts, start), start)
+
+    def _drop(self, index: int) -> _Where:
+        return self.by_start.pop(self._starts.pop(index))

@@ -8,7 +8,7 @@ from estimators.allocator.layout import PlacedSegment
 from estimators.allocator.placed import place
 from estimators.allocator.replay import Event
 from estimators.allocator.settings import DEFAULTS, AllocatorSettings
-from galore_mem.answers.replay import held_segment
+from galore_mem.answers.histories import held_segment
 from galore_mem.tapes.memory_viz import Placement, snapshot_dict
 from galore_mem.tapes.table import EventTable
 from galore_mem.tapes.tape import DeviceTape, Tape

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from estimators.allocator.replay import replay
-from galore_mem.answers.replay import placed_segment, replay_tape
+from galore_mem.answers.histories import placed_segment
+from galore_mem.answers.replay import replay_tape
 from galore_mem.tapes.recording import read_recording
 
 FOLDER = Path(__file__).parents[2] / "fixtures" / "recorded"

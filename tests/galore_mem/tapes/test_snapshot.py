@@ -14,7 +14,8 @@ from estimators.allocator.layout import PlacedSegment, load, segment_map
 from estimators.allocator.parse import parse_settings
 from estimators.allocator.replay import Event, replay
 from estimators.allocator.settings import DEFAULTS, AllocatorSettings
-from galore_mem.answers.replay import placed_segment, replay_tape
+from galore_mem.answers.histories import placed_segment
+from galore_mem.answers.replay import replay_tape
 from galore_mem.tapes.recording import read_recording, recording_from_bytes
 from galore_mem.tapes.snapshot import tape_from_snapshot
 from galore_mem.tapes.tape import DeviceTape, Tape
@@ -211,9 +212,9 @@ def test_running_out_ends_a_history() -> None:
     own, *others = answer.what_ifs
     assert own.is_recorded
     assert own.oom == answer.replayed.oom
-    assert own.card is not None
-    assert own.card.capacity_bytes == peak // 2
-    assert all(row.card == own.card for row in others)
+    assert own.limit is not None
+    assert own.limit.capacity_bytes == peak // 2
+    assert all(row.limit == own.limit for row in others)
 
 
 def _until_oom(trace: list[dict[str, object]]) -> list[dict[str, object]]:
