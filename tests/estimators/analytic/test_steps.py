@@ -80,8 +80,7 @@ def record(live_bytes: "type[LiveBytes]", monkeypatch: pytest.MonkeyPatch) -> Ca
 
     from galore_mem.optim import GaLore
 
-    own_refresh = "refresh" if hasattr(GaLore, "refresh") else "_refresh"
-    refreshes = [(GaLoreProjector, "get_orthogonal_matrix"), (GaLore, own_refresh)]
+    refreshes = [(GaLoreProjector, "get_orthogonal_matrix"), (GaLore, "refresh")]
     originals = [getattr(owner, name) for owner, name in refreshes]
 
     def mark(live: "LiveBytes", refresh: Callable[..., Any]) -> Callable[..., Any]:
@@ -222,6 +221,7 @@ def in_backward(
     real_parameters: Callable[..., Any], real_optimizer: Callable[..., Any], record: Callable[..., Recording]
 ) -> Callable[..., None]:
     """Compares a first and a later step of one parameter in its hook, called by a real backward."""
+    from galore_mem.optim import PerLayer
 
     def compare(group: ParameterGroup, method: Method) -> None:
         ((_, parameter),) = pairs = real_parameters([replace(group, count=1)])
@@ -240,7 +240,7 @@ def in_backward(
 
         parameter.register_post_accumulate_grad_hook(claim)
         if method.parameterisation == "galore" and method.implementation == "galore-mem":
-            layer = pytest.importorskip("galore_mem.optim.per_layer").PerLayer(optimizer)
+            layer = PerLayer(optimizer)
         else:
             parameter.register_post_accumulate_grad_hook(step)
             layer = None
