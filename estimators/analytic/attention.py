@@ -6,9 +6,10 @@ from profiles.errors import InputError
 from profiles.gpus import Gpu
 
 FLASH_CAPABILITY = 8.0
-EFFICIENT_CAPABILITY = 5.0
-CUDNN_FIRST = (9.0, 10.0)
-"""Compute capabilities on which recent torch asks cuDNN first (Hopper, B200-class)."""
+CUDNN_FIRST = (9.0, 10.0, 10.3)
+"""Compute capabilities on which recent torch asks cuDNN first (`check_prefer_cudnn_attention`, from cuDNN 9.15 on)."""
+SMALL_CACHE_CAPABILITIES = (8.6, 8.9, 12.0, 12.1)
+"""Where flash's backward has no room for heads of 193 to 224 elements."""
 MAX_FUSED_HEAD_DIM = 256
 CUDNN_HEAD_DIM = 128
 
@@ -18,7 +19,8 @@ def attention_kernel(workload: Workload, gpu: Gpu | None) -> str:
 
     `auto` follows the order in aten/src/ATen/native/transformers/cuda/sdp_utils.cpp (cuDNN first on Hopper and
     B200-class cards, then flash, efficient, math) and what each kernel refuses. Without a card, an Ampere or Ada
-    one is meant.
+    one is meant. The memory-efficient kernel takes grouped key-value heads from torch 2.14 on; here it refuses them, as
+    earlier releases do, and `auto` falls back to the larger `math`.
 
     Raises:
         InputError: the pinned kernel cannot run here.
@@ -56,11 +58,15 @@ def _refusal(kernel: str, workload: Workload, gpu: Gpu | None) -> str:
             return f"{kernel} attention needs compute capability 8.0 or higher, and {name} has {_capability(gpu)}"
         if model.head_dim > (MAX_FUSED_HEAD_DIM if kernel == "flash" else CUDNN_HEAD_DIM):
             return f"{kernel} attention does not take heads of {model.head_dim}"
+        if kernel == "flash" and _capability(gpu) in SMALL_CACHE_CAPABILITIES and 192 < model.head_dim <= 224:
+            return f"flash attention does not train heads of {model.head_dim} on compute capability {_capability(gpu)}"
         if kernel == "flash" and workload.padding:
             return "flash attention takes no padding mask through torch's SDPA"
         if kernel == "cudnn" and attention_dropout(workload) and workload.padding:
             return "cuDNN attention takes no dropout beside a mask"
         return ""
+    if workload.precision in ("bf16", "amp-bf16") and _capability(gpu) < FLASH_CAPABILITY:
+        return "the memory-efficient kernel takes no bf16 below compute capability 8.0"
     if grouped and not workload.padding:
         return "the memory-efficient kernel takes no grouped key-value heads (transformers passes enable_gqa)"
     return ""

@@ -114,6 +114,7 @@ def symbol_sizes(workload: Workload) -> dict[str, int]:
         "q": model.num_attention_heads * d,
         "k": model.num_key_value_heads * d,
         "s+1": s + 1,
+        "s16": up_to_multiple(s, 16),
         "s32": up_to_multiple(s, 32),
         "s128": up_to_multiple(s, 128),
         "d/2": d // 2,

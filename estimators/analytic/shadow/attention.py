@@ -66,8 +66,10 @@ def fused(q: Tensor, k: Tensor, v: Tensor, kernel: FusedKernel, *, grouped: bool
     out = tape.empty(("b", "s", "q"), q.itemsize, "attention output")
     extras = [tape.empty(kernel.logsumexp, 4, "log-sum-exp")]
     extras += [tape.empty((str(count),), SEED_BYTES, "random state") for count in kernel.seed_elements]
-    if mask is not None:  # a boolean mask becomes an additive one of the query's dtype, in every layer
-        extras.append(tape.empty(mask.dims, q.itemsize, "additive mask"))
+    if mask is not None:
+        # A boolean mask becomes an additive one of the query's dtype in every layer, its rows padded to 16 elements
+        # (convert_boolean_attn_mask and pad_bias in native/transformers/attention.cpp).
+        extras.append(tape.empty(("b", "s", "s16"), q.itemsize, "additive mask"))
     return record(out, apply, [q, k, v], [q, k, v, out, *extras])
 
 
