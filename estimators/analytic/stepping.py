@@ -6,8 +6,7 @@ from functools import cached_property, lru_cache
 
 from estimators.analytic.buffers import buffers
 from estimators.analytic.parameters import ParameterGroup, parameters_of
-from estimators.analytic.projection import projection_of
-from estimators.analytic.states import group_states, shared_states
+from estimators.analytic.states import accumulated_gradients, group_states, shared_states
 from estimators.analytic.steps import parameter_step, whole_step
 from estimators.analytic.tensors import live_bytes, rounded
 from estimators.analytic.walk import StepMoment
@@ -82,13 +81,7 @@ class Stepping:
     @cached_property
     def accumulators_bytes(self) -> int:
         """Sums of gradients that a per-layer update keeps over micro-batches, low-rank where they are projected."""
-        return sum(self._accumulator_bytes(group) * group.count for group in self.groups if group.trainable)
-
-    def _accumulator_bytes(self, group: ParameterGroup) -> int:
-        if not group.projected:
-            return rounded(group.nbytes)
-        rows, columns = projection_of(group, self.method).low_rank_shape
-        return rounded(rows * columns * group.itemsize)
+        return live_bytes(entry for group in self.groups for entry in accumulated_gradients(group, self.method))
 
     @cached_property
     def whole(self) -> dict[Iteration, tuple[Addition, ...]]:
