@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich.text import Text
-
 from estimators.footprint import Footprint, Moment
 from galore_mem.render.palette import BOUND, CONTEXT, Part, shares
+from galore_mem.render.text import Text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +57,7 @@ def moment_bar(moment: Moment, scale: Scale, *, unicode: bool) -> Text:
 
 
 def _drawn(parts: Sequence[tuple[Part, int]], scale: Scale, *, unicode: bool) -> Text:
-    text, done, end = Text(no_wrap=True), 0, 0
+    text, done, end = Text(), 0, 0
     for part, nbytes in parts:
         done += nbytes
         start, end = end, min(scale.cell(done), scale.cells)

@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 
-from rich.text import Text
-
 from galore_mem.answers.catalogue import MethodRow
 from galore_mem.render import words
 from galore_mem.render.flow import flow
 from galore_mem.render.terminal import Terminal, terminal
+from galore_mem.render.text import Text
 from profiles.gpus import Gpu
 from profiles.models import Model
 

@@ -1,6 +1,6 @@
 """Sentences broken into lines."""
 
-from rich.text import Text
+from galore_mem.render.text import Text
 
 
 def flow(text: Text, width: int, indent: int = 0) -> list[Text]:

@@ -1,12 +1,11 @@
 """The first lines of a plan: the model, the card, and what all configurations share."""
 
-from rich.text import Text
-
 from galore_mem.answers.plan import PlanResult
 from galore_mem.answers.settings import Settings
 from galore_mem.render import words
 from galore_mem.render.flow import flow
 from galore_mem.render.terminal import Terminal
+from galore_mem.render.text import Text
 
 
 def headline(result: PlanResult, screen: Terminal) -> list[Text]:

@@ -1,11 +1,10 @@
 """A plan in the terminal: which view answers the question that was asked."""
 
-from rich.text import Text
-
 from galore_mem.answers.plan import PlanResult
 from galore_mem.render.headline import headline
 from galore_mem.render.plan_advice import advice_lines
 from galore_mem.render.terminal import Terminal, terminal
+from galore_mem.render.text import Text
 
 
 def print_plan(result: PlanResult, screen: Terminal | None = None) -> None:

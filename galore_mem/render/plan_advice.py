@@ -1,13 +1,12 @@
 """Which configuration to take, in a sentence, and the one change that would help it most."""
 
-from rich.text import Text
-
 from estimators.verdict import Fit
 from galore_mem.answers.advice import Advice, Change
 from galore_mem.answers.plan import PlanResult
 from galore_mem.render import words
 from galore_mem.render.flow import flow
 from galore_mem.render.terminal import Terminal
+from galore_mem.render.text import Text
 
 PARTIAL = {
     "lora": "it trains adapters only",

@@ -1,7 +1,5 @@
 """One configuration in full: its moments, what is alive at the peak, and what stands between that and the bound."""
 
-from rich.text import Text
-
 from estimators.footprint import Footprint, Moment
 from galore_mem.answers.plan import PlanResult
 from galore_mem.render import words
@@ -10,6 +8,7 @@ from galore_mem.render.flow import flow
 from galore_mem.render.palette import shares
 from galore_mem.render.plan_overview import axis, legend, verdict_of
 from galore_mem.render.terminal import MEDIUM, Terminal
+from galore_mem.render.text import Text
 
 LABEL = 24
 """Cells of the first column."""

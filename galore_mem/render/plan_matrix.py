@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 
-from rich.text import Text
-
 from estimators.verdict import Fit, Verdict
 from galore_mem.answers.plan import PlanResult
 from galore_mem.render import words
 from galore_mem.render.flow import flow
 from galore_mem.render.plan_overview import VERDICTS
 from galore_mem.render.terminal import Terminal
+from galore_mem.render.text import Text
 
 SHORT: dict[Verdict, str] = {"fits": "fits", "tight": "tight", "does-not-fit": "over"}
 CELL = 14

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-from rich.text import Text
-
 from estimators.footprint import Footprint
 from estimators.verdict import Fit, Verdict
 from galore_mem.answers.plan import Plan, PlanResult
@@ -12,6 +10,7 @@ from galore_mem.render.bars import Scale, bar, parts_of, scale_for
 from galore_mem.render.flow import flow
 from galore_mem.render.palette import BOUND, CONTEXT, PARTS
 from galore_mem.render.terminal import MEDIUM, Terminal
+from galore_mem.render.text import Text
 
 WIDE = 118
 VERDICTS: dict[Verdict, tuple[str, str]] = {
@@ -94,12 +93,7 @@ def legend(footprints: list[Footprint], screen: Terminal) -> list[Text]:
     for part in (part for part in (*PARTS, CONTEXT, BOUND) if part.name in used):
         text.append(part.glyph if screen.unicode else part.ascii, style=part.style)
         text.append(f"\u00a0{part.name.replace(' ', chr(0xA0))}  ")
-    return [_spaces(line) for line in flow(text, screen.width)]
-
-
-def _spaces(line: Text) -> Text:
-    line.plain = line.plain.replace("\u00a0", " ")
-    return line
+    return [line.replace("\u00a0", " ") for line in flow(text, screen.width)]
 
 
 def _scale(rows: list[Row], result: PlanResult, cells: int) -> Scale:

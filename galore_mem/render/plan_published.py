@@ -1,12 +1,11 @@
 """What others published, line by line beside ours."""
 
-from rich.text import Text
-
 from galore_mem.answers.plan import Plan, PlanResult
 from galore_mem.answers.published import Beside
 from galore_mem.render import words
 from galore_mem.render.flow import flow
 from galore_mem.render.terminal import MEDIUM, Terminal
+from galore_mem.render.text import Text
 
 
 def published_lines(result: PlanResult, screen: Terminal) -> list[Text]:

@@ -3,11 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rich.text import Text
-
     from estimators.allocator.oom import OutOfMemory
     from galore_mem.answers.replay import DeviceReplay, ReplayAnswer, WhatIf
     from galore_mem.render.terminal import Terminal
+    from galore_mem.render.text import Text
 
 MIB, GIB = 2**20, 2**30
 
@@ -76,9 +75,8 @@ def _what_if_dict(row: "WhatIf") -> dict[str, Any]:
 
 def print_replay(answer: "ReplayAnswer", screen: "Terminal | None" = None) -> None:
     """Per device: recorded against replayed, an out-of-memory explained, and the what-ifs."""
-    from rich.text import Text
-
     from galore_mem.render.terminal import terminal
+    from galore_mem.render.text import Text
 
     screen = screen or terminal()
     lines: list[Text] = []
@@ -95,7 +93,7 @@ def print_replay(answer: "ReplayAnswer", screen: "Terminal | None" = None) -> No
 
 
 def _head(answer: "ReplayAnswer", device: "DeviceReplay", width: int) -> list["Text"]:
-    from rich.text import Text
+    from galore_mem.render.text import Text
 
     run, waste = device.replayed, device.fragmentation
     title = Text.assemble(
@@ -151,7 +149,7 @@ def _oom_text(oom: "OutOfMemory") -> str:
 
 
 def _what_ifs(device: "DeviceReplay", width: int) -> list["Text"]:
-    from rich.text import Text
+    from galore_mem.render.text import Text
 
     head = ("what if", "reserved", "unused", "card", "outcome")
     rows = [
@@ -195,9 +193,8 @@ def _outcome(row: "WhatIf") -> str:
 
 
 def _flow(text: str, width: int, style: str = "", indent: int = 11) -> list["Text"]:
-    from rich.text import Text
-
     from galore_mem.render.flow import flow
+    from galore_mem.render.text import Text
 
     return flow(Text(text, style=style), width, indent)
 
