@@ -5,17 +5,13 @@ whose rules it follows. The two hot methods, `alloc` and `free`, keep their step
 pays for.
 """
 
-from collections import deque
-from collections.abc import Iterable
-
+from estimators.allocator.addresses import Addresses
 from estimators.allocator.blocks import Block, ExpandableRange, Pool
 from estimators.allocator.oom import OutOfMemory
 from estimators.allocator.settings import MIN_BLOCK_BYTES, SMALL_BYTES, SMALL_SEGMENT_BYTES, AllocatorSettings
 from estimators.allocator.sizes import block_bytes, round_512, segment_bytes
 from profiles.errors import InputError
 
-_FIRST_ADDRESS = 1 << 33
-_GUARD_BYTES = 1 << 21
 _ENDLESS_BYTES = 1 << 44
 _ROUNDED_CACHE = 65_536
 
@@ -72,8 +68,7 @@ class DeviceAllocator:
         self._max_split = settings.max_split_size_bytes
         self._ages = bool(settings.garbage_collection_threshold and self.allowed_bytes is not None)
         self._searches = 0
-        self._next_address = _FIRST_ADDRESS
-        self._hints: deque[tuple[int, int]] = deque()
+        self.addresses = Addresses()
         self._rounded: dict[int, tuple[int, bool, int]] = {}
 
     # ---- what a program does -------------------------------------------------------------------------------------
@@ -305,39 +300,13 @@ class DeviceAllocator:
             return self._expand(pool, size)
         if not self._driver_has(segment_size):
             return None
-        block = Block(pool, self._segment_address(segment_size), segment_size)
+        block = Block(pool, self.addresses.take(segment_size), segment_size)
         self.reserved_bytes += segment_size
         self._note("segment_alloc", block.address, segment_size, pool.stream)
         return block
 
     def _driver_has(self, size: int) -> bool:
         return self.reserved_bytes + size <= self.capacity_bytes
-
-    def hint_addresses(self, segments: Iterable[tuple[int, int]]) -> None:
-        """Give new segments the (bytes, address) that a recording gave them, in order.
-
-        Only the order of addresses matters: among equal free blocks the lowest is lent. At the first segment that is of
-        another size than recorded, or would overlap one still held, the remaining hints are dropped.
-        """
-        self._hints = deque(segments)
-
-    def _segment_address(self, size: int) -> int:
-        if self._hints:
-            hinted, address = self._hints.popleft()
-            if hinted == size and not self._overlaps(address, size):
-                self._next_address = max(self._next_address, address + size + _GUARD_BYTES)
-                return address
-            self._hints.clear()
-        return self._address(size)
-
-    def _overlaps(self, address: int, size: int) -> bool:
-        blocks = [*self.blocks.values(), *(block for pool in self.pools for block in pool.by_key.values())]
-        return any(block.address < address + size and address < block.address + block.size for block in blocks)
-
-    def _address(self, size: int) -> int:
-        address = self._next_address
-        self._next_address += -(-size // _GUARD_BYTES) * _GUARD_BYTES
-        return address
 
     def _note(self, action: str, address: int, size: int, stream: int) -> None:
         if self.journal is not None:
@@ -401,6 +370,7 @@ class DeviceAllocator:
         if _is_split(block):  # an oversize block may be a part of a segment that was split before the limit was set
             self.inactive_split_bytes -= block.size
             _unlink(block)
+        self.addresses.release(block.address, block.size)
         self._note("segment_free", block.address, block.size, block.pool.stream)
 
     def _out_of_memory(self, requested: int, size: int, stream: int) -> OutOfMemory:
@@ -455,7 +425,8 @@ class DeviceAllocator:
         page = SMALL_SEGMENT_BYTES if pool.is_small else self.settings.large_segment_size_bytes
         total = max(self.total_bytes, self.capacity_bytes)
         size = -(-(total + total // 8) // page) * page
-        block = Block(pool, self._address(size), size, ExpandableRange(self._next_address - size, size, page))
+        address = self.addresses.rising(size)
+        block = Block(pool, address, size, ExpandableRange(address, size, page))
         return self._enter_range(block)
 
     def _enter_range(self, block: Block) -> Block:

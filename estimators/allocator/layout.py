@@ -54,10 +54,12 @@ def load(allocator: DeviceAllocator, segments: Sequence[PlacedSegment]) -> None:
     """
     native = [segment for segment in segments if not segment.is_expandable]
     _check_disjoint(native)
-    allocator._next_address = max([allocator._next_address, *(segment.address + segment.size for segment in native)])
+    for segment in native:
+        if segment.address:
+            allocator.addresses.hold(segment.address, segment.size)
     for segment in native:
         pool = allocator._pool(segment.stream, segment.is_small, segment.private_pool)
-        address = segment.address or allocator._address(segment.size)
+        address = segment.address or allocator.addresses.rising(segment.size)
         _fill(allocator, segment, Block(pool, address, segment.size), None)
     stretches: dict[tuple[int, bool, int], list[PlacedSegment]] = {}
     for segment in segments:
@@ -70,8 +72,10 @@ def load(allocator: DeviceAllocator, segments: Sequence[PlacedSegment]) -> None:
 def _check_disjoint(segments: list[PlacedSegment]) -> None:
     end = 0
     for segment in sorted(segments, key=lambda segment: segment.address):
-        if segment.size < MIN_BLOCK_BYTES or (segment.address and segment.address < end):
-            raise InputError(f"a segment of {segment.size} bytes cannot be placed", "it is empty or overlaps another")
+        if segment.size < MIN_BLOCK_BYTES or segment.address < 0 or (segment.address and segment.address < end):
+            raise InputError(
+                f"a segment of {segment.size} bytes cannot be placed", "it is empty, overlaps another, or lies nowhere"
+            )
         end = segment.address + segment.size if segment.address else end
 
 

@@ -69,29 +69,29 @@ class _Tokens:
         """As C's `stoull`: leading digits count, a minus sign wraps around."""
         found = _INTEGER.match(self.at(index))
         if found is None:
-            raise _refused(f"{self.at(index)!r} is not a number")
+            raise _refused(f"{_quoted(self.at(index))} is not a number")
         digits = found.group().lstrip("+-0") or "0"
         if len(digits) > 20 or int(digits) >= _U64:
-            raise _refused(f"{self.at(index)[:40]!r} is too large")
+            raise _refused(f"{_quoted(self.at(index))} is too large")
         return -int(digits) % _U64 if found.group().startswith("-") else int(digits)
 
     def double(self, index: int) -> float:
         """As C's `stod`: decimal or hexadecimal, leading part counts."""
         found = _DOUBLE.match(self.at(index))
         if found is None:
-            raise _refused(f"{self.at(index)!r} is not a number")
+            raise _refused(f"{_quoted(self.at(index))} is not a number")
         text = found.group()
         try:
             value = float.fromhex(text) if "x" in text.lower() else float(text)
         except OverflowError:
             value = float("inf")
         if value in (float("inf"), float("-inf")) and "n" not in text.lower():
-            raise _refused(f"{text[:40]!r} is too large")
+            raise _refused(f"{_quoted(text)} is too large")
         return value
 
     def boolean(self, index: int) -> bool:
         if self.at(index) not in ("True", "False"):
-            raise _refused(f"expected True or False, got {self.at(index)!r}")
+            raise _refused(f"expected True or False, got {_quoted(self.at(index))}")
         return self.at(index) == "True"
 
     def skip(self, index: int) -> int:
@@ -120,15 +120,16 @@ def parse_settings(text: str) -> AllocatorSettings:
     try:
         fields = _parse_common(tokens) | _parse_cuda(tokens)
     except _RefusedError as refusal:
-        raise InputError(f"allocator settings {_short(text)!r} cannot be used", refusal.reason, _EXAMPLE) from None
+        raise InputError(f"allocator settings {_quoted(text)} cannot be used", refusal.reason, _EXAMPLE) from None
     return AllocatorSettings(text=text, **fields)
 
 
 _EXAMPLE = "write them as for torch, e.g. expandable_segments:True,max_split_size_mb:128"
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= 80 else text[:77] + "..."
+def _quoted(text: str) -> str:
+    quoted = repr(text[:80])
+    return quoted if len(quoted) <= 80 else quoted[:77] + "..."
 
 
 class _RefusedError(Exception):
@@ -234,7 +235,7 @@ def _parse_cuda(tokens: _Tokens) -> dict[str, Any]:
         value = index + 2
         if key == "backend":
             if tokens.at(value) not in ("native", "cudaMallocAsync"):
-                raise _refused(f"unknown backend {tokens.at(value)!r}: native or cudaMallocAsync")
+                raise _refused(f"unknown backend {_quoted(tokens.at(value))}: native or cudaMallocAsync")
             fields[key] = tokens.at(value)
         elif key in _CUDA_FLAGS:
             tokens.boolean(value)
@@ -253,7 +254,7 @@ def _parse_cuda(tokens: _Tokens) -> dict[str, Any]:
         elif key in _COMMON_KEYS:
             return tokens.skip(index)
         else:
-            raise _refused(f"unknown key {_short(key)!r}{_nearest(key)}")
+            raise _refused(f"unknown key {_quoted(key)}{_nearest(key)}")
         return value
 
     _each_key(tokens, take)

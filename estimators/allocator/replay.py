@@ -17,8 +17,8 @@ Event = tuple[str, object, int, int, int]
 `alloc` lends `bytes` under the name `block`; `free` gives it back; `free_requested` and `free_completed` are the two
 halves of a free that waits for another stream; `record_stream` says that `stream` uses the block too; `empty_cache` and
 `release` return cached memory (the program's call, and the allocator's own under pressure); `oom` is an allocation that
-failed when recorded: it is tried again and given back at once; `release_pool` ends a private pool. Other actions are
-passed over.
+failed when recorded: it is tried again and given back at once, and never ends a run; `release_pool` ends a private
+pool. Other actions are passed over.
 """
 
 
@@ -143,7 +143,7 @@ def replay(
         total_bytes: the card's total memory (for memory fractions); `capacity_bytes` when None.
         stop_at_oom: end at the first refused `alloc`; otherwise its later frees are passed over.
         segment_addresses: (bytes, address) of the segments that the recording took, in order: see
-            `DeviceAllocator.hint_addresses`.
+            `Addresses.expect`.
 
     Raises:
         InputError: the events or the layout contradict themselves.
@@ -154,7 +154,7 @@ def replay(
     """
     allocator = DeviceAllocator(settings, capacity_bytes=capacity_bytes, total_bytes=total_bytes)
     load(allocator, initial)
-    allocator.hint_addresses(segment_addresses)
+    allocator.addresses.expect(segment_addresses)
     start, start_allocated = allocator.reserved_bytes, allocator.allocated_bytes
     series = Series(
         live=array("q"), allocated=array("q"), active=array("q"), reserved=array("q"), inactive_split=array("q")
@@ -191,8 +191,6 @@ def _run(allocator: DeviceAllocator, events: Iterable[Event], series: Series, st
             tried = alloc(_Tried, size, stream, private_pool)
             if isinstance(tried, OutOfMemory):
                 ooms.append(tried.at(len(series.live)))
-                if stop_at_oom:
-                    break
         else:
             _rare(allocator, action, block, stream)
         live(allocator.live_bytes)

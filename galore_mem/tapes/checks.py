@@ -5,6 +5,8 @@ from typing import Any, NoReturn
 from galore_mem.errors import UsageError
 
 INT64 = 1 << 63
+MOST_DEVICES = 256
+"""More than any process sees; each is replayed several times."""
 
 
 class Refusal(Exception):  # noqa: N818 - not an error of the program: what a file gets for an answer

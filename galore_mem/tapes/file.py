@@ -21,7 +21,7 @@ from array import array
 from typing import Any
 
 from galore_mem.tapes.atomic import write_bytes
-from galore_mem.tapes.checks import a_dict, a_list, a_size, a_text, an_int, refuse
+from galore_mem.tapes.checks import MOST_DEVICES, a_dict, a_list, a_size, a_text, an_int, refuse
 from galore_mem.tapes.table import ACTIONS, OPTIONAL, TEXTS, EventTable
 from galore_mem.tapes.tape import DeviceTape, HeldBlock, HeldSegment, Mark, Tape
 
@@ -116,8 +116,11 @@ def tape_from_bytes(data: bytes) -> Tape:
     source = content.get("source", "unknown")
     if source not in _SOURCES:
         refuse("its source is none that a Tape has")
+    devices = a_list(content.get("devices"), "devices")
+    if len(devices) > MOST_DEVICES:
+        refuse(f"it has {len(devices)} devices")
     return Tape(
-        devices=tuple(_device(entry) for entry in a_list(content.get("devices"), "devices")),
+        devices=tuple(map(_device, devices)),
         settings=a_text(content.get("settings"), "settings"),
         source=source,
         metadata=a_dict(content.get("metadata"), "metadata"),

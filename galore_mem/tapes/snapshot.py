@@ -10,13 +10,12 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import Any
 
-from galore_mem.tapes.checks import a_dict, a_list, an_int
+from galore_mem.tapes.checks import MOST_DEVICES, a_dict, a_list, an_int, refuse
 from galore_mem.tapes.rebuild import Start, rebuild
 from galore_mem.tapes.table import ACTION_CODES, FIRST_EFFECT, EventTable
 from galore_mem.tapes.tape import DeviceTape, Mark, Tape
 from galore_mem.tapes.trace import FinalSegment, PoolNumbers, Trace, read_segments, read_trace
 
-_MOST_DEVICES = 4096
 _GROWS = frozenset({"segment_alloc", "segment_map"})
 _SHRINKS = frozenset({"segment_free", "segment_unmap"})
 
@@ -32,13 +31,16 @@ def tape_from_snapshot(content: object) -> Tape:
     snapshot = a_dict(content, "the snapshot")
     pools = PoolNumbers()
     segments = read_segments(snapshot.get("segments", []), pools)
-    traces = a_list(snapshot.get("device_traces", []), "device_traces")[:_MOST_DEVICES]
+    traces = a_list(snapshot.get("device_traces", []), "device_traces")
     marks = _annotations(snapshot.get("external_annotations", []))
     devices = []
     by_device: dict[int, list[FinalSegment]] = {}
     for segment in segments:
         by_device.setdefault(segment.device, []).append(segment)
-    for device in sorted({*by_device, *(number for number, trace in enumerate(traces) if trace)}):
+    numbers = sorted({*by_device, *(number for number, trace in enumerate(traces) if trace)})
+    if len(numbers) > MOST_DEVICES:
+        refuse(f"it has {len(numbers)} devices")
+    for device in numbers:
         trace = read_trace(traces[device] if device < len(traces) else [], pools)
         devices.append(_device(device, trace, by_device.get(device, []), marks.get(device, [])))
     return Tape(devices=tuple(devices), settings=_settings(snapshot, devices), source="snapshot")

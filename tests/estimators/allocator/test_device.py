@@ -5,7 +5,7 @@ import pytest
 from estimators.allocator.device import DeviceAllocator
 from estimators.allocator.oom import OutOfMemory
 from estimators.allocator.parse import parse_settings
-from estimators.allocator.replay import fragmentation_at, replay, segments_at
+from estimators.allocator.replay import Event, fragmentation_at, replay, segments_at
 from estimators.allocator.settings import DEFAULTS, MIB, AllocatorSettings
 from estimators.allocator.sizes import block_bytes, round_512, segment_bytes
 from profiles.errors import InputError
@@ -96,7 +96,10 @@ def test_out_of_memory_says_what_was_held_and_free() -> None:
 
 def test_a_recorded_failure_is_tried_again() -> None:
     events = [("alloc", 1, 30 * MIB, 0, 0), ("oom", None, 30 * MIB, 0, 0), ("free", 1, 0, 0, 0)]
-    assert replay(events, capacity_bytes=40 * MIB).oom is not None
+    again = replay(events, capacity_bytes=40 * MIB)
+    assert again.oom is not None
+    assert again.events == 3, "the program went on, and so does the replay"
+    assert again.end_reserved_bytes == 30 * MIB
     larger = replay(events, capacity_bytes=80 * MIB)
     assert larger.oom is None
     assert larger.peak_reserved_bytes == 60 * MIB
@@ -109,6 +112,10 @@ def test_oversize_blocks_are_kept_for_oversize_requests() -> None:
     assert run.peak_reserved_bytes == 84 * MIB
     run = replay([("alloc", 1, 64 * MIB, 0, 0), ("free", 1, 0, 0, 0), ("alloc", 2, 40 * MIB, 0, 0)], how)
     assert run.peak_reserved_bytes == 104 * MIB
+    run = replay([("alloc", 1, 64 * MIB, 0, 0), ("free", 1, 0, 0, 0), ("alloc", 2, 44 * MIB, 0, 0)], how)
+    assert run.peak_reserved_bytes == 108 * MIB, "20 MiB more than asked is too much"
+    run = replay([("alloc", 1, 50 * MIB, 0, 0), ("free", 1, 0, 0, 0), ("alloc", 2, 32 * MIB, 0, 0)], how)
+    assert run.allocator.allocated_bytes == 50 * MIB, "a request as large as the limit is oversize: not split"
     run = replay([("alloc", 1, 64 * MIB, 0, 0), ("free", 1, 0, 0, 0), ("alloc", 2, 46 * MIB, 0, 0)], how)
     assert run.peak_reserved_bytes == 64 * MIB
     assert run.peak_allocated_bytes == 64 * MIB
@@ -193,3 +200,32 @@ def test_an_endless_card_has_an_end() -> None:
 
 def test_live_tensors_count_whole_512_bytes() -> None:
     assert [round_512(size) for size in (0, 1, 512, 513)] == [512, 512, 512, 1024]
+
+
+def test_recorded_addresses_decide_between_equal_blocks() -> None:
+    events: list[Event] = [("alloc", n, 20 * MIB, 0, 0) for n in (1, 2)]
+    events += [("free", n, 0, 0, 0) for n in (1, 2)]
+    events += [("alloc", 3, 10 * MIB, 0, 0)]
+    high, low = 9 << 40, 8 << 40
+    rising = replay(events).segments
+    assert [bool(segment.blocks[0].ident) for segment in rising] == [True, False]
+    recorded = replay(events, segment_addresses=[(20 * MIB, high), (20 * MIB, low)]).segments
+    assert [segment.address for segment in recorded] == [low, high]
+    assert [bool(segment.blocks[0].ident) for segment in recorded] == [True, False]
+    assert recorded[0].blocks[0].ident == 3
+
+
+@pytest.mark.parametrize("recorded", [[(22 * MIB, 8 << 40)], [(20 * MIB, 8 << 40), (20 * MIB, (8 << 40) + MIB)]])
+def test_recorded_addresses_are_dropped_once_they_do_not_fit(recorded: list[tuple[int, int]]) -> None:
+    events: list[Event] = [("alloc", n, 20 * MIB, 0, 0) for n in range(4)]
+    segments = replay(events, segment_addresses=recorded).segments
+    assert sum(segment.size for segment in segments) == 80 * MIB
+    assert len({segment.address for segment in segments}) == 4
+
+
+def test_a_segment_given_back_makes_room_for_its_address() -> None:
+    place = (20 * MIB, 8 << 40)
+    events: list[Event] = [("alloc", 1, 20 * MIB, 0, 0), ("free", 1, 0, 0, 0), ("empty_cache", 0, 0, 0, 0)]
+    events += [("alloc", 2, 20 * MIB, 0, 0)]
+    (segment,) = replay(events, segment_addresses=[place, place]).segments
+    assert segment.address == 8 << 40
