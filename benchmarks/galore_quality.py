@@ -10,7 +10,7 @@ import sysconfig
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -182,14 +182,88 @@ class Measured(GaLoreAdamW):
         return done
 
 
+CURVES = {"adamw": "#888888", "galore-torch": "#d95f02", "galore-mem": "#1b9e77", "galore-mem, 8-bit": "#7570b3"}
+
+
+def adamw_8bit(setting: Setting) -> Callable[[torch.nn.Module], torch.optim.Optimizer]:
+    """Our GaLore around bitsandbytes' AdamW8bit."""
+
+    def make(model: torch.nn.Module) -> torch.optim.Optimizer:
+        from galore_mem.optim import GaLoreAdamW8bit
+
+        groups = galore_param_groups(
+            model, rank=setting.rank, update_proj_gap=setting.update_proj_gap, scale=setting.scale
+        )
+        return GaLoreAdamW8bit(groups, lr=setting.lr, weight_decay=0.0)
+
+    return make
+
+
+def smoothed(losses: list[float], over: int = 20) -> list[float]:
+    """Mean of the last `over` steps."""
+    return [sum(losses[max(0, at - over) : at]) / (at - max(0, at - over)) for at in range(1, len(losses) + 1)]
+
+
+def svg(runs: dict[str, Run]) -> str:
+    """The loss curves, drawn without a plotting library."""
+    width, height, left, bottom = 720, 400, 60, 50
+    curves = {name: smoothed(runs[name].losses) for name in CURVES}
+    steps = max(map(len, curves.values()))
+    low, high = min(map(min, curves.values())), 4.0
+
+    def point(step: int, loss: float) -> str:
+        x = left + (width - left - 20) * step / steps
+        y = 20 + (height - bottom - 20) * (high - min(loss, high)) / (high - low)
+        return f"{x:.1f},{y:.1f}"
+
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+        'font-family="sans-serif" font-size="13">',
+        f'<rect width="{width}" height="{height}" fill="white"/>',
+    ]
+    for tick in range(int(low * 2) + 1, int(high * 2) + 1):
+        y = point(0, tick / 2).split(",")[1]
+        parts.append(f'<path d="M{left} {y}H{width - 20}" stroke="#dddddd"/><text x="20" y="{y}">{tick / 2:.1f}</text>')
+    for index, (name, colour) in enumerate(CURVES.items()):
+        line = " ".join(point(step, loss) for step, loss in enumerate(curves[name]))
+        parts.append(f'<polyline fill="none" stroke="{colour}" stroke-width="1.6" points="{line}"/>')
+        parts.append(f'<text x="{width - 200}" y="{40 + 20 * index}" fill="{colour}">{name}</text>')
+    parts.append(f'<text x="{width // 2 - 120}" y="{height - 15}">step (training loss, mean of 20 steps)</text></svg>')
+    return "\n".join(parts) + "\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=Setting.steps)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--into", type=Path, default=Path("docs/galore"))
     arguments = parser.parse_args()
     setting = Setting(steps=arguments.steps)
-    print(json.dumps(str(setting)))
     warnings.simplefilter("ignore")
+    runs: dict[str, Run] = {}
+    for lr in (1e-3, 5e-3, 1e-2):
+        runs[f"adamw, lr {lr:g}"] = train(setting, adamw(replace(setting, adamw_lr=lr)))
+    runs["galore-torch"] = train(setting, reference(setting))
+    runs["galore-mem"] = train(setting, ours(setting))
+    runs["galore-mem, svd"] = train(setting, ours(setting, refresh="svd"))
+    runs["galore-mem, randomized"] = train(setting, ours(setting, refresh="randomized"))
+    runs["galore-mem, int8 projector"] = train(setting, ours(setting, projector_storage="int8"))
+    runs["galore-mem, 8-bit"] = train(setting, adamw_8bit(setting))
+    best = min((name for name in runs if name.startswith("adamw, lr")), key=lambda name: runs[name].validation_loss)
+    runs["adamw"] = runs[best]
+    rows = {
+        name: {
+            "training_loss": round(smoothed(run.losses)[-1], 4),
+            "validation_loss": round(run.validation_loss, 4),
+            "least_captured": round(min(run.captured), 5) if run.captured else None,
+            "mean_captured": round(sum(run.captured) / len(run.captured), 5) if run.captured else None,
+        }
+        for name, run in runs.items()
+    }
+    arguments.into.mkdir(parents=True, exist_ok=True)
+    record = {"setting": asdict(setting), "torch": torch.__version__, "adamw_chosen": best, "runs": rows}
+    (arguments.into / "quality.json").write_text(json.dumps(record, indent=1) + "\n")
+    (arguments.into / "quality.svg").write_text(svg(runs))
+    print(json.dumps(rows, indent=1))
 
 
 if __name__ == "__main__":
