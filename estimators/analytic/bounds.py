@@ -11,12 +11,10 @@ What every bound rests on:
 - *context*: the range seen for the class of card; its middle is central, its top is in the bound.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from estimators.analytic.buffers import buffers
-from estimators.analytic.moments import Outline
 from estimators.analytic.parameters import parameters_of
 from estimators.analytic.states import group_states, shared_states
 from estimators.analytic.tensors import Tensors, rounded
@@ -76,14 +74,7 @@ def persistent_sizes(model: ModelShape, method: Method, precision: Precision) ->
     return sizes
 
 
-@lru_cache(maxsize=4096)
-def segment_loss(model: ModelShape, method: Method, precision: Precision) -> int:
-    """Bytes by which the segments of weights, buffers and states exceed them."""
-    return granularity(persistent_sizes(model, method, precision))
-
-
-@dataclass(frozen=True, slots=True)
-class Reach:
+class Reach(NamedTuple):
     """How far a process reaches, in totals only."""
 
     live_bytes: int
@@ -93,29 +84,33 @@ class Reach:
     fragmentation_bytes: int
 
 
-def reach_of(workload: Workload, outlines: Sequence[Outline], gpu: Gpu | None, lasting_bytes: int) -> Reach:
-    """Reserved and process figures for the moments of a workload on a card.
+def reach_of(workload: Workload, gpu: Gpu | None, *, live_bytes: int, lasting_bytes: int) -> Reach:
+    """Reserved and process figures of a workload on a card.
 
     Args:
         workload: the run.
-        outlines: its moments.
         gpu: the card, or None for a consumer card.
+        live_bytes: the live peak.
         lasting_bytes: weights, buffers and states.
     """
-    live = max(outline.total_bytes for outline in outlines)
-    reserved = live + segment_loss(workload.model, workload.method, workload.precision)
-    moving = live - lasting_bytes
-    fragmentation = max(moving, 0) * FRAGMENTATION_PCT // 100 + LARGE_SEGMENT_BYTES
-    unknown = scratch_terms(workload.model, workload.method, workload.precision)
-    scratch = sum(term.high_bytes for term in unknown)
+    loss, scratch = _method_figures(workload.model, workload.method, workload.precision)
+    reserved = live_bytes + loss
+    fragmentation = max(live_bytes - lasting_bytes, 0) * FRAGMENTATION_PCT // 100 + LARGE_SEGMENT_BYTES
     low, high = context_range(gpu)
     return Reach(
-        live_bytes=live,
+        live_bytes=live_bytes,
         reserved_bytes=reserved,
         process_bytes=reserved + (low + high) // 2,
         upper_bytes=reserved + fragmentation + scratch + high,
         fragmentation_bytes=fragmentation,
     )
+
+
+@lru_cache(maxsize=4096)
+def _method_figures(model: ModelShape, method: Method, precision: Precision) -> tuple[int, int]:
+    """Bytes lost in segments, and the bound of unknown scratch."""
+    loss = granularity(persistent_sizes(model, method, precision))
+    return loss, sum(term.high_bytes for term in scratch_terms(model, method, precision))
 
 
 @lru_cache(maxsize=4096)

@@ -29,7 +29,7 @@ def reach(workload: Workload, gpu: Gpu | None = None) -> Reach:
         InputError: the workload cannot run on the card.
     """
     outliner = outliner_of(workload, gpu)
-    return reach_of(workload, list(outliner.outlines()), gpu, outliner.lasting_bytes)
+    return reach_of(workload, gpu, live_bytes=outliner.peak_bytes, lasting_bytes=outliner.lasting_bytes)
 
 
 def estimate(workload: Workload, gpu: Gpu | None = None) -> Footprint:
@@ -45,7 +45,8 @@ def estimate(workload: Workload, gpu: Gpu | None = None) -> Footprint:
     """
     outliner = outliner_of(workload, gpu)
     outlines = sorted(outliner.outlines(), key=lambda outline: outline.iteration)
-    found = reach_of(workload, outlines, gpu, outliner.lasting_bytes)
+    live = max(outline.total_bytes for outline in outlines)
+    found = reach_of(workload, gpu, live_bytes=live, lasting_bytes=outliner.lasting_bytes)
     return Footprint(
         source="analytic",
         moments=tuple(outline.moment(outliner.course) for outline in outlines),

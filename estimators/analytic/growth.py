@@ -3,30 +3,31 @@
 from functools import cached_property
 
 from estimators.analytic.course import Course
-from estimators.analytic.shadow.play import Played
+from estimators.analytic.layout import Layout
 from estimators.analytic.stepping import Categories, Stepping, plus, times
 
 
 class Growth:
     """States alive before each interval of a course, and before each parameter's update."""
 
-    def __init__(self, stepping: Stepping, course: Course) -> None:
+    def __init__(self, stepping: Stepping, layout: Layout, repetitions: int) -> None:
         self._stepping = stepping
         self._counts: list[dict[str, int]] = []
         """Parameters that have stepped before each interval, by group."""
         self._update_counts: list[dict[str, int]] = []
         counts: dict[str, int] = {}
         block: list[str] = []
-        for interval in course.intervals:
-            if interval.skipped:
-                counts = {name: count + interval.skipped * block.count(name) for name, count in counts.items()}
+        for interval in layout.intervals:
+            stretch = layout.stretches[interval.stretch]
+            if interval.opens_last:
+                counts = {name: count + (repetitions - 2) * block.count(name) for name, count in counts.items()}
             self._counts.append(counts)
-            if not interval.steps:
+            if not stretch.steps:
                 continue
             self._update_counts.append(counts)
-            counts = {**counts, interval.gradient: counts.get(interval.gradient, 0) + 1}
-            if interval.repeats and not interval.repetition:
-                block.append(interval.gradient)
+            counts = {**counts, stretch.gradient: counts.get(stretch.gradient, 0) + 1}
+            if stretch.block and not interval.last:
+                block.append(stretch.gradient)
         self.totals = [self._total(counts) for counts in self._counts]
         self.update_totals = [self._total(counts) for counts in self._update_counts]
 
@@ -48,16 +49,16 @@ class Growth:
         return plus(*(times(self._stepping.own[name], count) for name, count in counts.items()))
 
 
-_GROWTHS: dict[tuple[Stepping, Played, int], Growth] = {}
+_GROWTHS: dict[tuple[Stepping, Layout, int], Growth] = {}
 _MOST_GROWTHS = 4096
 
 
 def states_before(stepping: Stepping, course: Course) -> Growth:
     """The growth of a method's states along a course; computed once, for it depends on no batch."""
-    key = (stepping, course.played, course.repetitions)
+    key = (stepping, course.layout, course.repetitions)
     growth = _GROWTHS.get(key)
     if growth is None:
         if len(_GROWTHS) >= _MOST_GROWTHS:
             _GROWTHS.clear()
-        growth = _GROWTHS[key] = Growth(stepping, course)
+        growth = _GROWTHS[key] = Growth(stepping, course.layout, course.repetitions)
     return growth

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from operator import add
 from typing import NamedTuple
 
-from estimators.analytic.course import PHASES, Course, Point, course_of
+from estimators.analytic.course import Course, Point, course_of
 from estimators.analytic.growth import states_before
+from estimators.analytic.layout import PHASES
 from estimators.analytic.stepping import Categories, plus, stepping_of
 from estimators.footprint import Iteration, Moment, Phase
 from estimators.workload import Workload
@@ -62,6 +63,26 @@ class Outliner:
         self._held_bytes = sum(held.values())
         self._workspace_bytes = workspace_bytes
 
+    @property
+    def peak_bytes(self) -> int:
+        """The largest total of all outlines, without drawing them.
+
+        Forward and backward of the first iteration are left out: a steady one has the same, and all states besides.
+        """
+        course, stepping = self.course, self.stepping
+        largest = course.peak_bytes + stepping.states_bytes
+        if self.per_layer:
+            names = course.layout.update_names
+            growth = states_before(stepping, course)
+            around = list(map(add, course.update_bytes, growth.update_totals))
+            for added in stepping.update_bytes("first", names).values():
+                largest = max(largest, *map(add, around, added))
+            for added in stepping.update_bytes("steady", names).values():
+                largest = max(largest, max(map(add, course.update_bytes, added)) + stepping.states_bytes)
+        else:
+            largest = max(largest, course.end_bytes - stepping.gradients_bytes + stepping.largest_step_bytes)
+        return largest + self._held_bytes
+
     def outlines(self) -> Iterator[Outline]:
         """Every moment of both iterations."""
         yield from self._windows("steady", self.stepping.states, self.stepping.states_bytes)
@@ -97,31 +118,24 @@ class Outliner:
 
     def _windows_while_states_grow(self) -> Iterator[Outline]:
         """First iteration of a per-layer update: states appear as backward goes on."""
-        before = states_before(self.stepping, self.course)
-        best: dict[str, tuple[int, int]] = {}
-        for index, (interval, states_bytes) in enumerate(zip(self.course.intervals, before.totals, strict=True)):
-            total = interval.largest.total_bytes + states_bytes
-            if total > best.get(interval.window, (-1, 0))[0]:
-                best[interval.window] = (total, index)
-        for name, (_, index) in best.items():
-            states, point = before.categories[index], self.course.intervals[index].largest
-            yield self._window("first", name, PHASES[name], point, states, before.totals[index])
+        before, course = states_before(self.stepping, self.course), self.course
+        totals = list(map(add, course.interval_bytes, before.totals))
+        for name, intervals in course.layout.windows.items():
+            index = max(intervals, key=totals.__getitem__)
+            states, states_bytes = before.categories[index], before.totals[index]
+            yield self._window("first", name, PHASES[name], course.point(index), states, states_bytes)
 
     def _updates(self, iteration: Iteration) -> Iterator[Outline]:
         """Per-layer update: the largest refresh and the largest step of one parameter inside backward."""
         course, stepping = self.course, self.stepping
-        if iteration == "first":
-            growth = states_before(stepping, course)
-            around = list(map(add, course.update_bytes, growth.update_totals))
-        else:
-            growth = None
-            around = course.update_bytes
-        for name, added in stepping.update_bytes(iteration, course.update_names).items():
+        names = course.layout.update_names
+        growth = states_before(stepping, course) if iteration == "first" else None
+        around = list(map(add, course.update_bytes, growth.update_totals)) if growth else course.update_bytes
+        for name, added in stepping.update_bytes(iteration, names).items():
             totals = list(map(add, around, added))
             index = totals.index(max(totals))
-            interval = course.updates[index]
-            addition = stepping.updates[iteration][interval.gradient][name]
-            states = stepping.states if growth is None else growth.update_categories[index]
-            total = totals[index] + self._held_bytes + (stepping.states_bytes if growth is None else 0)
+            addition = stepping.updates[iteration][names[index]][name]
+            states = growth.update_categories[index] if growth else stepping.states
+            total = totals[index] + self._held_bytes + (0 if growth else stepping.states_bytes)
             parts = (self._held, states, addition.by_category)
-            yield Outline(iteration, name, UPDATE_PHASES[name], total, interval.end, parts)
+            yield Outline(iteration, name, UPDATE_PHASES[name], total, course.update(index), parts)

@@ -88,6 +88,11 @@ class Stepping:
         """Refresh and step over all parameters: gradients, states and temporaries."""
         return {"first": self._whole("first"), "steady": self._whole("steady")}
 
+    @cached_property
+    def largest_step_bytes(self) -> int:
+        """The largest refresh or step over all parameters."""
+        return max(addition.total_bytes for additions in self.whole.values() for addition in additions)
+
     def _whole(self, iteration: Iteration) -> tuple[Addition, ...]:
         found = whole_step(self.groups, self.method, iteration, refresh=True)
         return tuple(_addition(moment, moment.phase, moment.by_category) for moment in found)

@@ -1,0 +1,134 @@
+"""How a played step is cut into intervals: which moment each is a candidate for, and whose gradient ends it.
+
+Three layers are played; the middle one stands for any number. Within it live bytes move by the same amount each time
+it is repeated, so the largest value at any of its points is reached in the first or in the last repetition: its
+stretches appear as intervals twice.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+
+from estimators.analytic.shadow.play import Played
+from estimators.analytic.shadow.tape import MIDDLE, OUTSIDE, Dims
+from estimators.analytic.structure import PLAYED_LAYERS
+from estimators.footprint import Phase
+
+PHASES: dict[str, Phase] = {
+    "forward_end": "forward",
+    "loss": "loss",
+    "backward_start": "backward",
+    "backward_end": "backward",
+}
+"""Moments of forward and backward, with their phases.
+
+`backward_start` reaches to the end of the last layer's backward, `backward_end` is the rest.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """Events between two marks: `events[start:stop]`."""
+
+    start: int
+    stop: int
+    window: str
+    """The moment that the largest value in it is a candidate for."""
+    block: int
+    """Number of the pass over the middle layer that it belongs to; 0 outside of them."""
+    gradient: str
+    """The parameter whose gradient is complete at its end; empty where none is."""
+    steps: bool
+    """That gradient belongs to the last micro-batch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A stretch in one repetition."""
+
+    stretch: int
+    last: bool
+    """In the last repetition of a middle layer that stands for several."""
+    opens_last: bool
+    """The first interval of that repetition: all between it and the first are passed over."""
+
+
+class Layout:
+    """A played step cut into stretches and intervals, and its sizes ready for evaluation."""
+
+    def __init__(self, played: Played, deep: bool) -> None:
+        self.played = played
+        self.stretches = _stretches(played)
+        self.intervals = _intervals(self.stretches, deep)
+        self.windows: dict[str, list[int]] = {name: [] for name in PHASES}
+        """Intervals by moment."""
+        for index, interval in enumerate(self.intervals):
+            self.windows[self.stretches[interval.stretch].window].append(index)
+        self.updates = [i for i, interval in enumerate(self.intervals) if self.stretches[interval.stretch].steps]
+        """Intervals that end with a gradient that steps."""
+        self.update_names = tuple(self.stretches[self.intervals[i].stretch].gradient for i in self.updates)
+        self.dims: list[Dims] = list(dict.fromkeys(kind.size.dims for kind in played.kinds))
+        number = {dims: index for index, dims in enumerate(self.dims)}
+        self.kinds = [(number[kind.size.dims], kind.size.itemsize, kind.in_every_middle_layer) for kind in played.kinds]
+
+    def elements(self, symbols: dict[str, int]) -> list[int]:
+        """Elements of each combination of dimensions."""
+        return [prod([symbols[dim] for dim in dims]) for dims in self.dims]
+
+
+@lru_cache(maxsize=512)
+def layout_of(played: Played, deep: bool) -> Layout:
+    """The layout of a played step; `deep` where the middle layer stands for more than one."""
+    return Layout(played, deep)
+
+
+def _stretches(played: Played) -> list[Stretch]:
+    cuts: list[Stretch] = []
+    window, block, blocks, start, micro_batch = "forward_end", 0, 0, 0, ""
+    layers = 1 + max(int(detail) for _, label, detail in played.marks if label == "backward of layer")
+    last = max(detail for _, label, detail in played.marks if label == "micro-batch")
+    for position, label, detail in played.marks:
+        gradient = detail if label == "gradient" else ""
+        if position > start or gradient:
+            cuts.append(
+                Stretch(
+                    start=start,
+                    stop=position,
+                    window=window,
+                    block=block,
+                    gradient=gradient,
+                    steps=bool(gradient) and micro_batch == last,
+                )
+            )
+            start = position
+        if label == "micro-batch":
+            micro_batch = detail
+        window = _window(window, label, detail, layers)
+        if label in ("forward of layer", "backward of layer"):
+            middle = detail == str(MIDDLE) and layers == PLAYED_LAYERS
+            blocks += middle
+            block = blocks if middle else 0
+    return cuts
+
+
+def _window(window: str, label: str, detail: str, layers: int) -> str:
+    """The moment that counts after a mark."""
+    if label == "backward of layer":
+        early = detail in (str(OUTSIDE), str(layers - 1)) and window == "backward_start" and layers > 1
+        return "backward_start" if early else "backward_end"
+    starts = {"micro-batch": "forward_end", "loss": "loss", "backward": "backward_start"}
+    return starts.get(label, window)
+
+
+def _intervals(stretches: list[Stretch], deep: bool) -> list[Interval]:
+    found: list[Interval] = []
+    index = 0
+    while index < len(stretches):
+        block, stop = stretches[index].block, index + 1
+        while block and stretches[stop].block == block:
+            stop += 1
+        found += [Interval(stretch=number, last=False, opens_last=False) for number in range(index, stop)]
+        if block and deep:
+            found += [Interval(stretch=number, last=True, opens_last=number == index) for number in range(index, stop)]
+        index = stop
+    return found
