@@ -1,11 +1,11 @@
 """The commands as a cyclopts application: parsing, help pages and suggestions, from the functions' own signatures."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from types import FunctionType
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
-from cyclopts import App, Group, Parameter
+from cyclopts import App, CoercionError, Group, Parameter, Token, convert
 
 from galore_mem import __version__
 from galore_mem.answers.settings import Settings
@@ -26,7 +26,7 @@ def build() -> App:
         help="Will this training run fit on that GPU, why, and what would make it fit?",
         help_epilogue="Exit codes: 0 answered, 1 --check or --budget says no, 2 bad input, 3 no usable GPU, "
         "4 network, 130 interrupted. Add --debug for the traceback of an error.",
-        default_parameter=Parameter(negative=(), consume_multiple=(1, 1000)),
+        default_parameter=Parameter(negative=(), consume_multiple=(1, 1000), converter=_converted),
         result_action="return_value",
     )
     panels = {panel: Group(panel, sort_key=order) for order, (panel, _) in enumerate(COMMANDS.values())}
@@ -55,3 +55,10 @@ def _described(name: str, hint: Any) -> Any:  # noqa: ANN401
     if hint is bool or name in ABOUT_THE_ANSWER:
         return Annotated[hint, Parameter(group=OUTPUT, show_default=False)]
     return Annotated[hint, Parameter(group=QUESTION, show_default=False)]
+
+
+def _converted(hint: Any, tokens: Sequence[Token]) -> Any:  # noqa: ANN401
+    """As cyclopts converts, except that it would round 1.5 to 2: nobody asked to plan for that."""
+    if int in (hint, *get_args(hint)) and "." in tokens[0].value:
+        raise CoercionError(msg=f"{tokens[0].value} is no whole number.", token=tokens[0])
+    return convert(hint, tokens)

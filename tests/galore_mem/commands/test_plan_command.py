@@ -1,0 +1,194 @@
+"""`galore-mem plan`: exit codes, streams, and bad input of every kind in one line."""
+
+import csv
+import io
+import json
+import random
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from galore_mem.__main__ import main
+from profiles.models import find_model
+
+CONFIG = dict(find_model("llama-60m").config)
+
+
+class Done(NamedTuple):
+    """What a process leaves."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Run:
+    """The command line, in this process."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        self.capsys = capsys
+        self.monkeypatch = monkeypatch
+        monkeypatch.setenv("COLUMNS", "80")
+
+    def __call__(self, line: str, *more: str) -> Done:
+        self.monkeypatch.setattr(sys, "argv", ["galore-mem", *line.split(), *more])
+        code = main()
+        return Done(int(code), *self.capsys.readouterr())
+
+    def refuses(self, line: str, *words: str) -> None:
+        """The line is bad input: exit 2 and one line that holds `words`."""
+        done = self(line)
+        assert (done.code, done.out) == (2, ""), done
+        assert done.err.startswith("error: ")
+        assert done.err.count("\n") == 1
+        assert "Traceback" not in done.err
+        for word in words:
+            assert word in done.err
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    return Run(capsys, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("plan", ["MODEL is missing"]),
+        ("plan llama-8b", ["unknown model", "did you mean"]),
+        ("plan llama-7b --gpu 4091", ["unknown GPU", "4090"]),
+        ("plan llama-7b --method adamv", ["unknown method", "adamw"]),
+        ("plan llama-7b --method galore-adamw --rank 0", ["--rank 0"]),
+        ("plan llama-7b --method galore-adamw --rank -8", ["--rank"]),
+        ("plan llama-7b --method galore-adamw --rank x", ["--rank", "x"]),
+        ("plan llama-7b --method adamw --rank 8", ["--rank means nothing to adamw"]),
+        ("plan llama-7b --method lora --proj-type std", ["--proj-type means nothing to lora"]),
+        ("plan llama-7b --method lora --implementation galore-torch", ["--implementation means nothing to lora"]),
+        ("plan llama-7b --method galore-adamw --quant-blocksize 256", ["--quant-blocksize means nothing"]),
+        ("plan llama-7b --seq 0", ["--seq 0"]),
+        ("plan llama-7b --batch 0", ["--batch 0"]),
+        ("plan llama-7b --seq 1.5", ["--seq", "1.5"]),
+        ("plan llama-7b --update layerwise", ["--update", "whole", "per-layer"]),
+        ("plan llama-7b --dropout 2", ["--dropout 2"]),
+        ("plan llama-7b --target-modules nothing --method lora", ["--target-modules nothing matches no"]),
+        ("plan llama-7b --target-modules ( --method lora", ["no valid pattern"]),
+        ("plan llama-7b --budget 22", ["--budget 22", "22GiB"]),
+        ("plan llama-7b --other-use much --gpu 4090", ["--other-use much"]),
+        ("plan llama-7b --json --csv", ["exclude each other"]),
+        ("plan llama-7b --check", ["--gpu", "--budget"]),
+        ("plan llama-7b --gpu", ["--gpu", "needs a value"]),
+        ("plan llama-7b --sqe 5", ["--sqe", "Did you mean --seq"]),
+        ("plan llama-7b --alloc-conf expandable_segments:True", ["--alloc-conf", "not part of a plan yet"]),
+        ("plan llama-7b --attention flash --gpu v100-16gb", ["flash", "V100"]),
+        ("plan llama-7b --attention flash --gpu t4 --precision amp-fp16", ["flash", "T4"]),
+        ("plan llama-7b --attention flash --precision fp32 --gpu 4090", ["flash", "fp32"]),
+        (
+            "plan llama-7b --method galore-adamw --implementation galore-torch"
+            " --update per-layer --grad-accumulation 2",
+            ["--update per-layer with --grad-accumulation 2", "galore-mem"],
+        ),
+        ("plan falcon-7b", ["falcon", "no activation ledger"]),
+        ("plan nobody/nothing", ["not fetched", "config.json"]),
+        ("plan ./missing.json", ["no file"]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_bad_input_is_one_line(run: Run, line: str, words: list[str]) -> None:
+    run.refuses(line, *words)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", ["is empty"]),
+        (b"{", ["not valid JSON"]),
+        (json.dumps(CONFIG).encode()[:-40], ["not valid JSON"]),
+        (random.Random(0).randbytes(4096), ["not"]),
+        (b"[1, 2]", ["holds a list"]),
+        (b"null", ["holds"]),
+        (json.dumps(CONFIG | {"hidden_size": "512"}).encode(), ["hidden_size"]),
+        (json.dumps(CONFIG | {"hidden_size": -1}).encode(), ["hidden_size"]),
+        (json.dumps(CONFIG | {"num_hidden_layers": 2.5}).encode(), ["num_hidden_layers"]),
+        (json.dumps({key: CONFIG[key] for key in CONFIG if key != "vocab_size"}).encode(), ["vocab_size"]),
+        (json.dumps(CONFIG | {"model_type": "whisper"}).encode(), ["whisper"]),
+        (b" " * (100 * 2**20), ["100 MiB"]),
+    ],
+    ids=["empty", "open", "cut", "binary", "list", "null", "text", "negative", "float", "missing", "family", "huge"],
+)
+def test_a_broken_config_is_one_line(run: Run, tmp_path: Path, content: bytes, words: list[str]) -> None:
+    path = tmp_path / "config.json"
+    path.write_bytes(content)
+    run.refuses(f"plan {path}", "config.json", *words)
+
+
+def test_a_good_config_is_planned_by_path_and_by_folder(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    by_file = run(f"plan {tmp_path / 'config.json'} --json")
+    by_folder = run(f"plan {tmp_path} --json")
+    assert by_file.code == by_folder.code == 0
+    assert json.loads(by_file.out)["model"]["parameters"] == find_model("llama-60m").parameters
+    assert json.loads(by_file.out)["plans"][0]["footprint"] == json.loads(by_folder.out)["plans"][0]["footprint"]
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ("--gpu 4090", 0),
+        ("--gpu 4090 --check", 1),
+        ("--gpu h100 --method galore-adamw --check", 0),
+        ("--gpu h100 4090 --method galore-adamw --check", 1),
+        ("--method lora --budget 20GiB", 0),
+        ("--method lora --budget 10GiB", 1),
+        ("--method lora --gpu 4090 --check --budget 10GiB", 1),
+        ("--method lora --gpu 4090 --check --other-use 20GiB", 1),
+    ],
+)
+@pytest.mark.parametrize("form", ["", "--json", "--csv"])
+def test_exit_codes_follow_check_and_budget_in_every_form(run: Run, options: str, code: int, form: str) -> None:
+    done = run(f"plan llama-7b {options} {form}")
+    assert (done.code, done.err) == (code, "")
+    assert done.out
+
+
+def test_a_local_card_without_a_driver_exits_with_3(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pynvml
+
+    def fail() -> None:
+        raise pynvml.NVMLError_LibraryNotFound
+
+    monkeypatch.setattr(pynvml, "nvmlInit", fail)
+    done = run("plan llama-7b --gpu local")
+    assert (done.code, done.out) == (3, "")
+    assert done.err.count("\n") == 1
+    assert "driver" in done.err
+
+
+def test_notes_go_to_stderr_and_leave_data_alone(run: Run) -> None:
+    done = run("plan llama-7b --method galore-adamw --rank 5000 --seq 4096 --json")
+    assert done.code == 0
+    assert done.err.count("note: ") == 2
+    assert len(json.loads(done.out)["notes"]) == 2
+
+
+def test_csv_has_a_row_for_each_configuration_and_card(run: Run) -> None:
+    rows = list(csv.DictReader(io.StringIO(run("plan llama-7b --gpu 4090 h100 --csv").out)))
+    assert len(rows) == 12
+    for row in rows:
+        at_peak = sum(int(value) for name, value in row.items() if name.startswith("at_peak_"))
+        assert at_peak == int(row["peak_live_bytes"])
+        assert int(row["headroom_bytes"]) == int(row["usable_bytes"]) - int(row["upper_bytes"])
+
+
+def test_json_equals_what_python_callers_get(run: Run) -> None:
+    import galore_mem as gm
+
+    found = json.loads(run("plan llama-7b --gpu 4090 --method lora --rank 8 --json").out)
+    assert found == json.loads(json.dumps(gm.plan("llama-7b", gpus="4090", methods="lora", rank=8).to_dict()))
+
+
+def test_a_budget_is_shown_as_a_verdict(run: Run) -> None:
+    assert "over budget" in run("plan llama-7b --gpu 4090 --budget 20GiB").out
+    assert "over budget" in run("plan llama-7b --method lora --budget 10GiB").out
+    assert "over budget" not in run("plan llama-7b --method lora --budget 20GiB").out
