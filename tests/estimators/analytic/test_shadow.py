@@ -27,7 +27,14 @@ ALIGNMENT_BYTES = 512
 SCALARS_BYTES = 1536
 """A few one-element tensors (CPU kernels' scalars, the detection of packed sequences) are left out of the shadow."""
 SMALL_BYTES = 4096
-CPU_KERNELS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::add", "aten::_scaled_dot_product_flash_attention_for_cpu")
+CPU_KERNELS = (
+    "aten::mm",
+    "aten::addmm",
+    "aten::bmm",
+    "aten::add",
+    "aten::mul",
+    "aten::_scaled_dot_product_flash_attention_for_cpu",
+)
 """What they allocate through other operators and free themselves is scratch that CUDA's kernels do not have."""
 NUMBER_BYTES = 8
 """A Python number as an operand: a tensor on the host, whatever the device."""
@@ -93,6 +100,10 @@ CASES = [
     Case(layers=5, method=Method(update="per-layer")),
     Case(precision="fp32"),
     Case(precision="fp32", batch=1),
+    Case(precision="amp-bf16"),
+    Case(precision="amp-bf16", layers=5),
+    Case(precision="amp-bf16", layers=4, checkpointing=True),
+    Case(precision="amp-bf16", method=Method(update="per-layer")),
     Case(batch=1),
     Case(steps=2),
     Case(steps=2, layers=4),
@@ -158,9 +169,11 @@ def step(case: Case, model: "torch.nn.Module") -> list[Any]:
     for _ in range(case.steps):
         ids = torch.randint(0, SIZES["vocab_size"], (case.batch, case.tokens))
         labels = ids.clone()
-        with sdpa_kernel([SDPBackend.MATH] if case.kernel == "math" else [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]):
-            outputs = model(input_ids=ids, labels=labels, use_cache=case.use_cache)
-            loss = outputs.loss
+        backend = [SDPBackend.MATH] if case.kernel == "math" else [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]
+        with sdpa_kernel(backend):
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=case.precision.startswith("amp")):
+                outputs = model(input_ids=ids, labels=labels, use_cache=case.use_cache)
+                loss = outputs.loss
             kept = [ids, labels, loss, outputs if case.keep_outputs else None]
             del outputs
             loss.backward()
