@@ -83,14 +83,14 @@ class Footprint:
 
     @property
     def peak(self) -> Moment:
-        """The moment of the live peak."""
-        return max(self.moments, key=lambda moment: moment.live_bytes)
+        """The moment of the live peak; of equal ones, that of a steady iteration, which comes again."""
+        return max(self.moments, key=lambda moment: (moment.live_bytes, moment.iteration == "steady"))
 
     @property
     def runner_up(self) -> Moment:
         """The largest moment of another name than the peak's (the same name in the other iteration does not count)."""
         others = [moment for moment in self.moments if moment.name != self.peak.name]
-        return max(others, key=lambda moment: moment.live_bytes)
+        return max(others, key=lambda moment: (moment.live_bytes, moment.iteration == "steady"))
 
     @property
     def peak_live_bytes(self) -> int:
