@@ -4,7 +4,7 @@ from collections.abc import Hashable
 from math import ceil
 
 from estimators.analytic.parameters import workload_parameters
-from estimators.analytic.shadow.llama import Structure
+from estimators.analytic.shadow.structure import Structure
 from estimators.workload import Workload
 
 PLAYED_LAYERS = 3

@@ -5,7 +5,8 @@ from functools import lru_cache
 
 from estimators.analytic.shadow import loss as losses
 from estimators.analytic.shadow.engine import backward
-from estimators.analytic.shadow.llama import Model, Structure
+from estimators.analytic.shadow.llama import Model
+from estimators.analytic.shadow.structure import Structure
 from estimators.analytic.shadow.tape import Kind, Parameter, Tape, Tensor
 
 

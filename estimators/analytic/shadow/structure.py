@@ -1,0 +1,41 @@
+"""What decides which tensors a step has."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Structure:
+    """What decides which tensors exist, as opposed to how large they are."""
+
+    layers: int
+    """Layers that are played; three stand for any larger number."""
+    itemsize: int
+    """Bytes per element of weights."""
+    autocast: int = 0
+    """Bytes per element of autocast's dtype; 0 without autocast."""
+    kernel: str = "flash"
+    """A fused kernel, `math` or `eager`."""
+    checkpointing: bool = False
+    grouped: bool = False
+    """Fewer key-value heads than query heads."""
+    batched: bool = False
+    """More than one sequence."""
+    qkv_bias: bool = False
+    output_bias: bool = False
+    mlp_bias: bool = False
+    qk_norm: bool = False
+    tied: bool = False
+    padding: bool = False
+    dropout: float = 0.0
+    keep_outputs: bool = False
+    use_cache: bool = False
+    update_in_backward: bool = False
+    """Gradients die in the hook that steps their parameter."""
+    micro_batches: int = 1
+    """Played: 2 stands for every accumulation."""
+    targets: frozenset[str] = frozenset()
+    """Linear layers with adapters or factors, by their last name."""
+    parameterisation: str = "full"
+    adapter_dropout: float = 0.0
+    loss_chunks: int = 0
+    """Pieces in which head and loss are computed; 0 for all at once."""
