@@ -1,13 +1,13 @@
 """Catalogues kept as JSON lines, `name` and `aliases` first, so that one row is found and parsed alone."""
 
 import json
+import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 from profiles.errors import InputError
 
-_HERE = Path(__file__).parent
+_HERE = os.path.dirname(os.path.abspath(__file__))
 
 Row = dict[str, Any]
 
@@ -19,7 +19,8 @@ def key(name: str) -> str:
 
 def read_lines(file: str) -> list[str]:
     """The lines of one catalogue file."""
-    return (_HERE / file).read_text(encoding="utf-8").splitlines()
+    with open(os.path.join(_HERE, file), encoding="utf-8") as stream:
+        return stream.read().splitlines()
 
 
 def read_rows(file: str) -> Iterator[Row]:

@@ -3,12 +3,14 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from profiles.config_keys import ConfigKeys, described
 from profiles.errors import InputError
 from profiles.shapes import ModelShape
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MAX_CONFIG_BYTES = 10 * 2**20
 _FIX = "give the path of a transformers model's config.json or of its folder"
@@ -75,7 +77,7 @@ GATE_ACTIVATIONS = ("silu", "swish", "gelu", "gelu_pytorch_tanh")
 """Activations that run as one kernel and save their input only; others save less (relu) or much more (gelu_new)."""
 
 
-def read_config(path: str | Path) -> dict[str, Any]:
+def read_config(path: "str | Path") -> dict[str, Any]:
     """The content of a `config.json`, given the file or its folder.
 
     Nothing but JSON is read: code that the file names under `auto_map` is never fetched nor run.
@@ -83,6 +85,8 @@ def read_config(path: str | Path) -> dict[str, Any]:
     Raises:
         InputError: no such file, too large, or not a JSON object.
     """
+    from pathlib import Path
+
     file = Path(path)
     if file.is_dir():
         file = file / "config.json"
@@ -104,7 +108,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
     return config
 
 
-def _read_bytes(file: Path, shown: str) -> bytes:
+def _read_bytes(file: "Path", shown: str) -> bytes:
     try:
         if not file.exists():
             raise InputError(f"no file {shown}", "", _FIX)
@@ -153,7 +157,11 @@ def shape_from_config(config: Mapping[str, Any], name: str) -> ModelShape:
     kv_heads = keys.size("num_key_value_heads", family.num_key_value_heads, absent=heads)
     if heads % kv_heads:
         raise keys.contradiction("num_key_value_heads", f"{kv_heads} does not divide num_attention_heads {heads}")
-    head_dim = keys.size("head_dim", family.head_dim, absent=None if family.head_dim else hidden // heads)
+    derived = hidden // heads
+    if family.head_dim is None and config.get("head_dim") is None and (not derived or derived % 2):
+        why = f"{heads} makes heads of {derived} elements, and rotary positions need an even size"
+        raise keys.contradiction("num_attention_heads", why)
+    head_dim = keys.size("head_dim", family.head_dim, absent=None if family.head_dim else derived)
     if head_dim % 2:
         raise keys.contradiction("head_dim", f"{head_dim} is odd, and rotary positions need an even size")
     layers = keys.size("num_hidden_layers")

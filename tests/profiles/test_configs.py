@@ -269,6 +269,13 @@ def test_any_json_is_understood_or_refused_in_one_line(family: str, changes: dic
         assert any(key in refusal for key in (*changes, "num_attention_heads"))
 
 
+def test_an_odd_head_names_the_key_that_is_in_the_config() -> None:
+    odd = {"model_type": "mistral", **SMALL, "num_attention_heads": SMALL["hidden_size"] // 3}
+    kv = {"num_key_value_heads": odd["num_attention_heads"]}
+    assert "num_attention_heads" in _refusal(lambda: shape_from_config({**odd, **kv}, "m"))
+    assert "head_dim" in _refusal(lambda: shape_from_config({**odd, **kv, "head_dim": 3}, "m"))
+
+
 @given(content=st.binary(max_size=100) | st.text(alphabet='{}[]",:0aé\n', max_size=30).map(str.encode))
 def test_any_bytes_are_read_or_refused_in_one_line(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
