@@ -88,7 +88,7 @@ def advise(fits: Sequence[Fit], workloads: Sequence[Workload], other_use_bytes: 
 
 def _best_change(workload: Workload, fit: Fit, known: Sequence[Workload], other_use_bytes: int) -> Change | None:
     found: list[tuple[int, str, Workload]] = []
-    for options, other in alternatives(workload):
+    for options, other in alternatives(workload, fits=fit.verdict == "fits"):
         if other not in known:
             with suppress(InputError):  # a change may lead to what the card cannot run
                 found.append((reach(other, fit.gpu).upper_bytes, options, other))
@@ -105,8 +105,11 @@ def _best_change(workload: Workload, fit: Fit, known: Sequence[Workload], other_
     )
 
 
-def alternatives(workload: Workload) -> Iterator[tuple[str, Workload]]:
-    """Single changes that may lower the peak, each as what to type and the workload that it gives."""
+def alternatives(workload: Workload, *, fits: bool) -> Iterator[tuple[str, Workload]]:
+    """Single changes that may lower the peak, each as what to type and the workload that it gives.
+
+    A shorter sequence is offered only where the one that was asked for does not fit.
+    """
     method, batch = workload.method, workload.batch
     if workload.checkpointing == "none":
         yield "--checkpointing full", replace(workload, checkpointing="full")
@@ -135,7 +138,7 @@ def alternatives(workload: Workload) -> Iterator[tuple[str, Workload]]:
         steps = batch.gradient_accumulation_steps * batch.micro_batch_size
         smaller = replace(batch, micro_batch_size=1, gradient_accumulation_steps=steps)
         yield f"--batch 1 --grad-accumulation {steps}", replace(workload, batch=smaller)
-    if batch.sequence_length > 1:
+    if batch.sequence_length > 1 and not fits:
         shorter = replace(batch, sequence_length=batch.sequence_length // 2)
         yield f"--seq {batch.sequence_length // 2}", replace(workload, batch=shorter)
     if workload.keep_outputs:
