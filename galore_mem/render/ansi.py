@@ -7,10 +7,18 @@ from galore_mem.render.text import Text
 
 Depth = Literal["none", "plain", "16", "256", "truecolor"]
 """`none`: no escape codes at all; `plain`: bold and dim, but no colours."""
-_BASIC = (
-    "000000 cd0000 00cd00 cdcd00 0000ee cd00cd 00cdcd e5e5e5 7f7f7f ff0000 00ff00 ffff00 5c5cff ff00ff 00ffff ffffff"
-)
-"""xterm's sixteen colours."""
+_SIXTEEN = {
+    "#0072b2": 94,
+    "#d55e00": 31,
+    "#e69f00": 33,
+    "#cc79a7": 35,
+    "#009e73": 32,
+    "#f0e442": 93,
+    "#56b4e9": 96,
+    "#999999": 90,
+    "#777777": 90,
+}
+"""Where there are sixteen colours: the basic one that takes the place of each, so that no two parts share one."""
 _LEVELS = (0, 95, 135, 175, 215, 255)
 """Steps of the 6 x 6 x 6 cube of the 256 colours."""
 Colour = tuple[int, int, int]
@@ -50,19 +58,14 @@ def _colour(word: str, depth: Depth, *, ground: bool) -> str:
     if depth == "256":
         red, green, blue = (min(range(6), key=lambda n: abs(_LEVELS[n] - part)) for part in wanted)
         return f"{48 if ground else 38};5;{16 + 36 * red + 6 * green + blue}"
-    if depth == "16":
-        index = min(range(16), key=lambda n: _distance(_parsed(_BASIC[n]), wanted))
-        return str((40 if ground else 30) + index if index < 8 else (100 if ground else 90) + index - 8)
+    if depth == "16" and not ground:
+        return str(_SIXTEEN.get(word, ""))
     return ""
 
 
 def _parsed(digits: str) -> Colour:
     red, green, blue = bytes.fromhex(digits)
     return red, green, blue
-
-
-def _distance(one: Colour, other: Colour) -> int:
-    return sum(weight * (a - b) ** 2 for weight, a, b in zip((2, 4, 3), one, other, strict=True))
 
 
 def joined(lines: list[Text], depth: Depth) -> Iterator[str]:

@@ -7,6 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from galore_mem.commands.app import call
+from galore_mem.render.ansi import Depth, escaped
+from galore_mem.render.palette import BOUND, CONTEXT, PARTS
+from galore_mem.render.plan_overview import VERDICTS
+from galore_mem.render.terminal import terminal
+from galore_mem.render.text import Text
+
 ROOT = Path(__file__).resolve().parents[3]
 STORY = ("plan", "llama-7b", "--gpu", "4090")
 BLOCKS = "█▓▒░▚▞▤▪·┃▶"
@@ -52,7 +59,66 @@ def test_json_is_ascii_under_any_encoding() -> None:
 
 
 @pytest.mark.parametrize("width", ["1", "40", "41", "63", "64", "79", "100", "117", "118", "160", "240"])
-def test_no_line_is_wider_than_the_terminal(width: str) -> None:
-    for more in ((), ("--method", "galore-adamw"), ("h100", "a100-80gb", "5090")):
-        lines = plan(*more, COLUMNS=width).decode().splitlines()
-        assert max(map(len, lines)) <= max(40, int(width))
+@pytest.mark.parametrize("more", ["", "--method galore-adamw", "h100 a100-80gb 5090"])
+def test_no_line_is_wider_than_the_terminal(
+    width: str, more: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", width)
+    assert call([*STORY, *more.split()]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= max(40, int(width))
+
+
+@pytest.mark.parametrize(
+    ("variables", "depth"),
+    [
+        ({}, "16"),
+        ({"COLORTERM": "truecolor"}, "truecolor"),
+        ({"TERM": "xterm-256color"}, "256"),
+        ({"TERM": "xterm-256color", "NO_COLOR": "1"}, "plain"),
+        ({"TERM": "dumb"}, "none"),
+    ],
+)
+def test_a_terminal_gets_the_colours_that_it_has(
+    variables: dict[str, str], depth: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLORTERM", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert terminal().depth == depth
+
+
+@pytest.mark.parametrize(
+    ("depth", "shown"),
+    [
+        ("none", "ab"),
+        ("plain", "\x1b[1ma\x1b[0mb"),
+        ("16", "\x1b[1;94ma\x1b[0mb"),
+        ("256", "\x1b[1;38;5;25ma\x1b[0mb"),
+        ("truecolor", "\x1b[1;38;2;0;114;178ma\x1b[0mb"),
+    ],
+)
+def test_a_style_in_every_depth(depth: Depth, shown: str) -> None:
+    assert escaped(Text.assemble(("a", "bold #0072b2"), "b"), depth) == shown
+
+
+def test_pieces_of_a_line_keep_their_styles() -> None:
+    line = Text("one ", style="dim").append("two", "bold").append(Text(" three", style="#009e73"))
+    assert line.plain == "one two three"
+    assert escaped(line[2:6], "plain") == "\x1b[2me \x1b[0m\x1b[1;2mtw\x1b[0m"
+    assert len(line) == line.cell_len == 13
+    assert Text("模型").cell_len == 4
+
+
+def test_every_colour_of_the_views_has_a_basic_one() -> None:
+    verdicts = [style.split()[1] for _, style in VERDICTS.values()]
+    for colour in [*(part.colour for part in (*PARTS, CONTEXT, BOUND)), *verdicts]:
+        assert escaped(Text("a", style=colour), "16").startswith("\x1b[")
+    basic = [escaped(Text("a", style=part.style), "16") for part in PARTS]
+    assert len(set(basic)) == len(PARTS)
+
+
+@pytest.mark.parametrize("term", ["xterm", "xterm-256color", "vt100"])
+def test_whole_views_are_drawn_on_terminals_with_few_colours(term: str) -> None:
+    assert "\x1b[" in plan(FORCE_COLOR="1", TERM=term, COLORTERM="").decode()
