@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from estimators.footprint import Footprint
@@ -41,13 +42,19 @@ def published_beside(workload: Workload, footprint: Footprint) -> tuple[Beside, 
     if not _is_plain(workload):
         return ()
     found = []
-    for row in published_figures(workload.model.name):
-        own = _conditions(workload)
+    own = _conditions(workload)
+    for row in _figures(workload.model.name):
         unlike = [name for name, value in {**_DEFAULTS, **row.conditions}.items() if own[name] != value]
         if row.figure in _OURS and all(name in MAY_DIFFER for name in unlike):
             differs = tuple(f"{name.replace('_', ' ')} {row.conditions[name]}" for name in unlike)
             found.append(Beside(published=row, ours_bytes=_OURS[row.figure](row, footprint), differs=differs))
     return tuple(found)
+
+
+@lru_cache(maxsize=8)
+def _figures(model: str) -> tuple[Published, ...]:
+    """Read once for all configurations of a plan."""
+    return published_figures(model)
 
 
 _DEFAULTS = {"update": "whole", "micro_batch_size": 1, "checkpointing": "none"}
