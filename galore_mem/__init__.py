@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from galore_mem.answers.plan import plan
+    from galore_mem.answers.trace import trace
 
 __version__ = "0.1.0"
-__all__ = ["plan"]
+__all__ = ["plan", "trace"]
 
-_ROOMS = {"plan": "galore_mem.answers.plan"}
+_ROOMS = {"plan": "galore_mem.answers.plan", "trace": "galore_mem.answers.trace"}
 """Public name -> module that holds it under the same name."""
 
 

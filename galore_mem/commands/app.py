@@ -4,6 +4,10 @@ from collections.abc import Sequence
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("Questions", "Will this training run fit on that GPU, and what would make it fit?"),
+    "trace": (
+        "Questions",
+        "Run the real step on fake tensors: what a GPU would hold, without a GPU and without weights.",
+    ),
     "replay": ("Questions", "Run a recorded GPU memory history again, under other settings or on another card."),
     "gpus": ("Catalogue", "List the GPUs, with what torch can use of each."),
     "models": ("Catalogue", "List the models, with their parameters and other names."),

@@ -1,0 +1,287 @@
+"""What a GPU would hold, at which moment and because of which tensors: the real step, traced on fake tensors."""
+
+import gc
+import platform
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from estimators.analytic.attention import attention_kernel
+from estimators.analytic.bounds import context_range, scratch_terms
+from estimators.analytic.parameters import parameter_count
+from estimators.checks import check
+from estimators.footprint import Footprint, Moment, Term
+from estimators.verdict import Fit, max_micro_batch_size, max_sequence_length, verdict_of
+from estimators.workload import Workload
+from galore_mem.answers.names import Card, resolve_cards, resolve_model
+from galore_mem.answers.replay import DeviceReplay, replay_tape
+from galore_mem.answers.settings import Settings, settings_from, workloads
+from galore_mem.answers.sizes import size_bytes
+from galore_mem.profiler.recording import HOST, PHASES, Life, Recording, alive_at, peaks_of
+from galore_mem.profiler.to_tape import tape_of
+from galore_mem.tapes.tape import Tape
+from profiles.errors import InputError
+from profiles.gpus import SMALL_WORKSPACE_BYTES, Gpu
+
+LARGEST = 10
+"""Tensors alive at the peak that are named."""
+Told = Callable[[str], object]
+"""Called with the name of each stage as it begins."""
+STAGES = ("importing", "building the model", "first iteration", "steady iteration", "replaying the allocator")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """One traced step."""
+
+    workload: Workload
+    attention_kernel: str
+    footprint: Footprint
+    fits: tuple[Fit, ...]
+    """One per card; the largest batch and sequence in them are the closed form's."""
+    largest: tuple[Life, ...]
+    """The largest tensors alive at the live peak."""
+    replay: DeviceReplay
+    """What the replica of the allocator did with the history, and would do under other settings."""
+    tape: Tape
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The TRACE object of the JSON output."""
+        run = self.replay.replayed
+        return {
+            "schema": "galore-mem/trace/1",
+            "workload": self.workload.to_dict() | {"parameters": parameter_count(self.workload.model)},
+            "attention_kernel": self.attention_kernel,
+            "footprint": self.footprint.to_dict(),
+            "fits": [fit.to_dict() for fit in self.fits],
+            "largest": [
+                {"bytes": life.nbytes, "category": life.category, "module": life.module, "operator": life.operator}
+                for life in self.largest
+            ],
+            "allocator": {
+                "settings": run.settings.text,
+                "events": self.replay.events,
+                "end_reserved_bytes": run.end_reserved_bytes,
+                "unused_share": round(self.replay.fragmentation.unused_share, 6),
+                "what_ifs": [
+                    {
+                        "settings": row.settings,
+                        "peak_reserved_bytes": row.peak_reserved_bytes,
+                        "peak_allocated_bytes": row.peak_allocated_bytes,
+                    }
+                    for row in self.replay.what_ifs
+                ],
+            },
+            "environment": dict(self.tape.metadata["environment"]),
+            "notes": list(self.notes),
+        }
+
+
+def trace(
+    model: str | Workload,
+    *,
+    gpus: str | Sequence[str] = (),
+    method: str = "adamw",
+    settings: Settings | None = None,
+    other_use: str | int | None = None,
+    told: Told | None = None,
+    **words: Any,  # noqa: ANN401
+) -> Trace:
+    """Trace one training step: the real model class and the real optimizer on fake tensors.
+
+    Args:
+        model: a Workload; or a catalogue name, an alias, or the path of a config.json or of its folder.
+        gpus: cards; the first decides the attention kernel and the sizes of workspaces.
+        method: one training method.
+        settings: everything else about the run; or give its fields as keywords.
+        other_use: memory that other processes take from each card.
+        told: called as each of `STAGES` begins.
+        words: fields of `Settings`, for instance `rank=128`.
+
+    Raises:
+        InputError: an unknown name, a value that means nothing, or options that contradict each other.
+        GaloreMemError: a missing library, or a model that cannot be built.
+    """
+    notes: tuple[str, ...] = ()
+    if isinstance(model, Workload):
+        workload = model
+    else:
+        named = resolve_model(model)
+        if settings is not None and words:
+            raise InputError("settings and keywords exclude each other", "", f"give {', '.join(words)} in settings")
+        (workload,) = workloads(named.shape, (method,), settings or settings_from(words))
+        notes = named.notes
+    other_bytes = None if other_use is None else size_bytes(other_use, "--other-use")
+    cards = resolve_cards((gpus,) if isinstance(gpus, str) else gpus, other_bytes)
+    gpu = cards[0].gpu if cards else None
+    kernel = attention_kernel(workload, gpu)
+    notes += check(workload, gpu)
+    told = told or _silent
+    recording = record(workload, kernel, workspace_bytes=_workspace_bytes(gpu), told=told)
+    told(STAGES[4])
+    return answer_of(workload, kernel, recording, cards, notes)
+
+
+def record(
+    workload: Workload, kernel: str, *, workspace_bytes: int = 0, fake: bool = True, told: Told | None = None
+) -> Recording:
+    """Record a first and a steady iteration; with projectors, a steady one that refreshes them as well.
+
+    Args:
+        workload: the run.
+        kernel: the attention kernel that runs; `cpu` for what torch runs on CPU tensors.
+        workspace_bytes: of cuBLAS, per thread; 0 for none.
+        fake: on fake tensors; False runs the step on real CPU tensors.
+        told: called as each of `STAGES` begins.
+    """
+    told = told or _silent
+    told(STAGES[0])
+    from torch._subclasses import FakeTensorMode
+
+    from galore_mem.profiler.recorder import Recorder
+    from galore_mem.profiler.rules import Rules
+    from galore_mem.training.session import Session
+
+    told(STAGES[1])
+    mode = FakeTensorMode() if fake else None
+    session = Session(workload, kernel, mode)
+    rules = Rules(workspace_bytes=workspace_bytes, scalars=1.0 if fake else None)
+    recorder = Recorder(rules, workload.model.vocab_size)
+    for category, name, tensor in session.weights_in_order():
+        recorder.hold(category, name, tensor)
+    collects = gc.isenabled()
+    gc.collect()
+    gc.disable()  # the collector would end lives at moments of its own
+    try:
+        with ExitStack() as stack:
+            if mode is not None:
+                stack.enter_context(mode)
+            stack.enter_context(recorder)
+            stack.enter_context(recorder.following(session.model))
+            told(STAGES[2])
+            session.iterate(recorder, "first")
+            told(STAGES[3])
+            session.iterate(recorder, "steady")
+            if session.refreshes:
+                session.refresh_at_every_step()
+                session.iterate(recorder, "steady")
+        return recorder.close()
+    finally:
+        if collects:
+            gc.enable()
+
+
+def answer_of(
+    workload: Workload, kernel: str, recording: Recording, cards: Sequence[Card], notes: tuple[str, ...] = ()
+) -> Trace:
+    """From a recording to the answer."""
+    gpu = cards[0].gpu if cards else None
+    metadata = {"workload": workload.to_dict(), "attention_kernel": kernel, "environment": environment()}
+    tape = tape_of(recording, source="traced", settings=workload.allocator_settings, metadata=metadata)
+    (replayed,) = replay_tape(tape).devices
+    footprint, position = _footprint(workload, recording, replayed, gpu)
+    return Trace(
+        workload=workload,
+        attention_kernel=kernel,
+        footprint=footprint,
+        fits=tuple(_fit(workload, footprint, card) for card in cards),
+        largest=tuple(alive_at(recording, position)[:LARGEST]),
+        replay=replayed,
+        tape=tape,
+        notes=notes,
+    )
+
+
+def environment() -> dict[str, str]:
+    """Versions of what was traced."""
+    found = {"python": platform.python_version()}
+    for name in ("torch", "transformers", "bitsandbytes", "galore_torch", "peft"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _footprint(
+    workload: Workload, recording: Recording, replayed: DeviceReplay, gpu: Gpu | None
+) -> tuple[Footprint, int]:
+    """The footprint, and after how many events the live peak is reached."""
+    peaks = [peak for peak in peaks_of(recording) if peak.window != "between"]
+    moments = tuple(
+        Moment(
+            iteration=peak.iteration,  # type: ignore[arg-type]
+            name=peak.window,
+            phase=PHASES[peak.window],  # type: ignore[arg-type]
+            by_category=peak.by_category,
+        )
+        for peak in peaks
+    )
+    top = max(peaks, key=lambda peak: peak.live_bytes)
+    run = replayed.replayed
+    reserved = run.peak_reserved_bytes
+    unknown = scratch_terms(workload.model, workload.method, workload.precision)
+    low, high = context_range(gpu)
+    beyond = reserved - top.live_bytes
+    terms = (
+        Term(
+            name="blocks and segments",
+            low_bytes=beyond,
+            high_bytes=beyond,
+            reason="unsplit rests of blocks, and cached memory that no tensor fitted, by the replica of the allocator",
+        ),
+        *unknown,
+        Term(
+            name="context",
+            low_bytes=(low + high) // 2,
+            high_bytes=high,
+            reason=gpu.context_source if gpu is not None else "the range seen on consumer cards",
+        ),
+    )
+    footprint = Footprint(
+        source="traced",
+        moments=moments,
+        resident_bytes=resident_bytes(recording),
+        terms=terms,
+        peak_allocated_bytes=run.peak_allocated_bytes,
+        peak_reserved_bytes=reserved,
+        process_bytes=reserved + (low + high) // 2,
+        upper_bytes=reserved + sum(term.high_bytes for term in unknown) + high,
+    )
+    return footprint, top.position
+
+
+def resident_bytes(recording: Recording) -> dict[str, int]:
+    """Exact bytes by category that live when the recording ends; states include the scalars that stay on the host."""
+    alive = [0] * len(recording.lives)
+    for code in recording.events:
+        alive[abs(code) - 1] = int(code > 0)
+    totals = dict.fromkeys(("weights", "buffers", "optimizer_states", "projectors", "gradients"), 0)
+    for life, lives in zip(recording.lives, alive, strict=True):
+        category = "optimizer_states" if life.category == HOST else life.category
+        if lives and category in totals:
+            totals[category] += life.nbytes
+    return totals
+
+
+def _fit(workload: Workload, footprint: Footprint, card: Card) -> Fit:
+    usable = card.gpu.usable_bytes - card.other_use_bytes
+    return Fit(
+        gpu=card.gpu,
+        footprint=footprint,
+        usable_bytes=usable,
+        verdict=verdict_of(footprint, usable),
+        max_sequence_length=max_sequence_length(workload, card.gpu, usable),
+        max_micro_batch_size=max_micro_batch_size(workload, card.gpu, usable),
+    )
+
+
+def _workspace_bytes(gpu: Gpu | None) -> int:
+    return gpu.cublas_workspace_recent_bytes if gpu is not None else SMALL_WORKSPACE_BYTES
+
+
+def _silent(stage: str) -> None:
+    """Nobody wants to know."""

@@ -1,0 +1,58 @@
+"""`galore-mem trace`."""
+
+from galore_mem import streams
+from galore_mem.answers.settings import Settings
+from galore_mem.errors import UsageError
+
+DEFAULT_RUN = Settings()
+
+
+def trace(
+    model: str,
+    /,
+    *,
+    gpu: tuple[str, ...] = (),
+    method: tuple[str, ...] = ("adamw",),
+    other_use: str | None = None,
+    settings: Settings = DEFAULT_RUN,
+    tape: str | None = None,
+    snapshot: str | None = None,
+    json: bool = False,
+) -> None:
+    """Run the real model class and optimizer on fake tensors, and see what a GPU would hold: no GPU, no weights.
+
+    Args:
+        model: A name of `galore-mem models`, or the path of a config.json or of its folder.
+        gpu: Names of `galore-mem gpus`; the first decides attention kernel and workspaces.
+        method: One name of `galore-mem methods`.
+        other_use: What others take from each card, such as 800MiB.
+        settings: Everything else about the run.
+        tape: Write the history as a Tape: galore-mem replay and report read it.
+        snapshot: Write the predicted history as a pickle that pytorch.org/memory_viz opens.
+        json: One JSON object on stdout, sizes in bytes.
+    """
+    from galore_mem.answers.trace import trace as answer
+    from galore_mem.render.progress import progress
+
+    if len(method) != 1:
+        raise UsageError("a trace takes one --method", "", "name one, or compare several with galore-mem plan")
+    with progress() as told:
+        result = answer(model, gpus=gpu, method=method[0], settings=settings, other_use=other_use, told=told)
+    for note in result.notes:
+        streams.narrate(f"note: {note}")
+    if tape is not None:
+        from galore_mem.tapes.file import write_tape
+
+        write_tape(tape, result.tape)
+    if snapshot is not None:
+        from galore_mem.answers.snapshot import write_predicted
+
+        write_predicted(snapshot, result.tape)
+    if json:
+        from galore_mem.render.documents import json_text
+
+        streams.write(json_text(result.to_dict()))
+    else:
+        from galore_mem.render.trace import print_trace
+
+        print_trace(result)

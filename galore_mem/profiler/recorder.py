@@ -1,0 +1,248 @@
+"""The recorder: a dispatch mode that sees every operator and keeps the lives of the storages they make."""
+
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from galore_mem.profiler import engine
+from galore_mem.profiler.places import OUTSIDE, Places, layer_of
+from galore_mem.profiler.recording import Life, Recording
+from galore_mem.profiler.rules import Rules
+
+_MATMULS = frozenset({"mm", "bmm", "addmm", "baddbmm", "_scaled_mm"})
+
+
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Records births and deaths of storages while it is entered.
+
+    A storage lives from the return of the operator that made it until nothing holds it: what a kernel takes and gives
+    back inside itself is not seen, except where a rule adds it. Works on fake and on real CPU tensors alike.
+
+    Args:
+        rules: what a run on a GPU does that the watched tensors do not.
+        vocabulary: width of the head's output, by which logits are told from other tensors; None where unknown.
+    """
+
+    def __init__(self, rules: Rules, vocabulary: int | None = None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.recording = Recording()
+        self.places = Places()
+        self.window = "between"
+        self.iteration = ""
+        self._rules = rules
+        self._vocabulary = vocabulary
+        self._alive: dict[int, int] = {}
+        self._watches: dict[int, weakref.ref[torch.UntypedStorage]] = {}
+        self._layer = OUTSIDE
+        self._terms: dict[int, list[int]] = {}
+        """Storages that were added to another one in backward: of the same kind as it."""
+        self._scope: list[str] = []
+        self._workspaces: set[str] = set()
+        self._closed = False
+
+    # What the step tells.
+
+    def begin(self, iteration: str) -> None:
+        """A new iteration starts."""
+        self.iteration = iteration
+        self.enter("between")
+
+    def enter(self, window: str) -> None:
+        """Another window of the step begins."""
+        self.window = window
+        self.recording.borders.append((len(self.recording.events), self.iteration, window))
+
+    @contextmanager
+    def during(self, window: str) -> Iterator[None]:
+        """A window that lies inside another one, which goes on afterwards."""
+        outer = self.window
+        self.enter(window)
+        try:
+            yield
+        finally:
+            self.enter(outer)
+
+    @contextmanager
+    def scope(self, category: str) -> Iterator[None]:
+        """Whatever is born in here has this category."""
+        self._scope.append(category)
+        try:
+            yield
+        finally:
+            self._scope.pop()
+
+    def hold(self, category: str, name: str, tensor: Tensor) -> None:
+        """A tensor that lives already; call in the order in which they were moved to the device."""
+        self._see(tensor, "model", category, name)
+
+    def claim(self, category: str, tensors: Iterable[object], owner: str = "") -> None:
+        """Name the category of living tensors' storages, for their whole lives, and whose they are."""
+        for tensor in tensors:
+            if isinstance(tensor, Tensor):
+                number = self._number(tensor)
+                if number is not None:
+                    self._claim(category, number)
+                    if owner:
+                        self.recording.lives[number].module = owner
+
+    def _claim(self, category: str, number: int) -> None:
+        self.recording.lives[number].category = category
+        for term in self._terms.pop(number, ()):
+            self._claim(category, term)
+
+    def following(self, model: nn.Module) -> Any:  # noqa: ANN401
+        """Follow the modules of a model while entered."""
+        return self.places.following(model)
+
+    # What torch tells.
+
+    def __torch_dispatch__(
+        self,
+        func: Any,  # noqa: ANN401
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        """Runs the operator and looks at what it returns."""
+        kwargs = kwargs or {}
+        in_backward = torch._C._current_graph_task_id() != -1
+        if in_backward:
+            self._follow_backward(args)
+        name = func._opname
+        if name in _MATMULS:
+            self._take_workspace("backward" if in_backward else "forward")
+        known, result = self._rules.replace(func, args, kwargs)
+        if known:
+            pass
+        elif in_backward and func is engine.ADD and len(args) == 2 and isinstance(args[1], Tensor):
+            return self._accumulate(args[0], args[1])
+        else:
+            result = func(*args, **kwargs)
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor):
+                self._see(leaf, name)
+        return result
+
+    def __enter__(self) -> Self:
+        """Starts to record."""
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def close(self) -> Recording:
+        """End the recording: later deaths are not noted."""
+        self._closed = True
+        self._watches.clear()
+        return self.recording
+
+    def _accumulate(self, held: Tensor, arriving: Tensor) -> Tensor:
+        in_place = engine.adds_in_place(held, arriving)
+        result: Tensor = engine.ADD(held, arriving)
+        number = self._number(held)
+        if in_place and number is not None:
+            key = held.untyped_storage()._cdata
+            del self._watches[key], self._alive[key]
+            self._watch(result.untyped_storage(), number)
+        else:
+            self._see(result, "add")
+        into = self._number(result)
+        for term in (held, arriving):
+            part = self._number(term)
+            if into is not None and part is not None and part != into:
+                self._terms.setdefault(into, []).append(part)
+        return result
+
+    def _number(self, tensor: Tensor) -> int | None:
+        return self._alive.get(tensor.untyped_storage()._cdata)
+
+    def _follow_backward(self, args: tuple[Any, ...]) -> None:
+        """See what reaches a parameter, and move to the window of the layer whose backward runs."""
+        node = torch._C._current_autograd_node()
+        if self.window not in ("backward_start", "backward_end"):
+            return
+        if node is not None and not self.places.in_forward and node.name().endswith("AccumulateGrad"):
+            self.claim("gradients", args)
+        path = self.places.entered or self._node_path()
+        if path is None:
+            return
+        layer = layer_of(path)
+        if layer == self._layer:
+            return
+        self._layer = layer
+        last = self.places.last_layer
+        early = layer in (OUTSIDE, last) and self.window == "backward_start" and last > 0
+        window = "backward_start" if early else "backward_end"
+        if window != self.window:
+            self.enter(window)
+
+    def _node_path(self) -> str | None:
+        node: Any = torch._C._current_autograd_node()
+        if node is None:
+            return None
+        number = node._sequence_nr()
+        return self.places.of_node(number) if number < 1 << 62 else None
+
+    def _take_workspace(self, thread: str) -> None:
+        """CuBLAS takes its workspace at a thread's first matrix product, and keeps it."""
+        if not self._rules.workspace_bytes or thread in self._workspaces:
+            return
+        self._workspaces.add(thread)
+        life = Life(nbytes=self._rules.workspace_bytes, operator="cuBLAS", module="", category="workspaces")
+        self._bear(life)
+
+    def _see(self, tensor: Tensor, operator: str, category: str = "", module: str = "") -> None:
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self._alive or storage.nbytes() == 0:
+            return
+        module = module or self.places.entered
+        if not module and torch._C._current_graph_task_id() != -1:
+            module = self._node_path() or ""
+        life = Life(
+            nbytes=storage.nbytes(),
+            operator=operator,
+            module=module,
+            category=category or (self._scope[-1] if self._scope else self._category(tensor, operator, module)),
+        )
+        self._watch(storage, self._bear(life))
+
+    def _category(self, tensor: Tensor, operator: str, module: str) -> str:
+        """What a storage is unless it is claimed later."""
+        if self.window in ("step", "refresh", "layer_update"):
+            return "temporaries"
+        if self._vocabulary is not None and tensor.dim() and tensor.shape[-1] == self._vocabulary:
+            return "logits"
+        if self.window.startswith("backward") and not self.places.in_forward:
+            return "temporaries"
+        if not tensor.is_floating_point() and "attn" not in module:
+            return "inputs"
+        return "activations"
+
+    def _bear(self, life: Life) -> int:
+        number = len(self.recording.lives)
+        self.recording.lives.append(life)
+        self._event(number + 1)
+        return number
+
+    def _watch(self, storage: torch.UntypedStorage, number: int) -> None:
+        key = storage._cdata
+        self._alive[key] = number
+        self._watches[key] = weakref.ref(storage, self._burier(key))
+
+    def _burier(self, key: int) -> Callable[[object], None]:
+        def bury(_: object) -> None:
+            if not self._closed:
+                self._event(-self._alive.pop(key) - 1)
+                self._watches.pop(key)
+
+        return bury
+
+    def _event(self, code: int) -> None:
+        self.recording.events.append(code)
+        self.recording.windows.append(self.window)
+        self.recording.iterations.append(self.iteration)

@@ -1,0 +1,47 @@
+"""What a run on a GPU does that fake tensors on a CPU do not: one small rule each."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch._subclasses import FakeTensor
+
+_SCALAR = torch.ops.aten._local_scalar_dense.default
+_BITSANDBYTES_UPDATES = ("optimizer_update_8bit_blockwise", "optimizer_update_32bit", "optimizer_update_8bit")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """Which rules apply.
+
+    Args:
+        workspace_bytes: of cuBLAS, per thread that multiplies matrices; 0 for a recording of CPU tensors.
+        scalars: what a number read from a fake tensor is taken to be; None lets torch refuse.
+    """
+
+    workspace_bytes: int = 0
+    scalars: float | None = None
+
+    def replace(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[bool, Any]:  # noqa: ANN401
+        """(True, result) where a rule stands in for the operator."""
+        if (
+            func is _SCALAR
+            and self.scalars is not None
+            and isinstance(args[0], FakeTensor)
+            and args[0].constant is None
+        ):
+            return True, _scalar(args[0].dtype, self.scalars)
+        if func.namespace == "bitsandbytes" and func._opname in _BITSANDBYTES_UPDATES and _has_fake(args):
+            return True, None  # bitsandbytes' kernels update in place and need no scratch
+        return False, None
+
+
+def _scalar(dtype: torch.dtype, value: float) -> float | int | bool:
+    if dtype == torch.bool:
+        return bool(value)
+    return value if dtype.is_floating_point else int(value)
+
+
+def _has_fake(args: tuple[Any, ...]) -> bool:
+    return any(isinstance(value, FakeTensor) for value in args)

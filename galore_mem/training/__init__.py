@@ -1,0 +1,1 @@
+"""Model, optimizer and the canonical step of a workload: one code path for fake, CPU and CUDA tensors."""

@@ -1,0 +1,151 @@
+"""Attention as a GPU runs it, on tensors that are on none.
+
+torch's CPU kernels save other tensors than its CUDA kernels, and transformers materialises masks and repeats heads
+where CUDA's kernels need neither. The functions here are registered with transformers; each fused kernel is an operator
+whose outputs have the shapes and layouts that the CUDA kernel allocates, in its order.
+
+Sources: aten/src/ATen/native/transformers/cuda/{attention,attention_backward}.cu and flash_attn/flash_api.cpp.
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from galore_mem.training.config import ATTENTION_KEY
+
+_LIBRARY = torch.library.Library("galore_mem", "DEF")  # type: ignore[no-untyped-call]
+_LIBRARY.define("fused_attention(Tensor q, Tensor k, Tensor v, str kernel) -> Tensor[]")  # type: ignore[no-untyped-call]
+_LIBRARY.define("fused_attention_backward(Tensor grad, Tensor q, Tensor k, Tensor v, str kernel) -> Tensor[]")  # type: ignore[no-untyped-call]
+
+
+def _up(value: int, step: int) -> int:
+    return -(-value // step) * step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kernel:
+    """What a fused kernel keeps and needs besides q, k, v and its output."""
+
+    rows_multiple: int = 1
+    """Rows of the log-sum-exp are padded to a multiple of this."""
+    seed_elements: tuple[int, ...] = ()
+    """64-bit elements of the random state tensors that are saved even without dropout."""
+
+
+_KERNELS = {
+    "flash": _Kernel(seed_elements=(2, 1)),
+    "efficient": _Kernel(rows_multiple=32, seed_elements=(1, 1)),
+    "cudnn": _Kernel(seed_elements=(1, 1)),
+}
+
+
+@torch.library.register_fake("galore_mem::fused_attention")  # type: ignore[untyped-decorator]
+def _forward(q: Tensor, k: Tensor, v: Tensor, kernel: str) -> list[Tensor]:
+    """Output in the order (b, s, n, d), log-sum-exp, random state."""
+    batch, heads, rows, width = q.shape
+    traits = _KERNELS[kernel]
+    out = q.new_empty_strided((batch, heads, rows, width), (rows * heads * width, width, heads * width, 1))
+    sums = q.new_empty((batch, heads, _up(rows, traits.rows_multiple)), dtype=torch.float32)
+    return [out, sums, *(q.new_empty((count,), dtype=torch.int64) for count in traits.seed_elements)]
+
+
+@torch.library.register_fake("galore_mem::fused_attention_backward")  # type: ignore[untyped-decorator]
+def _backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, kernel: str) -> list[Tensor]:
+    """Gradients of q, k and v, then scratch."""
+    batch, heads, rows, width = q.shape
+    made = [torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)]
+    if kernel == "flash":
+        padded = _up(rows, 128)
+        made.append(q.new_empty((batch, heads, padded, _up(width, 32)), dtype=torch.float32))  # dq_accum
+        made.append(q.new_empty((batch, heads, padded), dtype=torch.float32))  # softmax_d
+        if k.shape[1] < heads:
+            made += [k.new_empty((batch, rows, heads, width)) for _ in range(2)]  # dk, dv before the sum over groups
+    else:
+        made.append(q.new_empty((batch, heads, rows), dtype=torch.float32))  # delta
+    return made
+
+
+class _Fused(torch.autograd.Function):
+    """Saves what the CUDA kernel saves: q, k, v, output, log-sum-exp and random state."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Tensor | None,
+        kernel: str,
+    ) -> Tensor:
+        out, *extras = torch.ops.galore_mem.fused_attention(q, k, v, kernel)
+        ctx.kernel = kernel
+        ctx.save_for_backward(q, k, v, out, *extras, *([mask] if mask is not None else []))
+        return out  # type: ignore[no-any-return]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        q, k, v, *_ = ctx.saved_tensors
+        made = torch.ops.galore_mem.fused_attention_backward(grad, q, k, v, ctx.kernel)
+        return made[0], made[1], made[2], None, None
+
+
+def register(kernel: str, mask_scope: Callable[[], Any]) -> None:
+    """Tell transformers to run attention as `kernel` does.
+
+    Args:
+        kernel: `flash`, `efficient`, `cudnn`, `math`, `eager`, or `cpu` for what torch runs on CPU tensors.
+        mask_scope: a context manager around the making of masks.
+    """
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+    from transformers.masking_utils import eager_mask, sdpa_mask
+
+    def fused(
+        module: torch.nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Tensor | None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> tuple[Tensor, None]:
+        if torch.is_autocast_enabled("cpu"):  # scaled_dot_product_attention is on autocast's list
+            dtype = torch.get_autocast_dtype("cpu")
+            query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
+        if attention_mask is not None and key.shape[1] < query.shape[1]:  # as transformers does beside a mask
+            groups = query.shape[1] // key.shape[1]
+            key, value = _repeat(key, groups), _repeat(value, groups)
+        additive = None
+        if attention_mask is not None:  # convert_boolean_attn_mask, in every layer
+            additive = torch.zeros_like(attention_mask, dtype=query.dtype)
+        out = _Fused.apply(query, key, value, additive, kernel)  # type: ignore[no-untyped-call]
+        return out.transpose(1, 2).contiguous(), None
+
+    def mask(*args: Any, attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor | None:  # noqa: ANN401
+        if attention_mask is None:
+            return None
+        with mask_scope():
+            kwargs.pop("allow_is_causal_skip", None)
+            return sdpa_mask(*args, attention_mask=attention_mask, allow_is_causal_skip=False, **kwargs)  # type: ignore[no-any-return]
+
+    def scoped_eager_mask(*args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
+        with mask_scope():
+            return eager_mask(*args, **kwargs)  # type: ignore[no-any-return]
+
+    forward = {"math": sdpa_attention_forward, "cpu": sdpa_attention_forward, "eager": _eager}.get(kernel, fused)
+    AttentionInterface.register(ATTENTION_KEY, forward)
+    AttentionMaskInterface.register(ATTENTION_KEY, scoped_eager_mask if kernel == "eager" else mask)
+
+
+def _eager(module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    """The model's own eager attention."""
+    return sys.modules[type(module).__module__].eager_attention_forward(module, *args, **kwargs)
+
+
+def _repeat(states: Tensor, groups: int) -> Tensor:
+    batch, heads, rows, width = states.shape
+    wide = states[:, :, None, :, :].expand(batch, heads, groups, rows, width)
+    return wide.reshape(batch, heads * groups, rows, width)

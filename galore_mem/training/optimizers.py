@@ -1,0 +1,126 @@
+"""The real optimizer of every method: torch's, bitsandbytes', transformers', this package's, galore_torch's."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from estimators.analytic.parameters import matches
+from estimators.workload import Method
+from galore_mem.errors import MissingExtraError
+
+_KERNELS: dict[str, dict[str, Any]] = {
+    "foreach": {"foreach": True},
+    "fused": {"fused": True},
+    "loop": {"foreach": False},
+}
+_LEARNING_RATE = 1e-3
+
+Named = list[tuple[str, nn.Parameter]]
+
+
+def build_optimizer(method: Method, parameters: Named) -> torch.optim.Optimizer:
+    """The optimizer over these parameters, with the settings of transformers' Trainer.
+
+    Args:
+        method: optimizer family and GaLore's settings.
+        parameters: those that are trained, by name.
+
+    Raises:
+        MissingExtraError: the library that brings it is not installed.
+    """
+    if method.parameterisation == "galore":
+        groups = _groups(method, parameters)
+        optimizer = _galore_torch(method, groups) if method.implementation == "galore-torch" else _own(method, groups)
+    else:
+        optimizer = _plain(method, [parameter for _, parameter in parameters])
+    _make_maps_when_needed(optimizer)
+    return optimizer
+
+
+def _make_maps_when_needed(optimizer: Any) -> None:  # noqa: ANN401
+    """Bitsandbytes makes its quantisation maps on the host and moves them to the device with the first 8-bit state.
+
+    Here device and host are one, so a move would be none: the map's copy is made then. Values are read while a map is
+    made, so a fake one is only as large.
+    """
+    holder = getattr(getattr(optimizer, "inner", None), "optimizer", optimizer)
+    maps = getattr(holder, "name2qmap", None)
+    if not maps:
+        return
+    made = dict(maps)
+    maps.clear()
+
+    def fill() -> None:
+        fake = torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is not None
+        for name, values in made.items():
+            maps[name] = torch.empty(values.numel()) if fake else values.clone()
+
+    holder.fill_qmap = fill
+
+
+def _plain(method: Method, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    kernel = _KERNELS[method.optimizer_kernel]
+    match method.optimizer:
+        case "adamw":
+            return torch.optim.AdamW(parameters, lr=_LEARNING_RATE, **kernel)
+        case "sgd":
+            return torch.optim.SGD(parameters, lr=_LEARNING_RATE, **kernel)
+        case "sgd-momentum":
+            return torch.optim.SGD(parameters, lr=_LEARNING_RATE, momentum=0.9, **kernel)
+        case "adamw-8bit":
+            try:
+                from bitsandbytes.optim import AdamW8bit
+            except ImportError:
+                raise MissingExtraError(f"--method {method.name}", "train", "bitsandbytes") from None
+            return AdamW8bit(parameters, lr=_LEARNING_RATE)  # type: ignore[no-any-return]
+        case "adafactor":
+            from transformers.optimization import Adafactor
+
+            return Adafactor(parameters, lr=_LEARNING_RATE, scale_parameter=False, relative_step=False)  # type: ignore[no-any-return]
+
+
+def is_projected(name: str, parameter: nn.Parameter, method: Method) -> bool:
+    """Whether GaLore projects this parameter: the weight of a linear layer that `target_modules` means."""
+    if parameter.dim() != 2 or "embed" in name:
+        return False
+    return matches(name, method.target_modules)
+
+
+def _groups(method: Method, parameters: Named) -> list[dict[str, Any]]:
+    settings = {
+        "rank": method.rank,
+        "update_proj_gap": method.update_proj_gap,
+        "scale": method.scale,
+        "proj_type": method.proj_type,
+    }
+    full = [p for name, p in parameters if not is_projected(name, p, method)]
+    projected = [p for name, p in parameters if is_projected(name, p, method)]
+    groups: list[dict[str, Any]] = [{"params": full}, {"params": projected, **settings}]
+    return [group for group in groups if group["params"]]
+
+
+def _own(method: Method, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    from galore_mem.optim import GaLoreAdafactor, GaLoreAdamW, GaLoreAdamW8bit
+
+    match method.optimizer:
+        case "adamw":
+            return GaLoreAdamW(groups, lr=_LEARNING_RATE, **_KERNELS[method.optimizer_kernel])
+        case "adamw-8bit":
+            return GaLoreAdamW8bit(groups, lr=_LEARNING_RATE)
+        case _:
+            return GaLoreAdafactor(groups, lr=_LEARNING_RATE)
+
+
+def _galore_torch(method: Method, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    try:
+        import galore_torch
+    except ImportError:
+        raise MissingExtraError("--implementation galore-torch", "test", "galore_torch") from None
+    match method.optimizer:
+        case "adamw":
+            return galore_torch.GaLoreAdamW(groups, lr=_LEARNING_RATE, no_deprecation_warning=True)  # type: ignore[no-any-return]
+        case "adamw-8bit":
+            return galore_torch.GaLoreAdamW8bit(groups, lr=_LEARNING_RATE)  # type: ignore[no-any-return]
+        case _:
+            return galore_torch.GaLoreAdafactor(groups, lr=_LEARNING_RATE, scale_parameter=False, relative_step=False)  # type: ignore[no-any-return]

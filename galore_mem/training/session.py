@@ -1,0 +1,266 @@
+"""A workload ready to train: model, optimizers, batches, and one iteration after another."""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses import FakeTensorMode
+
+from estimators.workload import Workload
+from galore_mem.training import attention
+from galore_mem.training.config import ATTENTION_KEY
+from galore_mem.training.model import build_model
+from galore_mem.training.optimizers import build_optimizer
+from galore_mem.training.step import Batcher, Witness, marked_loss, run_backwards
+
+
+class SessionWitness(Witness, Protocol):
+    """Whoever watches whole iterations."""
+
+    def begin(self, iteration: str) -> None:
+        """A new iteration starts."""
+
+    def scope(self, category: str) -> Any:  # noqa: ANN401
+        """Whatever is born inside has this category."""
+
+
+class Session:
+    """One training run.
+
+    Args:
+        workload: the run.
+        kernel: the attention kernel that runs: `flash`, `efficient`, `cudnn`, `math`, `eager`, or `cpu` for what torch
+            itself runs on CPU tensors.
+        fake: the mode that tensors are made under; None for real CPU tensors.
+
+    Raises:
+        GaloreMemError: an unknown architecture, or a missing library.
+    """
+
+    def __init__(self, workload: Workload, kernel: str, fake: FakeTensorMode | None) -> None:
+        self.workload = workload
+        self.kernel = kernel
+        self.device = "cpu"
+        self.is_fake = fake is not None
+        self._mask_scope: Callable[[], Any] = ExitStack
+        attention.register(kernel, lambda: self._mask_scope())
+        self.model = build_model(workload, ATTENTION_KEY, fake)
+        self.named = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
+        self.optimizers: list[Any] = []
+        self.per_layer: Any = None
+        self._optimizer_of: dict[int, Any] = {}
+        """Each parameter's own, where each has one."""
+        self._names = {id(parameter): name for name, parameter in self.named}
+        self._batcher = Batcher(workload, self.device)
+        self._witness: SessionWitness | None = None
+        self._attach()
+
+    def _attach(self) -> None:
+        method = self.workload.method
+        if method.update == "whole":
+            self.optimizers = [build_optimizer(method, self.named)]
+            return
+        for _, parameter in self.named:
+            parameter.register_post_accumulate_grad_hook(self._before_update)
+        if method.parameterisation == "galore" and method.implementation == "galore-mem":
+            from galore_mem.optim import PerLayer
+
+            self.optimizers = [build_optimizer(method, self.named)]
+            steps = self.workload.batch.gradient_accumulation_steps
+            self.per_layer = PerLayer(self.optimizers[0], accumulation_steps=steps)
+        else:
+            for name, parameter in self.named:
+                optimizer = build_optimizer(method, [(name, parameter)])
+                self.optimizers.append(optimizer)
+                self._optimizer_of[id(parameter)] = optimizer
+                parameter.register_post_accumulate_grad_hook(self._updater(optimizer))
+        for _, parameter in self.named:
+            parameter.register_post_accumulate_grad_hook(self._after_update)
+
+    def _updater(self, optimizer: Any) -> Callable[[Tensor], None]:  # noqa: ANN401
+        def update(parameter: Tensor) -> None:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+        return update
+
+    def _before_update(self, parameter: Tensor) -> None:
+        if self._witness is not None:
+            self._around = self._witness.during("layer_update")
+            self._around.__enter__()
+
+    def _after_update(self, parameter: Tensor) -> None:
+        if self._witness is not None:
+            self._claim_states(self._witness, (parameter,))
+            self._around.__exit__(None, None, None)
+
+    def weights_in_order(self) -> Iterator[tuple[str, str, Tensor]]:
+        """(category, name, tensor) in the order in which `model.to(device)` moves them.
+
+        Children come before their parents, and each module's parameters before its buffers.
+        """
+        seen: set[int] = set()
+        for path, module in _post_order(self.model, ""):
+            for category, table in (("weights", module._parameters), ("buffers", module._buffers)):
+                for name, tensor in table.items():
+                    if tensor is not None and id(tensor) not in seen:
+                        seen.add(id(tensor))
+                        yield category, f"{path}.{name}".lstrip("."), tensor
+
+    def iterate(self, witness: SessionWitness, iteration: str) -> None:
+        """One iteration of training: see `step`."""
+        self._witness = witness
+        self._mask_scope = lambda: witness.scope("inputs")
+        witness.begin(iteration)
+        with ExitStack() as stack:
+            stack.enter_context(marked_loss(self.model, witness))
+            stack.enter_context(_marked_refreshes(witness))
+            stack.enter_context(self._kernels())
+            self._iterate(witness)
+        self._witness = None
+
+    def _iterate(self, witness: SessionWitness) -> None:
+        per_layer = self.workload.method.update == "per-layer"
+        if self.workload.zero_grad == "start" and not per_layer:
+            self._zero_grad()
+        after = self.per_layer.step if self.per_layer is not None else _nothing
+        held = run_backwards(self.model, self.workload, self._batcher, witness, self.device, after)
+        if not per_layer:
+            witness.enter("step")
+            self.optimizers[0].step()
+            self._claim_states(witness, [parameter for _, parameter in self.named])
+            witness.enter("between")
+        del held
+        if self.workload.zero_grad == "end" and not per_layer:
+            self._zero_grad()
+
+    def refresh_at_every_step(self) -> None:
+        """From now on projectors are recomputed in every step."""
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                if "update_proj_gap" in group:
+                    group["update_proj_gap"] = 1
+            for state in optimizer.state.values():
+                if hasattr(state.get("projector"), "update_proj_gap"):
+                    state["projector"].update_proj_gap = 1
+
+    @property
+    def refreshes(self) -> bool:
+        """Whether the method has projectors."""
+        return self.workload.method.parameterisation == "galore"
+
+    def _zero_grad(self) -> None:
+        self.optimizers[0].zero_grad(set_to_none=True)
+
+    @contextmanager
+    def _kernels(self) -> Iterator[None]:
+        """What a GPU would run: the attention kernel, dropout; and nothing to wait for."""
+        from torch.nn.attention import SDPBackend, sdpa_kernel
+
+        with ExitStack() as stack:
+            if self.kernel == "math":
+                stack.enter_context(sdpa_kernel([SDPBackend.MATH]))
+            if self.kernel != "cpu":
+                stack.enter_context(_replaced(torch.nn.functional, "dropout", _cuda_dropout))
+            if not torch.cuda.is_available():  # galore_torch synchronises after every 8-bit update
+                stack.enter_context(_replaced(torch.cuda, "synchronize", lambda device=None: None))
+            if self.is_fake:
+                _behave_as_if_real(stack)
+            yield
+
+    def _claim_states(self, witness: SessionWitness, parameters: Iterable[Tensor]) -> None:
+        for parameter in parameters:
+            optimizer = self._optimizer_of.get(id(parameter), self.optimizers[0])
+            name = self._names[id(parameter)]
+            if parameter in optimizer.state:
+                _claim_state(witness, optimizer.state[parameter], name, on_host=_steps_on_host(optimizer))
+            # Optimizers put other tensors in the place of a weight or gradient: each is what it stands for.
+            witness.claim("weights", (parameter,), name)
+            witness.claim("gradients", (parameter.grad,))
+
+
+def _nothing() -> None:
+    """Whole updates do nothing after a backward pass."""
+
+
+def _post_order(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
+    for name, child in module.named_children():
+        yield from _post_order(child, f"{path}.{name}".lstrip("."))
+    yield path, module
+
+
+def _claim_state(witness: SessionWitness, state: dict[str, Any], owner: str, *, on_host: bool) -> None:
+    for name, value in state.items():
+        if name == "step" and on_host:
+            witness.claim("host", (value,))
+        elif name.startswith("projector_"):
+            witness.claim("projectors", (value,), owner)
+        elif name == "projector":
+            matrices = getattr(value, "ortho_matrix", None)
+            witness.claim("projectors", matrices if isinstance(matrices, list) else (matrices,), owner)
+        elif name == "accumulated_gradient":
+            witness.claim("gradients", (value,), owner)
+        elif isinstance(value, Tensor):
+            witness.claim("optimizer_states", (value,), f"{owner}, {name}")
+
+
+def _steps_on_host(optimizer: Any) -> bool:  # noqa: ANN401
+    """Whether `step` is on the host: torch keeps it there unless its kernel reads it on the device."""
+    return not any(group.get("fused") or group.get("capturable") for group in optimizer.param_groups)
+
+
+@contextmanager
+def _marked_refreshes(witness: Witness) -> Iterator[None]:
+    """Tell the witness of refreshes of projectors, ours and galore_torch's."""
+    from galore_mem.optim import GaLore
+
+    owners: list[tuple[Any, str]] = [(GaLore, "refresh")]
+    theirs = sys.modules.get("galore_torch.galore_projector")
+    if theirs is not None:
+        owners.append((theirs.GaLoreProjector, "get_orthogonal_matrix"))
+
+    def marked(original: Callable[..., Any]) -> Callable[..., Any]:
+        def refresh(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            with witness.during("refresh"):
+                return original(*args, **kwargs)
+
+        return refresh
+
+    with ExitStack() as stack:
+        for owner, name in owners:
+            stack.enter_context(_replaced(owner, name, marked(getattr(owner, name))))
+        yield
+
+
+@contextmanager
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:  # noqa: ANN401
+    original = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, original)
+
+
+def _cuda_dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """`F.dropout` on CUDA is `aten.native_dropout`, which saves one byte per element; on a CPU it keeps its noise."""
+    return torch.native_dropout(x, p, True)[0] if training and p else x
+
+
+def _behave_as_if_real(stack: ExitStack) -> None:
+    """Where libraries ask whether tensors are real, or need a number from one, go the way that a real run goes."""
+    from transformers import masking_utils
+
+    stack.enter_context(_replaced(masking_utils, "is_tracing", lambda *args, **kwargs: False))
+    library = sys.modules.get("bitsandbytes.functional")
+    if library is not None:
+        stack.enter_context(_replaced(library, "optimizer_update_32bit", _only_norm))
+
+
+def _only_norm(name: str, g: Tensor, p: Tensor, *args: Any, max_unorm: float = 0.0, **kwargs: Any) -> None:  # noqa: ANN401
+    """What bitsandbytes' 32-bit update allocates: the parameter's norm, which its kernel takes as a number."""
+    if max_unorm > 0.0:
+        torch.norm(p.data.float())

@@ -1,0 +1,129 @@
+"""The canonical step: what one iteration of training does, in which order, and what it drops when.
+
+`zero_grad(set_to_none=True)` at the top (or after the step, where the workload says so); per micro-batch forward with
+labels, loss kept, `outputs` dropped before backward unless kept, backward; then the optimizer's step.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from estimators.workload import Workload
+
+CHUNK_TOKENS = 1024
+"""Tokens whose logits the chunked loss holds at once."""
+
+
+class Witness(Protocol):
+    """Whoever watches the step."""
+
+    def enter(self, window: str) -> None:
+        """Another window of the step begins."""
+
+    def during(self, window: str) -> AbstractContextManager[None]:
+        """A window inside another one."""
+
+    def claim(self, category: str, tensors: Iterable[object], owner: str = "") -> None:
+        """Name the category of living tensors, and whose they are."""
+
+
+def autocast_of(workload: Workload, device: str) -> AbstractContextManager[Any]:
+    """Mixed precision's context; nothing for pure bf16 and fp32."""
+    if not workload.precision.startswith("amp"):
+        return nullcontext()
+    dtype = torch.bfloat16 if workload.precision == "amp-bf16" else torch.float16
+    return torch.autocast(device, dtype=dtype)
+
+
+class Batcher:
+    """Makes micro-batches of token ids."""
+
+    def __init__(self, workload: Workload, device: str) -> None:
+        self._size = (workload.batch.micro_batch_size, workload.batch.sequence_length)
+        self._vocabulary = workload.model.vocab_size
+        self._padding = workload.padding
+        self._device = device
+
+    def __call__(self) -> dict[str, Tensor]:
+        """One micro-batch, labels included."""
+        ids = torch.randint(0, self._vocabulary, self._size, device=self._device)
+        batch = {"input_ids": ids, "labels": ids.clone()}
+        if self._padding:
+            batch["attention_mask"] = torch.ones(self._size, dtype=torch.int64, device=self._device)
+        return batch
+
+
+def run_backwards(
+    model: Any,  # noqa: ANN401
+    workload: Workload,
+    batcher: Batcher,
+    witness: Witness,
+    device: str,
+    after: Callable[[], object],
+) -> object:
+    """Forward and backward of every micro-batch, `after` each of them; returns what the loop's variables still hold."""
+    held: tuple[object, ...] = ()
+    for _ in range(workload.batch.gradient_accumulation_steps):
+        witness.enter("forward_end")
+        batch = batcher()
+        witness.claim("inputs", batch.values())
+        with autocast_of(workload, device):
+            if workload.loss == "chunked":
+                outputs, loss = None, _chunked_loss(model, batch, witness)
+            else:
+                outputs = model(**batch, use_cache=workload.use_cache)
+                loss = outputs.loss
+        if not workload.keep_outputs:
+            outputs = None
+        witness.enter("backward_start")
+        held = (batch, outputs, loss)
+        loss.backward()  # type: ignore[no-untyped-call]
+        witness.enter("between")
+        after()
+    return held
+
+
+@contextmanager
+def marked_loss(model: Any, witness: Witness) -> Iterator[None]:  # noqa: ANN401
+    """Tell the witness when transformers' loss function begins."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    original = inner.loss_function
+
+    def marked(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        witness.enter("loss")
+        return original(*args, **kwargs)
+
+    inner.loss_function = marked
+    try:
+        yield
+    finally:
+        inner.loss_function = original
+
+
+def _chunked_loss(model: Any, batch: dict[str, Tensor], witness: Witness) -> Tensor:  # noqa: ANN401
+    """Head and loss for `CHUNK_TOKENS` tokens at a time, each piece recomputed in backward."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    labels = batch["labels"]
+    hidden = inner.model(
+        input_ids=batch["input_ids"], attention_mask=batch.get("attention_mask"), use_cache=False
+    ).last_hidden_state
+    witness.enter("loss")
+    shifted = torch.nn.functional.pad(labels, (0, 1), value=-100)[..., 1:].reshape(-1)
+    count = (shifted != -100).sum()
+
+    def piece(states: Tensor, targets: Tensor) -> Tensor:
+        logits = inner.lm_head(states).float()
+        return torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
+
+    total: Tensor | None = None
+    chunks = torch.split(hidden.view(-1, hidden.shape[-1]), CHUNK_TOKENS)
+    del hidden
+    for states, targets in zip(chunks, torch.split(shifted, CHUNK_TOKENS), strict=True):
+        part = checkpoint(piece, states, targets, use_reentrant=False)
+        total = part if total is None else total + part
+    assert total is not None
+    return total / count

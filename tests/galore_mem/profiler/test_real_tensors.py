@@ -1,0 +1,125 @@
+"""The trace on fake tensors against the same step on real CPU tensors, and that against torch's own recording."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from estimators.workload import Workload
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+Small = Callable[..., Workload]
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning")
+
+STEPS: list[tuple[str, dict[str, Any]]] = [
+    ("adamw", {}),
+    ("adamw", {"family": "tied", "optimizer_kernel": "loop"}),
+    ("adamw-8bit", {"checkpointing": "full"}),
+    ("adamw-8bit", {"update": "per-layer", "family": "qwen3"}),
+    ("adafactor", {"precision": "amp-bf16"}),
+    ("sgd-momentum", {"attention": "math", "family": "qwen2"}),
+    ("sgd", {"attention": "eager", "batch": 2}),
+    ("sgd", {"grad_accumulation": 2, "batch": 2, "precision": "fp32"}),
+    ("lora", {}),
+    ("low-rank", {"keep_outputs": True}),
+    ("galore-adamw", {"implementation": "galore-torch", "precision": "fp32"}),
+    ("galore-adamw-8bit", {"implementation": "galore-torch"}),
+]
+
+
+def events_of(recording: Any) -> list[tuple[int, str, str, str]]:  # noqa: ANN401
+    """(bytes, category, window, iteration) of every birth and death, in order."""
+    lives = recording.lives
+    return [
+        ((1 if code > 0 else -1) * lives[abs(code) - 1].nbytes, lives[abs(code) - 1].category, window, iteration)
+        for code, window, iteration in zip(recording.events, recording.windows, recording.iterations, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(("method", "settings"), STEPS)
+def test_fake_tensors_live_as_real_ones_do(small: Small, method: str, settings: dict[str, Any]) -> None:
+    from galore_mem.answers.trace import record
+
+    workload = small(method, **settings)
+    kernel = "cpu" if workload.attention == "auto" else workload.attention
+    assert events_of(record(workload, kernel)) == events_of(record(workload, kernel, fake=False))
+
+
+@pytest.mark.parametrize("method", ["galore-adamw", "galore-adamw-8bit", "galore-adafactor"])
+@pytest.mark.parametrize("update", ["whole", "per-layer"])
+def test_own_galore_lives_as_on_real_tensors_until_a_warm_refresh(small: Small, method: str, update: str) -> None:
+    """A warm refresh looks at its numbers and takes one of two ways; a trace takes the usual one."""
+    from galore_mem.answers.trace import record
+
+    workload = small(method, update=update)
+    fake, real = (events_of(record(workload, "cpu", fake=fake)) for fake in (True, False))
+    until = next(place for place, event in enumerate(fake) if event[2:] == ("refresh", "steady"))
+    assert fake[:until] == real[:until]
+    assert any(event[2:] == ("refresh", "first") for event in fake)
+
+
+def _peak(changes: list[int]) -> int:
+    total = peak = 0
+    for change in changes:
+        size = -(-abs(change) // 512) * 512
+        total += size if change > 0 else -size
+        peak = max(peak, total)
+    return peak
+
+
+def _profiled(step: Callable[[], object]) -> list[int]:
+    """Allocations and frees as torch's profiler sees them, without what dies inside the operator that made it."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        step()
+    found: list[tuple[int, int, int, object]] = []
+
+    def walk(node: Any, operator: object) -> None:  # noqa: ANN401
+        operator = id(node) if node.name.startswith("aten::") else operator
+        if node.name == "[memory]":
+            found.append((node.start_time_ns, node.extra_fields.alloc_size, node.extra_fields.ptr, operator))
+        for child in node.children:
+            walk(child, operator)
+
+    roots = profiler.profiler.kineto_results.experimental_event_tree()
+    for root in roots:
+        walk(root, None)
+    found.sort(key=lambda event: event[0])
+    made: dict[int, int] = {}
+    dropped: set[int] = set()
+    for place, (_, size, address, operator) in enumerate(found):
+        if size > 0:
+            made[address] = place
+        elif address in made:
+            birth = made.pop(address)
+            if operator is not None and found[birth][3] == operator:
+                dropped |= {birth, place}
+    return [event[1] for place, event in enumerate(found) if place not in dropped]
+
+
+@pytest.mark.parametrize("family", ["llama", "tied", "qwen3"])
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_peak_is_that_of_an_unwatched_step(small: Small, family: str, precision: str) -> None:
+    """Without any dispatch mode, as torch's profiler sees it: only so does the engine add gradients in place."""
+    from galore_mem.answers.trace import record
+    from galore_mem.profiler.recording import peaks_of
+    from galore_mem.training.session import Session
+
+    class Nobody:
+        def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+            from contextlib import nullcontext
+
+            return lambda *args, **kwargs: nullcontext()
+
+    workload = small("sgd", family=family, precision=precision, layers=3, attention="math")
+    session = Session(workload, "math", None)
+    session.iterate(Nobody(), "first")
+    session.optimizers[0].zero_grad()
+    truth = _peak(_profiled(lambda: session.iterate(Nobody(), "steady")))
+    recording = record(workload, "math")
+    weights = sum(-(-life.nbytes // 512) * 512 for life in recording.lives if life.category in ("weights", "buffers"))
+    traced = max(peak.live_bytes for peak in peaks_of(recording)) - weights
+    assert abs(traced - truth) <= 512 * 4
