@@ -182,7 +182,12 @@ class Measured(GaLoreAdamW):
         return done
 
 
-CURVES = {"adamw": "#888888", "galore-torch": "#d95f02", "galore-mem": "#1b9e77", "galore-mem, 8-bit": "#7570b3"}
+CURVES = {
+    "adamw, lr 0.005": "#888888",
+    "galore-torch": "#d95f02",
+    "galore-mem": "#1b9e77",
+    "galore-mem, 8-bit": "#7570b3",
+}
 
 
 def adamw_8bit(setting: Setting) -> Callable[[torch.nn.Module], torch.optim.Optimizer]:
@@ -207,12 +212,12 @@ def smoothed(losses: list[float], over: int = 20) -> list[float]:
 def svg(runs: dict[str, Run]) -> str:
     """The loss curves, drawn without a plotting library."""
     width, height, left, bottom = 720, 400, 60, 50
-    curves = {name: smoothed(runs[name].losses) for name in CURVES}
-    steps = max(map(len, curves.values()))
-    low, high = min(map(min, curves.values())), 4.0
+    curves = {name: smoothed(runs[name].losses) for name in CURVES if name in runs}
+    count = max(len(curve) for curve in curves.values())
+    low, high = min(min(curve) for curve in curves.values()), 4.0
 
     def point(step: int, loss: float) -> str:
-        x = left + (width - left - 20) * step / steps
+        x = left + (width - left - 20) * step / count
         y = 20 + (height - bottom - 20) * (high - min(loss, high)) / (high - low)
         return f"{x:.1f},{y:.1f}"
 
@@ -224,7 +229,8 @@ def svg(runs: dict[str, Run]) -> str:
     for tick in range(int(low * 2) + 1, int(high * 2) + 1):
         y = point(0, tick / 2).split(",")[1]
         parts.append(f'<path d="M{left} {y}H{width - 20}" stroke="#dddddd"/><text x="20" y="{y}">{tick / 2:.1f}</text>')
-    for index, (name, colour) in enumerate(CURVES.items()):
+    for index, name in enumerate(curves):
+        colour = CURVES[name]
         line = " ".join(point(step, loss) for step, loss in enumerate(curves[name]))
         parts.append(f'<polyline fill="none" stroke="{colour}" stroke-width="1.6" points="{line}"/>')
         parts.append(f'<text x="{width - 200}" y="{40 + 20 * index}" fill="{colour}">{name}</text>')
@@ -239,31 +245,38 @@ def main() -> None:
     arguments = parser.parse_args()
     setting = Setting(steps=arguments.steps)
     warnings.simplefilter("ignore")
-    runs: dict[str, Run] = {}
-    for lr in (1e-3, 5e-3, 1e-2):
-        runs[f"adamw, lr {lr:g}"] = train(setting, adamw(replace(setting, adamw_lr=lr)))
-    runs["galore-torch"] = train(setting, reference(setting))
-    runs["galore-mem"] = train(setting, ours(setting))
-    runs["galore-mem, svd"] = train(setting, ours(setting, refresh="svd"))
-    runs["galore-mem, randomized"] = train(setting, ours(setting, refresh="randomized"))
-    runs["galore-mem, int8 projector"] = train(setting, ours(setting, projector_storage="int8"))
-    runs["galore-mem, 8-bit"] = train(setting, adamw_8bit(setting))
-    best = min((name for name in runs if name.startswith("adamw, lr")), key=lambda name: runs[name].validation_loss)
-    runs["adamw"] = runs[best]
-    rows = {
-        name: {
-            "training_loss": round(smoothed(run.losses)[-1], 4),
-            "validation_loss": round(run.validation_loss, 4),
-            "least_captured": round(min(run.captured), 5) if run.captured else None,
-            "mean_captured": round(sum(run.captured) / len(run.captured), 5) if run.captured else None,
-        }
-        for name, run in runs.items()
+    plans = {
+        "galore-torch": reference(setting),
+        "galore-mem": ours(setting),
+        "adamw, lr 0.005": adamw(replace(setting, adamw_lr=5e-3)),
+        "adamw, lr 0.001": adamw(replace(setting, adamw_lr=1e-3)),
+        "galore-mem, 8-bit": adamw_8bit(setting),
+        "galore-mem, svd": ours(setting, refresh="svd"),
+        "adamw, lr 0.01": adamw(replace(setting, adamw_lr=1e-2)),
+        "galore-mem, int8 projector": ours(setting, projector_storage="int8"),
     }
+    runs: dict[str, Run] = {}
     arguments.into.mkdir(parents=True, exist_ok=True)
-    record = {"setting": asdict(setting), "torch": torch.__version__, "adamw_chosen": best, "runs": rows}
-    (arguments.into / "quality.json").write_text(json.dumps(record, indent=1) + "\n")
-    (arguments.into / "quality.svg").write_text(svg(runs))
-    print(json.dumps(rows, indent=1))
+    for name, make_optimizer in plans.items():
+        runs[name] = train(setting, make_optimizer)
+        print(name, row_of(runs[name]), flush=True)
+        record = {
+            "setting": asdict(setting),
+            "torch": torch.__version__,
+            "runs": {name: row_of(run) for name, run in runs.items()},
+        }
+        (arguments.into / "quality.json").write_text(json.dumps(record, indent=1) + "\n")
+        (arguments.into / "quality.svg").write_text(svg(runs))
+
+
+def row_of(run: Run) -> dict[str, float | None]:
+    """What the table shows of a run."""
+    return {
+        "training_loss": round(smoothed(run.losses)[-1], 4),
+        "validation_loss": round(run.validation_loss, 4),
+        "least_captured": round(min(run.captured), 5) if run.captured else None,
+        "mean_captured": round(sum(run.captured) / len(run.captured), 5) if run.captured else None,
+    }
 
 
 if __name__ == "__main__":

@@ -75,8 +75,7 @@ def refresh_scratch_bytes(
             vectors = rounded(4 * _chunk(short, long, rank) * rank) if itemsize != 4 else 0
             points += [basis + cast + vectors, basis + orthonormal(short, rank)]
     for number in range(passes):
-        shifted = 0 if cold else rounded(4 * width) + _SCALAR_BYTES
-        points.append(start + _fp32(short, width) + max(_chunk_bytes(short, long, width, itemsize), shifted))
+        points.append(start + _fp32(short, width) + _chunk_bytes(short, long, width, itemsize))
         if number < passes - 1:
             points.append(_fp32(short, width) + orthonormal(short, width))
             start = _fp32(short, width)
@@ -212,7 +211,7 @@ def _householder_bytes(rows: int, columns: int) -> int:
 
 
 def _cholesky_bytes(rows: int, columns: int) -> int:
-    """The second of two or three rounds: the first one's columns, their Gram matrix, its factor and status.
+    """The second of two rounds: the first one's columns, their Gram matrix, its factor and status.
 
     Where it meets dependent columns it turns to Householder and holds less.
     """

@@ -10,11 +10,8 @@ which is block power iteration with a Rayleigh-Ritz rotation, so columns come ou
 aligned with the singular vectors (Adam is not invariant under rotation: training notices). A is never formed, nor an
 fp32 copy of the gradient: `CHUNK_BYTES` of rows are cast and multiplied at a time.
 
-orth is Householder QR on a cold start. A warm start makes do with matrix products: images of the old basis under a new
-gradient lean towards its leading directions, so they are whitened by three rounds of shifted Cholesky QR (Fukaya et
-al. 2020), and the rotated ones at the end, nearly orthogonal, made orthonormal by two plain rounds; where those meet
-dependent columns after all, Householder takes over. A + SHIFT |A| in place of A keeps a direction that the gradient
-does not have (fewer tokens than directions) where it was, instead of filling it with rounding noise.
+orth is Householder QR on a cold start, whose columns are nearly dependent. A warm start's are nearly orthogonal: two
+rounds of Cholesky QR cost matrix products only, and give way to Householder where columns do turn out dependent.
 """
 
 from collections.abc import Callable, Mapping
@@ -32,10 +29,6 @@ OVERSAMPLING = 16
 COLD_PASSES = 2
 WARM_PASSES = 2
 
-SHIFT = 1e-6
-"""Of |A|, about ten times the rounding of an fp32 product; singular values below 1e-3 of the largest hardly turn."""
-GRAM_SHIFT = 2e-7
-"""Per column: rounding of the Gram matrix of unit columns in fp32."""
 LEAST_PIVOT = 0.03
 """Distance of a unit column from the span of those before it, below which Cholesky QR would lose it in fp32 noise."""
 
@@ -100,7 +93,7 @@ def _start(block: Tensor, request: Request, previous: Mapping[Side, Tensor] | No
     columns = basis if side == "left" else basis.t()
     if columns.shape != (block.shape[1], rank):
         return None
-    return whiten(_product(block, columns))
+    return cholesky(_product(block, columns))
 
 
 def _leading(
@@ -109,24 +102,21 @@ def _leading(
     """The leading eigenvectors of B Bᵀ as columns (k, R), ordered, and what made them orthonormal."""
     rank, scale = effective_rank((block.shape[0], block.shape[1]), request.rank), 1.0 / request.magnitude
     start = _start(block, request, previous, short_side)
-    warm = start is not None
-    passes = WARM_PASSES if warm else COLD_PASSES
+    passes, orthonormal = (COLD_PASSES, householder) if start is None else (WARM_PASSES, cholesky)
     if start is None:
         start = _random_start(block, min(block.shape[0], rank + OVERSAMPLING), request.seed)
-    shift = SHIFT if warm else 0.0
     for _ in range(passes - 1):
-        image = _gram_product(block, start, scale, shift)
+        image = _gram_product(block, start, scale)
         del start
-        start = whiten(image) if warm else householder(image)
+        start = orthonormal(image)
         del image
-    image = _gram_product(block, start, scale, shift)
+    image = _gram_product(block, start, scale)
     ritz = start.t().mm(image)
     del start
     rotation = torch.linalg.eigh(ritz).eigenvectors[:, -rank:].flip(1)
     del ritz
     image = image.mm(rotation)
     del rotation
-    orthonormal = cholesky if warm else householder
     return orthonormal(image), orthonormal
 
 
@@ -142,36 +132,18 @@ def householder(columns: Tensor) -> Tensor:
     return basis
 
 
-def whiten(columns: Tensor) -> Tensor:
-    """Nearly orthonormal columns that span the same space, however dependent; changes `columns`."""
-    _normalise_(columns)
-    other = _cholesky_round(columns, None, GRAM_SHIFT)
-    if other is None or _cholesky_round(other, columns, GRAM_SHIFT) is None:
-        return householder(columns)
-    return householder(columns) if _cholesky_round(columns, other, GRAM_SHIFT) is None else other
-
-
 def cholesky(columns: Tensor) -> Tensor:
-    """Orthonormal columns by two rounds of Cholesky QR, or by Householder where they need it; changes `columns`."""
-    _normalise_(columns)
-    once = _cholesky_round(columns, None, 0.0)
-    twice = None if once is None else _cholesky_round(once, columns, 0.0)
+    """Orthonormal columns by two rounds of Cholesky QR; changes `columns`."""
+    columns.div_(torch.linalg.vector_norm(columns, dim=0).clamp_(min=torch.finfo(torch.float32).tiny))
+    once = _cholesky_round(columns, None)
+    twice = None if once is None else _cholesky_round(once, columns)
     return householder(columns) if twice is None else twice
 
 
-def _normalise_(columns: Tensor) -> None:
-    columns.div_(torch.linalg.vector_norm(columns, dim=0).clamp_(min=torch.finfo(torch.float32).tiny))
-
-
-def _cholesky_round(columns: Tensor, out: Tensor | None, shift: float) -> Tensor | None:
-    """Columns times L⁻ᵀ, where L Lᵀ is their shifted Gram matrix; None where that is too near to singular."""
-    gram = columns.t().mm(columns)
-    if shift:
-        gram.diagonal().add_(shift * columns.shape[1])
-    factor, info = torch.linalg.cholesky_ex(gram)
-    del gram
-    least = 0.0 if shift else LEAST_PIVOT
-    if scalar(info, 0.0) != 0.0 or not scalar(factor.diagonal().amin(), 1.0) > least:
+def _cholesky_round(columns: Tensor, out: Tensor | None) -> Tensor | None:
+    """Columns times L⁻ᵀ, where L Lᵀ is their Gram matrix; None where that is too near to singular."""
+    factor, info = torch.linalg.cholesky_ex(columns.t().mm(columns))
+    if scalar(info, 0.0) != 0.0 or not scalar(factor.diagonal().amin(), 1.0) > LEAST_PIVOT:
         return None
     result: Tensor = torch.linalg.solve_triangular(factor.t(), columns, upper=True, left=False, out=out)
     return result
@@ -182,14 +154,12 @@ def chunk_columns(short: int, long: int, width: int) -> int:
     return min(long, max(1, CHUNK_BYTES // (4 * (short + width))))
 
 
-def _gram_product(block: Tensor, vectors: Tensor, scale: float, shift: float) -> Tensor:
-    """A `vectors` with A = (scale B)(scale B)ᵀ + shift |A|: (k, l), through chunks of the longer side."""
+def _gram_product(block: Tensor, vectors: Tensor, scale: float) -> Tensor:
+    """(scale B)(scale B)ᵀ `vectors`: (k, l), through chunks of the longer side."""
     image = torch.zeros_like(vectors)
     step = chunk_columns(block.shape[0], block.shape[1], vectors.shape[1])
     for start in range(0, block.shape[1], step):
         _add_chunk(image, block[:, start : start + step], vectors, scale)
-    if shift:
-        image.addcmul_(vectors, torch.linalg.vector_norm(image, dim=0).amax().mul_(shift))
     return image
 
 
