@@ -157,7 +157,7 @@ def _size_of(allocator: DeviceAllocator, segment: PlacedSegment, placed: PlacedB
     """
     size = placed.size or min(block_bytes(placed.requested, allocator.settings), limit - placed.offset)
     gap = limit - placed.offset - size
-    if segment.is_small or segment.is_expandable or allocator.settings.expandable_segments:
+    if gap <= 0 or segment.is_small or segment.is_expandable or allocator.settings.expandable_segments:
         return size
     most = allocator.settings.max_split_size_bytes
     is_oversize = most is not None and not placed.size and size >= most

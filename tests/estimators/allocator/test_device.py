@@ -3,6 +3,7 @@
 import pytest
 
 from estimators.allocator.device import DeviceAllocator
+from estimators.allocator.layout import PlacedBlock, PlacedSegment
 from estimators.allocator.oom import OutOfMemory
 from estimators.allocator.parse import parse_settings
 from estimators.allocator.replay import Event, fragmentation_at, replay, segments_at
@@ -135,6 +136,57 @@ def test_garbage_collection_returns_the_old_ones() -> None:
     assert without_fraction.end_reserved_bytes == 150 * MIB
 
 
+def test_garbage_collection_stops_when_enough_is_back() -> None:
+    how = parse_settings("garbage_collection_threshold:0.25,per_process_memory_fraction:0.8")
+    events: list[Event] = [("alloc", 1, 40 * MIB, 0, 0), ("free", 1, 0, 0, 0), ("alloc", 2, 50 * MIB, 0, 0)]
+    events += [("free", 2, 0, 0, 0), ("alloc", 3, 60 * MIB, 0, 0)]
+    run = replay(events, how, capacity_bytes=250 * MIB)
+    assert run.end_reserved_bytes == 110 * MIB, "the older 40 MiB were just enough; the younger 50 MiB stay"
+
+
+def test_small_requests_do_not_age_large_blocks() -> None:
+    how = parse_settings("garbage_collection_threshold:0.4,per_process_memory_fraction:0.8")
+    events: list[Event] = [("alloc", n, size * MIB, 0, 0) for n, size in enumerate((40, 44, 48))]
+    events += [("free", 0, 0, 0, 0), *(("alloc", 10 + n, 512, 0, 0) for n in range(10)), ("alloc", 3, 100 * MIB, 0, 0)]
+    events += [("free", 1, 0, 0, 0), ("alloc", 4, 102 * MIB, 0, 0), ("alloc", 5, 102 * MIB, 0, 0), ("free", 2, 0, 0, 0)]
+    events += [("alloc", 6, 110 * MIB, 0, 0)]
+    run = replay(events, how, capacity_bytes=1250 * MIB)
+    assert run.end_reserved_bytes == (48 + 100 + 102 + 102 + 110 + 2) * MIB, "ages 4, 3 and 1: two are above the mean"
+
+
+def test_only_as_many_oversize_blocks_are_released_as_needed() -> None:
+    how = parse_settings("max_split_size_mb:32")
+    events: list[Event] = [("alloc", n, size * MIB, 0, 0) for n, size in enumerate((40, 44, 48))]
+    events += [("free", n, 0, 0, 0) for n in range(3)] + [("alloc", 3, 90 * MIB, 0, 0)]
+    run = replay(events, how, capacity_bytes=135 * MIB)
+    assert run.end_reserved_bytes == 130 * MIB, "48 and 44 were enough"
+    assert run.retries == 0
+
+
+@pytest.mark.parametrize(("request_mib", "size_mib"), [(19, 20), (18, 18)])
+def test_a_block_of_unknown_size_takes_the_rest_that_is_not_split_off(request_mib: int, size_mib: int) -> None:
+    held = PlacedBlock(ident=1, offset=0, size=0, requested=request_mib * MIB)
+    segment = PlacedSegment(address=1 << 40, size=20 * MIB, blocks=(held,))
+    assert replay([], initial=[segment]).allocator.allocated_bytes == size_mib * MIB
+
+
+def test_layouts_that_contradict_themselves_are_refused() -> None:
+    def segment(address: int, *blocks: tuple[int, int]) -> PlacedSegment:
+        placed = (PlacedBlock(ident=n, offset=at, size=size, requested=size) for n, (at, size) in enumerate(blocks))
+        return PlacedSegment(address=address, size=20 * MIB, blocks=tuple(placed))
+
+    for layout in (
+        [segment(1 << 40), segment((1 << 40) + MIB)],
+        [segment(-1)],
+        [segment(1 << 40, (0, 8 * MIB), (4 * MIB, 8 * MIB))],
+        [segment(1 << 40, (16 * MIB, 8 * MIB))],
+        [segment(1 << 40, (0, 8 * MIB)), segment(1 << 41, (0, 8 * MIB))],
+        [PlacedSegment(address=1 << 40, size=3 * MIB, is_expandable=True)],
+    ):
+        with pytest.raises(InputError):
+            replay([], initial=layout)
+
+
 def test_expandable_segments_map_only_what_is_missing() -> None:
     how = parse_settings("expandable_segments:True")
     events = [
@@ -150,6 +202,23 @@ def test_expandable_segments_map_only_what_is_missing() -> None:
     (segment,) = run.segments
     assert segment.is_expandable
     assert segment.size == 60 * MIB
+
+
+def test_among_equal_free_stretches_the_lowest_is_lent() -> None:
+    how = parse_settings("expandable_segments:True")
+    events: list[Event] = [("alloc", n, 20 * MIB, 0, 0) for n in range(5)]
+    events += [("free", n, 0, 0, 0) for n in (2, 0)] + [("alloc", 9, 20 * MIB, 0, 0)]
+    (segment,) = replay(events, how).segments
+    assert [block.ident for block in segment.blocks] == [9, 1, None, 3, 4]
+
+
+def test_the_stretch_that_can_grow_least_is_lent() -> None:
+    """The last free stretch can grow into the unmapped rest of its range, so it counts as the largest."""
+    how = parse_settings("expandable_segments:True")
+    events: list[Event] = [("alloc", n, 40 * MIB, 0, 0) for n in range(3)]
+    events += [("alloc", 3, 30 * MIB, 0, 0), ("free", 0, 0, 0, 0), ("free", 3, 0, 0, 0), ("alloc", 9, 8 * MIB, 0, 0)]
+    (segment,) = replay(events, how).segments
+    assert [block.ident for block in segment.blocks] == [9, None, 1, 2, None]
 
 
 def test_the_map_at_an_event_and_the_waste_at_the_peak() -> None:
