@@ -8,14 +8,13 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-atheris = import_module("atheris")
-with atheris.instrument_imports(include=["estimators", "galore_mem", "profiles"]):
-    from tests.fuzz import targets
-
 
 def main() -> None:
     """Fuzz one target; further arguments are libFuzzer's."""
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+    atheris = import_module("atheris")
+    with atheris.instrument_imports(include=["estimators", "galore_mem", "profiles"]):
+        targets = import_module("tests.fuzz.targets")
     name, *options = sys.argv[1:] or ["recording"]
     seeds = Path(__file__).parent / "seeds" / name
     found = Path("/tmp/galore-mem-fuzz") / name
