@@ -128,7 +128,9 @@ def trace(
 def record(
     workload: Workload, kernel: str, *, workspace_bytes: int = 0, fake: bool = True, told: Told | None = None
 ) -> Recording:
-    """Record a first and a steady iteration; with projectors, a steady one that refreshes them as well.
+    """Record a first and a steady iteration, the steady one with a refresh of projectors where there are any.
+
+    What a refresh holds is gone when it ends, so such an iteration shows every moment of an ordinary one as well.
 
     Args:
         workload: the run.
@@ -164,10 +166,8 @@ def record(
             told(STAGES[2])
             session.iterate(recorder, "first")
             told(STAGES[3])
+            session.refresh_at_every_step()
             session.iterate(recorder, "steady")
-            if session.refreshes:
-                session.refresh_at_every_step()
-                session.iterate(recorder, "steady")
         return recorder.close()
     finally:
         if collects:

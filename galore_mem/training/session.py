@@ -147,11 +147,6 @@ class Session:
                 if hasattr(state.get("projector"), "update_proj_gap"):
                     state["projector"].update_proj_gap = 1
 
-    @property
-    def refreshes(self) -> bool:
-        """Whether the method has projectors."""
-        return self.workload.method.parameterisation == "galore"
-
     def _zero_grad(self) -> None:
         self.optimizers[0].zero_grad(set_to_none=True)
 

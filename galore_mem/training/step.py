@@ -66,7 +66,7 @@ def run_backwards(
     after: Callable[[], object],
 ) -> object:
     """Forward and backward of every micro-batch, `after` each of them; returns what the loop's variables still hold."""
-    held: tuple[object, ...] = ()
+    batch, outputs, loss = None, None, None
     for _ in range(workload.batch.gradient_accumulation_steps):
         witness.enter("forward_end")
         batch = batcher()
@@ -80,11 +80,10 @@ def run_backwards(
         if not workload.keep_outputs:
             outputs = None
         witness.enter("backward_start")
-        held = (batch, outputs, loss)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         witness.enter("between")
         after()
-    return held
+    return batch, outputs, loss
 
 
 @contextmanager

@@ -1,0 +1,97 @@
+"""The traced answer: against the closed form on small models, its peaks in order, its files, and its refusals."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from estimators.analytic.estimate import estimate
+from galore_mem.answers.settings import Settings, workloads
+from profiles.shapes import ModelShape
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning")
+
+WORST_PCT = 2.0
+"""What the closed form may be off by."""
+SHAPE = ModelShape(
+    name="small",
+    model_type="llama",
+    hidden_size=128,
+    intermediate_size=352,
+    num_hidden_layers=4,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=32,
+    vocab_size=500,
+    max_position_embeddings=128,
+)
+RUNS: list[tuple[str, dict[str, Any]]] = [
+    ("adamw", {}),
+    ("adamw", {"precision": "amp-bf16", "checkpointing": "full"}),
+    ("adamw-8bit", {"attention": "eager", "batch": 2}),
+    ("sgd", {"loss": "chunked", "grad_accumulation": 2}),
+    ("lora", {"rank": 8}),
+    ("low-rank", {"rank": 8, "update": "per-layer"}),
+    ("galore-adamw", {"rank": 16, "precision": "fp32", "attention": "math"}),
+    ("galore-adamw-8bit", {"rank": 16, "update": "per-layer"}),
+    ("galore-adamw", {"rank": 16, "implementation": "galore-torch"}),
+    ("galore-adafactor", {"rank": 16, "implementation": "galore-torch", "update": "per-layer"}),
+]
+
+
+@pytest.mark.parametrize(("method", "settings"), RUNS)
+def test_closed_form_and_trace_agree(method: str, settings: dict[str, Any]) -> None:
+    from galore_mem.answers.trace import trace
+
+    (workload,) = workloads(SHAPE, (method,), Settings(**{"seq": 64, **settings}))
+    traced, analytic = trace(workload).footprint, estimate(workload)
+    assert analytic.peak_live_bytes == pytest.approx(traced.peak_live_bytes, rel=WORST_PCT / 100)
+    assert dict(analytic.resident_bytes) == dict(traced.resident_bytes)
+    assert {moment.label for moment in analytic.moments} == {moment.label for moment in traced.moments}
+    assert traced.peak_live_bytes <= traced.peak_allocated_bytes <= traced.peak_reserved_bytes < traced.process_bytes
+
+
+def test_files_and_json(tmp_path: Path) -> None:
+    from galore_mem.answers.snapshot import write_predicted
+    from galore_mem.answers.trace import trace
+    from galore_mem.tapes.file import write_tape
+    from galore_mem.tapes.recording import read_recording
+
+    (workload,) = workloads(SHAPE, ("galore-adamw",), Settings(seq=64, rank=16))
+    result = trace(workload, gpus="4090")
+    content = json.loads(json.dumps(result.to_dict()))
+    assert content["schema"] == "galore-mem/trace/1"
+    assert [fit["gpu"] for fit in content["fits"]] == ["RTX 4090"]
+    assert content["largest"][0]["bytes"] >= content["largest"][-1]["bytes"]
+    write_tape(tmp_path / "out.json.gz", result.tape)
+    (same,) = read_recording(tmp_path / "out.json.gz").devices
+    assert list(same.events.rows()) == list(result.tape.devices[0].events.rows())
+    write_predicted(tmp_path / "out.pickle", result.tape)
+    (device,) = read_recording(tmp_path / "out.pickle").devices
+    from galore_mem.answers.replay import replay_tape
+
+    (replayed,) = replay_tape(read_recording(tmp_path / "out.pickle")).devices
+    assert device.has_effects
+    assert replayed.replayed.peak_reserved_bytes == result.footprint.peak_reserved_bytes
+    assert replayed.first_difference is None
+
+
+def test_command_refuses_two_methods() -> None:
+    from galore_mem.commands.app import call
+    from galore_mem.errors import UsageError
+
+    with pytest.raises(UsageError, match="one --method"):
+        call(["trace", "llama-60m", "--method", "adamw", "sgd"])
+
+
+def test_settings_are_checked_before_anything_is_built() -> None:
+    from galore_mem.answers.trace import trace
+    from profiles.errors import InputError
+
+    with pytest.raises(InputError, match="unknown method"):
+        trace("llama-60m", method="adamww")
+    with pytest.raises(InputError, match="flash attention needs half precision"):
+        trace("llama-60m", precision="fp32", attention="flash")
