@@ -8,11 +8,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from galore_mem.answers.plan import plan
     from galore_mem.answers.trace import trace
+    from galore_mem.answers.trace_step import trace_step
 
 __version__ = "0.1.0"
-__all__ = ["plan", "trace"]
+__all__ = ["plan", "trace", "trace_step"]
 
-_ROOMS = {"plan": "galore_mem.answers.plan", "trace": "galore_mem.answers.trace"}
+_ROOMS = {
+    "plan": "galore_mem.answers.plan",
+    "trace": "galore_mem.answers.trace",
+    "trace_step": "galore_mem.answers.trace_step",
+}
 """Public name -> module that holds it under the same name."""
 
 

@@ -35,7 +35,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.places = Places()
         self.window = "between"
         self.iteration = ""
-        self._rules = rules
+        self.rules = rules
         self._vocabulary = vocabulary
         self._alive: dict[int, int] = {}
         self._watches: dict[int, weakref.ref[torch.UntypedStorage]] = {}
@@ -113,11 +113,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         in_backward = torch._C._current_graph_task_id() != -1
         if in_backward:
+            if self.window == "forward_end":
+                self.enter("backward_start")
             self._follow_backward(args)
         name = func._opname
         if name in _MATMULS:
             self._take_workspace("backward" if in_backward else "forward")
-        known, result = self._rules.replace(func, args, kwargs)
+        known, result = self.rules.replace(func, args, kwargs)
         if known:
             pass
         elif in_backward and func is engine.ADD and len(args) == 2 and isinstance(args[1], Tensor):
@@ -189,10 +191,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _take_workspace(self, thread: str) -> None:
         """CuBLAS takes its workspace at a thread's first matrix product, and keeps it."""
-        if not self._rules.workspace_bytes or thread in self._workspaces:
+        if not self.rules.workspace_bytes or thread in self._workspaces:
             return
         self._workspaces.add(thread)
-        life = Life(nbytes=self._rules.workspace_bytes, operator="cuBLAS", module="", category="workspaces")
+        life = Life(nbytes=self.rules.workspace_bytes, operator="cuBLAS", module="", category="workspaces")
         self._bear(life)
 
     def _see(self, tensor: Tensor, operator: str, category: str = "", module: str = "") -> None:
