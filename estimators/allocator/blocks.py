@@ -136,3 +136,38 @@ class Pool:
     def in_order(self) -> list[Block]:
         """Every cached block by size, then address."""
         return [self.by_key[key] for keys in self.bins for key in keys]
+
+
+def is_split(block: Block) -> bool:
+    """Whether a block shares its segment or range."""
+    return block.prev is not None or block.next is not None
+
+
+def expandable_size(block: Block) -> int:
+    """Bytes of a block and of the unmapped ones right behind it."""
+    following = block.next
+    return block.size + (following.size if following is not None and not following.mapped else 0)
+
+
+def link_after(block: Block, new: Block) -> None:
+    """Put a block behind another."""
+    new.prev, new.next = block, block.next
+    if block.next is not None:
+        block.next.prev = new
+    block.next = new
+
+
+def link_before(block: Block, new: Block) -> None:
+    """Put a block in front of another."""
+    new.prev, new.next = block.prev, block
+    if block.prev is not None:
+        block.prev.next = new
+    block.prev = new
+
+
+def unlink(block: Block) -> None:
+    """Take a block out of its neighbours' chain."""
+    if block.prev is not None:
+        block.prev.next = block.next
+    if block.next is not None:
+        block.next.prev = block.prev
