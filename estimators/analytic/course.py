@@ -2,10 +2,11 @@
 
 from collections import Counter
 from collections.abc import Hashable
+from functools import cached_property
 from itertools import accumulate
 from typing import NamedTuple
 
-from estimators.analytic.layout import PHASES, Layout, layout_of
+from estimators.analytic.layout import Layout, layout_of
 from estimators.analytic.shadow.play import play
 from estimators.analytic.structure import PLAYED_LAYERS, course_key, structure_of, symbol_sizes
 from estimators.analytic.tensors import ALIGNMENT_BYTES
@@ -37,55 +38,49 @@ class Course:
         self.repetitions = layers - PLAYED_LAYERS + 1 if layers > PLAYED_LAYERS else 1
         elements, repetitions = layout.elements(symbols), self.repetitions
         self.sizes = [
-            -(-elements[dims] * itemsize // ALIGNMENT_BYTES) * ALIGNMENT_BYTES * (repetitions if everywhere else 1)
-            for dims, itemsize, everywhere in layout.kinds
+            -(-elements[dims] * itemsize // ALIGNMENT_BYTES) * ALIGNMENT_BYTES for dims, itemsize in layout.kinds
         ]
-        table = [0, *self.sizes, *(-size for size in reversed(self.sizes))]
+        for kind in layout.everywhere:
+            self.sizes[kind] *= repetitions
+        table = [0, *self.sizes, *[-size for size in self.sizes[::-1]]]
         self._values = list(accumulate(map(table.__getitem__, layout.played.events), initial=0))
         """Live bytes before each event and after the last, as played."""
-        self._shifts: list[int] = []
-        """What the repetitions that are not played add to each interval."""
-        self.interval_bytes: list[int] = []
+        self._shifts = self._repeated()
+        """What repetitions that are not played add, by the number of passes they belong to."""
+        values, shifts = self._values, self._shifts
+        maxima = [max(values[part]) for part in layout.slices]
+        self.interval_bytes = [maxima[stretch] + shifts[passed] for stretch, passed in layout.places]
         """Largest live bytes in each interval."""
-        self._evaluate()
-        ends, stretches = self._values, layout.stretches
-        self.update_bytes = [
-            ends[stretches[layout.intervals[index].stretch].stop] + self._shifts[index] for index in layout.updates
-        ]
-        """Live bytes where each stepping gradient is complete."""
-        self.peaks = {name: self._peak(name) for name in PHASES}
-        """The largest point of each moment."""
         self.peak_bytes = max(self.interval_bytes)
-        self.end_bytes = self._values[-1] + self._shifts[-1]
+        self.end_bytes = values[-1] + shifts[-1]
 
-    def _evaluate(self) -> None:
-        values, stretches, more = self._values, self.layout.stretches, self.repetitions - 1
-        done, pending = 0, 0
-        for interval in self.layout.intervals:
-            stretch = stretches[interval.stretch]
-            if pending and not interval.last:
-                done += pending
-                pending = 0
-            if interval.opens_last:
-                pending = more * self._growth(stretch.block)
-            shift = done + pending if interval.last else done
-            self._shifts.append(shift)
-            self.interval_bytes.append(max(values[stretch.start : stretch.stop + 1]) + shift)
+    def _repeated(self) -> list[int]:
+        values, stretches, shifts = self._values, self.layout.stretches, [0]
+        for first, last in self.layout.blocks:
+            growth = values[stretches[last].stop] - values[stretches[first].start]
+            shifts.append(shifts[-1] + (self.repetitions - 1) * growth)
+        return shifts
 
-    def _growth(self, block: int) -> int:
-        """Live bytes gained in one pass over the middle layer."""
-        inside = [stretch for stretch in self.layout.stretches if stretch.block == block]
-        return self._values[inside[-1].stop] - self._values[inside[0].start]
+    @cached_property
+    def update_bytes(self) -> list[int]:
+        """Live bytes where each stepping gradient is complete."""
+        values, layout, shifts = self._values, self.layout, self._shifts
+        places = [layout.places[index] for index in layout.updates]
+        return [values[layout.stretches[stretch].stop] + shifts[passed] for stretch, passed in places]
 
-    def _peak(self, window: str) -> Point:
-        return self.point(max(self.layout.windows[window], key=self.interval_bytes.__getitem__))
+    @cached_property
+    def peaks(self) -> dict[str, Point]:
+        """The largest point of each moment."""
+        largest = self.interval_bytes.__getitem__
+        return {name: self.point(max(intervals, key=largest)) for name, intervals in self.layout.windows.items()}
 
     def point(self, interval: int) -> Point:
         """The largest point of an interval."""
-        stretch = self.layout.stretches[self.layout.intervals[interval].stretch]
-        inside = self._values[stretch.start : stretch.stop + 1]
+        number, passed = self.layout.places[interval]
         total = self.interval_bytes[interval]
-        return Point(total, interval, stretch.start + inside.index(total - self._shifts[interval]))
+        inside = self._values[self.layout.slices[number]]
+        event = self.layout.slices[number].start + inside.index(total - self._shifts[passed])
+        return Point(total, interval, event)
 
     def update(self, number: int) -> Point:
         """Where the gradient of an update is complete."""

@@ -53,6 +53,22 @@ class Interval:
     """The first interval of that repetition: all between it and the first are passed over."""
 
 
+def _blocks(stretches: list[Stretch]) -> list[tuple[int, int]]:
+    found: dict[int, tuple[int, int]] = {}
+    for number, stretch in enumerate(stretches):
+        if stretch.block:
+            found[stretch.block] = (found.get(stretch.block, (number, number))[0], number)
+    return [found[block] for block in sorted(found)]
+
+
+def _passed(stretches: list[Stretch], interval: Interval) -> int:
+    """How many passes over the middle layer have been repeated in full, but for the last time, at an interval."""
+    here = stretches[interval.stretch]
+    if here.block:
+        return here.block - (not interval.last)
+    return max((stretch.block for stretch in stretches[: interval.stretch]), default=0)
+
+
 class Layout:
     """A played step cut into stretches and intervals, and its sizes ready for evaluation."""
 
@@ -67,9 +83,19 @@ class Layout:
         self.updates = [i for i, interval in enumerate(self.intervals) if self.stretches[interval.stretch].steps]
         """Intervals that end with a gradient that steps."""
         self.update_names = tuple(self.stretches[self.intervals[i].stretch].gradient for i in self.updates)
+        self.slices = [slice(min(stretch.start + 1, stretch.stop), stretch.stop + 1) for stretch in self.stretches]
+        """The values that each stretch sees, after each of its events: what it begins with ends the one before."""
+        self.blocks = _blocks(self.stretches)
+        """First and last stretch of each pass over the middle layer."""
+        self.passed = [_passed(self.stretches, interval) for interval in self.intervals]
+        """Passes whose repetitions lie before the interval: all of them up to that number."""
+        self.places = [(i.stretch, passed) for i, passed in zip(self.intervals, self.passed, strict=True)]
         self.dims: list[Dims] = list(dict.fromkeys(kind.size.dims for kind in played.kinds))
         number = {dims: index for index, dims in enumerate(self.dims)}
-        self.kinds = [(number[kind.size.dims], kind.size.itemsize, kind.in_every_middle_layer) for kind in played.kinds]
+        self.kinds = [(number[kind.size.dims], kind.size.itemsize) for kind in played.kinds]
+        """Index of the dimensions, and bytes per element."""
+        self.everywhere = [index for index, kind in enumerate(played.kinds) if kind.in_every_middle_layer]
+        """Kinds of which there is one for each middle layer."""
 
     def elements(self, symbols: dict[str, int]) -> list[int]:
         """Elements of each combination of dimensions."""

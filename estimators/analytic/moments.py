@@ -54,7 +54,8 @@ class Outliner:
             "buffers": self.stepping.buffers_bytes,
             "workspaces": 2 * workspace_bytes,
         }
-        if self.per_layer and workload.batch.gradient_accumulation_steps > 1:
+        self._accumulates = workload.batch.gradient_accumulation_steps > 1
+        if self.per_layer and self._accumulates:
             held["gradients"] = self.stepping.accumulators_bytes
         self.lasting_bytes = self.stepping.weights_bytes + self.stepping.buffers_bytes + self.stepping.states_bytes
         """Weights, buffers and states: what is there at every moment of a steady iteration."""
@@ -103,7 +104,7 @@ class Outliner:
         self, iteration: Iteration, name: str, phase: Phase, point: Point, states: Categories, states_bytes: int
     ) -> Outline:
         total = point.total_bytes + states_bytes + self._held_bytes
-        if iteration == "first" and phase in ("forward", "loss"):  # backward's thread has not been there yet
+        if iteration == "first" and phase in ("forward", "loss") and not self._accumulates:  # no backward yet
             parts = (self._held, states, self._one_workspace)
             return Outline(iteration, name, phase, total - self._workspace_bytes, point, parts)
         return Outline(iteration, name, phase, total, point, (self._held, states))
