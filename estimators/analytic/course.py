@@ -42,43 +42,45 @@ class Course:
         ]
         for kind in layout.everywhere:
             self.sizes[kind] *= repetitions
-        table = [0, *self.sizes, *[-size for size in self.sizes[::-1]]]
-        self._values = list(accumulate(map(table.__getitem__, layout.played.events), initial=0))
-        """Live bytes before each event and after the last, as played."""
-        self._shifts = self._repeated()
+        values = self._values()
+        shifts = self._shifts = self._repeated(values)
         """What repetitions that are not played add, by the number of passes they belong to."""
-        values, shifts = self._values, self._shifts
         maxima = [max(values[part]) for part in layout.slices]
         self.interval_bytes = [maxima[stretch] + shifts[passed] for stretch, passed in layout.places]
         """Largest live bytes in each interval."""
+        self.update_bytes = [values[stop] + shifts[passed] for stop, passed in layout.update_places]
+        """Live bytes where each stepping gradient is complete."""
         self.peak_bytes = max(self.interval_bytes)
         self.end_bytes = values[-1] + shifts[-1]
 
-    def _repeated(self) -> list[int]:
-        values, stretches, shifts = self._values, self.layout.stretches, [0]
+    def _values(self) -> list[int]:
+        """Live bytes before each event and after the last, as played; made anew, for courses are many."""
+        table = [0, *self.sizes, *[-size for size in self.sizes[::-1]]]
+        return list(accumulate(self.layout.pick(table), initial=0))
+
+    def _repeated(self, values: list[int]) -> list[int]:
+        stretches, shifts = self.layout.stretches, [0]
         for first, last in self.layout.blocks:
             growth = values[stretches[last].stop] - values[stretches[first].start]
             shifts.append(shifts[-1] + (self.repetitions - 1) * growth)
         return shifts
 
     @cached_property
-    def update_bytes(self) -> list[int]:
-        """Live bytes where each stepping gradient is complete."""
-        values, layout, shifts = self._values, self.layout, self._shifts
-        places = [layout.places[index] for index in layout.updates]
-        return [values[layout.stretches[stretch].stop] + shifts[passed] for stretch, passed in places]
-
-    @cached_property
     def peaks(self) -> dict[str, Point]:
         """The largest point of each moment."""
-        largest = self.interval_bytes.__getitem__
-        return {name: self.point(max(intervals, key=largest)) for name, intervals in self.layout.windows.items()}
+        largest, values = self.interval_bytes.__getitem__, self._values()
+        return {
+            name: self._point(max(intervals, key=largest), values) for name, intervals in self.layout.windows.items()
+        }
 
     def point(self, interval: int) -> Point:
         """The largest point of an interval."""
+        return self._point(interval, self._values())
+
+    def _point(self, interval: int, values: list[int]) -> Point:
         number, passed = self.layout.places[interval]
         total = self.interval_bytes[interval]
-        inside = self._values[self.layout.slices[number]]
+        inside = values[self.layout.slices[number]]
         event = self.layout.slices[number].start + inside.index(total - self._shifts[passed])
         return Point(total, interval, event)
 
@@ -92,7 +94,7 @@ class Course:
     def end(self) -> Point:
         """After backward: gradients, inputs, and what else outlives it."""
         interval = len(self.layout.intervals) - 1
-        return Point(self.end_bytes, interval, len(self._values) - 1)
+        return Point(self.end_bytes, interval, len(self.layout.played.events))
 
     def categories(self, point: Point) -> Categories:
         """Live bytes by category at a point; they sum up to its total."""

@@ -8,6 +8,7 @@ stretches appear as intervals twice.
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
+from operator import itemgetter
 
 from estimators.analytic.shadow.play import Played
 from estimators.analytic.shadow.tape import MIDDLE, OUTSIDE, Dims
@@ -83,6 +84,8 @@ class Layout:
         self.updates = [i for i, interval in enumerate(self.intervals) if self.stretches[interval.stretch].steps]
         """Intervals that end with a gradient that steps."""
         self.update_names = tuple(self.stretches[self.intervals[i].stretch].gradient for i in self.updates)
+        self.pick = itemgetter(*played.events)
+        """Takes what each event adds from a table by its code."""
         self.slices = [slice(min(stretch.start + 1, stretch.stop), stretch.stop + 1) for stretch in self.stretches]
         """The values that each stretch sees, after each of its events: what it begins with ends the one before."""
         self.blocks = _blocks(self.stretches)
@@ -90,6 +93,10 @@ class Layout:
         self.passed = [_passed(self.stretches, interval) for interval in self.intervals]
         """Passes whose repetitions lie before the interval: all of them up to that number."""
         self.places = [(i.stretch, passed) for i, passed in zip(self.intervals, self.passed, strict=True)]
+        self.update_places = [
+            (self.stretches[stretch].stop, passed) for stretch, passed in (self.places[i] for i in self.updates)
+        ]
+        """Events that have happened where each stepping gradient is complete, and passes before it."""
         self.dims: list[Dims] = list(dict.fromkeys(kind.size.dims for kind in played.kinds))
         number = {dims: index for index, dims in enumerate(self.dims)}
         self.kinds = [(number[kind.size.dims], kind.size.itemsize) for kind in played.kinds]

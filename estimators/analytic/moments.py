@@ -73,12 +73,11 @@ class Outliner:
         course, stepping = self.course, self.stepping
         largest = course.peak_bytes + stepping.states_bytes
         if self.per_layer:
-            names = course.layout.update_names
             growth = states_before(stepping, course)
             around = list(map(add, course.update_bytes, growth.update_totals))
-            for added in stepping.update_bytes("first", names).values():
-                largest = max(largest, *map(add, around, added))
-            for added in stepping.update_bytes("steady", names).values():
+            for added in stepping.update_bytes("first", course.layout).values():
+                largest = max(largest, max(map(add, around, added)))
+            for added in stepping.update_bytes("steady", course.layout).values():
                 largest = max(largest, max(map(add, course.update_bytes, added)) + stepping.states_bytes)
         else:
             largest = max(largest, course.end_bytes - stepping.gradients_bytes + stepping.largest_step_bytes)
@@ -132,7 +131,7 @@ class Outliner:
         names = course.layout.update_names
         growth = states_before(stepping, course) if iteration == "first" else None
         around = list(map(add, course.update_bytes, growth.update_totals)) if growth else course.update_bytes
-        for name, added in stepping.update_bytes(iteration, names).items():
+        for name, added in stepping.update_bytes(iteration, course.layout).items():
             totals = list(map(add, around, added))
             index = totals.index(max(totals))
             addition = stepping.updates[iteration][names[index]][name]

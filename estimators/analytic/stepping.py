@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from estimators.analytic.buffers import buffers
+from estimators.analytic.layout import Layout
 from estimators.analytic.parameters import ParameterGroup, parameters_of
 from estimators.analytic.states import accumulated_gradients, group_states, shared_states
 from estimators.analytic.steps import parameter_step, whole_step
@@ -58,7 +59,7 @@ class Stepping:
         """Live bytes of states and projectors, made by the first step."""
         self.states_bytes = sum(self.states.values())
         self.gradients_bytes = sum(rounded(group.nbytes) * group.count for group in self.groups if group.trainable)
-        self._vectors: dict[tuple[Iteration, tuple[str, ...]], dict[str, list[int]]] = {}
+        self._vectors: dict[tuple[Iteration, Layout], dict[str, list[int]]] = {}
 
     @cached_property
     def _own_states(self) -> list[Categories]:
@@ -117,17 +118,18 @@ class Stepping:
             for name, moment in zip(names, found, strict=True)
         }
 
-    def update_bytes(self, iteration: Iteration, names: tuple[str, ...]) -> dict[str, list[int]]:
-        """What the updates of these parameters add, by moment; parameters without a refresh add none of their own."""
-        key = (iteration, names)
-        if key not in self._vectors:
-            additions = [self.updates[iteration][name] for name in names]
+    def update_bytes(self, iteration: Iteration, layout: Layout) -> dict[str, list[int]]:
+        """What the updates of a played step add, by moment; parameters without a refresh add none of their own."""
+        key = (iteration, layout)
+        found = self._vectors.get(key)
+        if found is None:
+            additions = [self.updates[iteration][name] for name in layout.update_names]
             moments = sorted({moment for addition in additions for moment in addition})
-            self._vectors[key] = {
+            found = self._vectors[key] = {
                 moment: [addition[moment].total_bytes if moment in addition else _NEVER_BYTES for addition in additions]
                 for moment in moments
             }
-        return self._vectors[key]
+        return found
 
 
 def _addition(moment: StepMoment, name: str, by_category: Mapping[str, int]) -> Addition:
