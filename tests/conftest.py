@@ -1,5 +1,6 @@
 """Fixtures that several rooms share."""
 
+import os
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -11,6 +12,9 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from tests.recorder import LiveBytes
 
+
+# Every worker of a parallel run has a core, not all of them; torch reads this when it is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # An example's time says more about the machine and its load than about the code.
 settings.register_profile("no-deadline", deadline=None)
