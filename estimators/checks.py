@@ -20,12 +20,20 @@ def check(workload: Workload, gpu: Gpu | None = None) -> tuple[str, ...]:
             "use --grad-accumulation 1, or --implementation galore-mem",
         )
     if workload.allocator_settings:
-        raise InputError(
-            f"--alloc-conf {workload.allocator_settings} is not part of a plan yet",
-            "plans are for the allocator's default settings",
-            "leave it out; galore-mem replay runs a recording under any settings",
-        )
+        from estimators.allocator.parse import parse_settings
+
+        parse_settings(workload.allocator_settings)
     return tuple(note for note in (_rank(workload), _positions(workload), _half_precision(workload, gpu)) if note)
+
+
+def closed_form_notes(workload: Workload) -> tuple[str, ...]:
+    """What the closed form leaves out of a workload, one sentence each."""
+    if not workload.allocator_settings:
+        return ()
+    return (
+        f"a plan is for the allocator's default settings: galore-mem trace shows what {workload.allocator_settings} "
+        "changes of reserved memory",
+    )
 
 
 def _rank(workload: Workload) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from estimators.analytic.attention import attention_kernel
 from estimators.analytic.estimate import estimate
 from estimators.analytic.parameters import parameter_count
-from estimators.checks import check
+from estimators.checks import check, closed_form_notes
 from estimators.footprint import Footprint
 from estimators.verdict import Fit, judge
 from estimators.workload import Workload
@@ -128,7 +128,7 @@ def plan(
     notes = dict.fromkeys(named.notes)
     for workload in asked:
         for gpu in tuple(card.gpu for card in cards) or (None,):
-            notes.update(dict.fromkeys(check(workload, gpu)))
+            notes.update(dict.fromkeys((*check(workload, gpu), *closed_form_notes(workload))))
     plans = tuple(_plan(workload, cards) for workload in asked)
     return PlanResult(
         model=named,

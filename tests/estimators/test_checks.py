@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from estimators.checks import check
+from estimators.checks import check, closed_form_notes
 from estimators.workload import Batch, Method, Workload
 from profiles.errors import InputError
 from profiles.gpus import find_gpu
@@ -25,9 +25,14 @@ def test_per_layer_with_accumulation_contradicts_galore_torch_only() -> None:
     check(replace(LOAD, batch=batch, method=replace(method, implementation="galore-mem")))
 
 
-def test_allocator_settings_are_refused_until_a_plan_honours_them() -> None:
-    with pytest.raises(InputError, match=r"--alloc-conf expandable_segments:True is not part of a plan yet"):
-        check(replace(LOAD, allocator_settings="expandable_segments:True"))
+def test_allocator_settings_are_read_as_torch_reads_them_and_noted() -> None:
+    load = replace(LOAD, allocator_settings="expandable_segments:True")
+    assert check(load) == ()
+    (note,) = closed_form_notes(load)
+    assert "default settings" in note
+    assert closed_form_notes(LOAD) == ()
+    with pytest.raises(InputError, match="unknown key 'foo'"):
+        check(replace(LOAD, allocator_settings="foo:1"))
 
 
 @pytest.mark.parametrize("name", ["galore-adamw", "low-rank"])

@@ -80,7 +80,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
         ("plan llama-7b --check", ["--gpu", "--budget"]),
         ("plan llama-7b --gpu", ["--gpu", "needs a value"]),
         ("plan llama-7b --sqe 5", ["--sqe", "Did you mean --seq"]),
-        ("plan llama-7b --alloc-conf expandable_segments:True", ["--alloc-conf", "not part of a plan yet"]),
+        ("plan llama-7b --alloc-conf expandable:True", ["expandable", "unknown key"]),
         ("plan llama-7b --attention flash --gpu v100-16gb", ["flash", "V100"]),
         ("plan llama-7b --attention flash --gpu t4 --precision amp-fp16", ["flash", "T4"]),
         ("plan llama-7b --attention flash --precision fp32 --gpu 4090", ["flash", "fp32"]),
