@@ -47,14 +47,14 @@ def _headline(result: Trace) -> Text:
 
 def _peaks(footprint: Footprint) -> list[Text]:
     rows = (
-        ("live tensors", footprint.peak_live_bytes, footprint.peak.label),
+        ("live tensors", footprint.peak_live_bytes, words.moment(footprint.peak.label)),
         ("allocated", footprint.peak_allocated_bytes, "torch.cuda.max_memory_allocated"),
         ("reserved", footprint.peak_reserved_bytes, "torch.cuda.max_memory_reserved"),
         ("process", footprint.process_bytes, f"nvidia-smi; at most {words.gib(footprint.upper_bytes)}"),
     )
     lines = [Text(f"{'peak':<{LABEL}}{'GiB':>8}", style="dim")]
     for name, nbytes, reason in rows:
-        lines.append(Text(f"{name:<{LABEL}}{words.gib(nbytes):>8}").append(f"  {words.moment(reason)}", style="dim"))
+        lines.append(Text(f"{name:<{LABEL}}{words.gib(nbytes):>8}").append(f"  {reason}", style="dim"))
     return lines
 
 
