@@ -8,6 +8,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Questions",
         "Run the real step on fake tensors: what a GPU would hold, without a GPU and without weights.",
     ),
+    "profile": (
+        "Questions",
+        "Run the first training steps for real, on this machine's GPU or on CPU tensors: what did they hold?",
+    ),
     "replay": ("Questions", "Run a recorded GPU memory history again, under other settings or on another card."),
     "gpus": ("Catalogue", "List the GPUs, with what torch can use of each."),
     "models": ("Catalogue", "List the models, with their parameters and other names."),

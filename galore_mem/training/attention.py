@@ -69,6 +69,33 @@ def _backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, kernel: str) -> lis
     return made
 
 
+@torch.library.impl("galore_mem::fused_attention", "CPU")
+def _forward_on_cpu(q: Tensor, k: Tensor, v: Tensor, kernel: str) -> list[Tensor]:
+    """The values of causal attention in the tensors that the CUDA kernel returns; what computes them is not seen."""
+    made: list[Tensor] = _forward(q, k, v, kernel)
+    made[0].copy_(_causal(q, k, v)[0])
+    return made
+
+
+@torch.library.impl("galore_mem::fused_attention_backward", "CPU")
+def _backward_on_cpu(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, kernel: str) -> list[Tensor]:
+    made: list[Tensor] = _backward(grad, q, k, v, kernel)
+    out, sums, wide_k, wide_v = _causal(q, k, v)
+    backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+    dq, dk, dv = backward(grad, q, wide_k, wide_v, out, sums, 0.0, True)
+    for target, values in zip(made, (dq, dk, dv), strict=False):
+        target.copy_(values.unflatten(1, (target.shape[1], -1)).sum(2))
+    return made
+
+
+def _causal(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Output and log-sum-exp by torch's own CPU kernel, and the keys and values with their heads repeated for it."""
+    groups = q.shape[1] // k.shape[1]
+    k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
+    out, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, True)
+    return out, sums, k, v
+
+
 class _Fused(torch.autograd.Function):
     """Saves what the CUDA kernel saves: q, k, v, output, log-sum-exp and random state."""
 

@@ -1,0 +1,64 @@
+"""`galore-mem profile`."""
+
+from typing import Literal
+
+from galore_mem import streams
+from galore_mem.answers.settings import Settings
+from galore_mem.errors import UsageError
+
+DEFAULT_RUN = Settings()
+
+
+def profile(
+    model: str,
+    /,
+    *,
+    device: Literal["cuda", "cpu"] = "cuda",
+    steps: int = 3,
+    gpu: tuple[str, ...] = (),
+    method: tuple[str, ...] = ("adamw",),
+    other_use: str | None = None,
+    settings: Settings = DEFAULT_RUN,
+    tape: str | None = None,
+    snapshot: str | None = None,
+    json: bool = False,
+) -> None:
+    """Run the first training steps for real and see what they held: on this machine's GPU, or on CPU tensors.
+
+    Args:
+        model: A name of `galore-mem models`, or the path of a config.json or of its folder.
+        device: cuda measures on the GPU; cpu runs on CPU tensors and replays their history.
+        steps: Training steps; the last of several recomputes projectors.
+        gpu: Names of `galore-mem gpus` to compare with.
+        method: One name of `galore-mem methods`.
+        other_use: What others take from each card, such as 800MiB.
+        settings: Everything else about the run.
+        tape: Write the history as a Tape: galore-mem replay and report read it.
+        snapshot: Write the history as a pickle that pytorch.org/memory_viz opens.
+        json: One JSON object on stdout, sizes in bytes.
+    """
+    from galore_mem.answers.profile import profile as answer
+
+    if len(method) != 1:
+        raise UsageError("a profile takes one --method", "", "name one, or compare several with galore-mem plan")
+    result = answer(
+        model, device=device, steps=steps, gpus=gpu, method=method[0], settings=settings, other_use=other_use
+    )
+    for note in result.notes:
+        streams.narrate(f"note: {note}")
+    if tape is not None:
+        from galore_mem.tapes.file import write_tape
+
+        write_tape(tape, result.tape)
+    if snapshot is not None:
+        from galore_mem.answers.snapshot import write_predicted
+
+        write_predicted(snapshot, result.tape)
+    if json:
+        from galore_mem.render.documents import json_text
+
+        streams.write(json_text(result.to_dict()))
+    else:
+        from galore_mem.render.profile import print_profile
+
+        print_profile(result)
