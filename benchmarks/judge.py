@@ -23,7 +23,8 @@ from estimators.analytic.estimate import estimate
 from estimators.footprint import Footprint
 from estimators.workload import METHODS, Workload
 from galore_mem.answers.settings import Settings, workloads
-from galore_mem.answers.trace import answer_of, record
+from galore_mem.answers.steps import record
+from galore_mem.answers.trace import answer_of
 from profiles.gpus import SMALL_WORKSPACE_BYTES
 from profiles.models import find_model
 from profiles.shapes import ModelShape

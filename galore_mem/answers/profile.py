@@ -15,7 +15,8 @@ from galore_mem.answers.profile_cpu import record_on_cpu
 from galore_mem.answers.replay import DeviceReplay
 from galore_mem.answers.settings import Settings, settings_from, workloads
 from galore_mem.answers.sizes import size_bytes
-from galore_mem.answers.trace import Told, answer_of, environment
+from galore_mem.answers.steps import Told
+from galore_mem.answers.trace import answer_of, environment
 from galore_mem.profiler.recording import Life
 from galore_mem.profiler.steps import StepRecord
 from galore_mem.tapes.tape import Tape

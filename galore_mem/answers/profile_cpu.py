@@ -4,7 +4,7 @@ import gc
 from contextlib import ExitStack
 
 from estimators.workload import Workload
-from galore_mem.answers.trace import Told
+from galore_mem.answers.steps import Told
 from galore_mem.profiler.recording import Recording
 from galore_mem.profiler.steps import StepRecord
 

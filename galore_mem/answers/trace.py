@@ -1,9 +1,7 @@
 """What a GPU would hold, at which moment and because of which tensors: the real step, traced on fake tensors."""
 
-import gc
 import platform
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -14,11 +12,13 @@ from estimators.analytic.parameters import parameter_count
 from estimators.checks import check
 from estimators.footprint import Footprint, Moment, Term
 from estimators.verdict import Fit, max_micro_batch_size, max_sequence_length, verdict_of
-from estimators.workload import Workload
+from estimators.workload import Workload, with_batch
+from galore_mem.answers.lengths import Course, Courses, Variation, course_of, vary
 from galore_mem.answers.names import Card, resolve_cards, resolve_model
 from galore_mem.answers.replay import DeviceReplay, replay_tape
 from galore_mem.answers.settings import Settings, settings_from, workloads
 from galore_mem.answers.sizes import size_bytes
+from galore_mem.answers.steps import STAGES, Told, record, silent
 from galore_mem.profiler.recording import HOST, PHASES, Life, Recording, alive_at, peaks_of
 from galore_mem.profiler.to_tape import tape_of
 from galore_mem.tapes.tape import Tape
@@ -27,9 +27,6 @@ from profiles.gpus import SMALL_WORKSPACE_BYTES, Gpu
 
 LARGEST = 10
 """Tensors alive at the peak that are named."""
-Told = Callable[[str], object]
-"""Called with the name of each stage as it begins."""
-STAGES = ("importing", "building the model", "first iteration", "steady iteration", "replaying the allocator")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +44,10 @@ class Trace:
     """What the replica of the allocator did with the history, and would do under other settings."""
     tape: Tape
     notes: tuple[str, ...]
+    steps: int = 2
+    """Steps in the history; two stand for all where every batch is alike."""
+    variation: Variation | None = None
+    """Where lengths differ from step to step."""
 
     def to_dict(self) -> dict[str, Any]:
         """The TRACE object of the JSON output."""
@@ -77,6 +78,8 @@ class Trace:
             },
             "environment": dict(self.tape.metadata["environment"]),
             "notes": list(self.notes),
+            "steps": self.steps,
+            "lengths": self.variation.to_dict() if self.variation is not None else None,
         }
 
 
@@ -87,10 +90,13 @@ def trace(
     method: str = "adamw",
     settings: Settings | None = None,
     other_use: str | int | None = None,
+    lengths: str | Sequence[int] | None = None,
+    steps: int | None = None,
+    seed: int = 0,
     told: Told | None = None,
     **words: Any,  # noqa: ANN401
 ) -> Trace:
-    """Trace one training step: the real model class and the real optimizer on fake tensors.
+    """Trace training steps: the real model class and the real optimizer on fake tensors.
 
     Args:
         model: a Workload; or a catalogue name, an alias, or the path of a config.json or of its folder.
@@ -98,7 +104,10 @@ def trace(
         method: one training method.
         settings: everything else about the run; or give its fields as keywords.
         other_use: memory that other processes take from each card.
-        told: called as each of `STAGES` begins.
+        lengths: sequence lengths that differ from step to step: `LOW:HIGH`, drawn with equal chances, or one per step.
+        steps: how many steps; two unless given, and eight of different lengths.
+        seed: of what is drawn.
+        told: called as each stage begins.
         words: fields of `Settings`, for instance `rank=128`.
 
     Raises:
@@ -114,75 +123,60 @@ def trace(
             raise InputError("settings and keywords exclude each other", "", f"give {', '.join(words)} in settings")
         (workload,) = workloads(named.shape, (method,), settings or settings_from(words))
         notes = named.notes
+    course = course_of(lengths, steps, seed, workload.batch.sequence_length)
+    if course is not None:
+        _check_course(course, settings, words)
+        workload = with_batch(workload, sequence_length=max(course.lengths))
     other_bytes = None if other_use is None else size_bytes(other_use, "--other-use")
     cards = resolve_cards((gpus,) if isinstance(gpus, str) else gpus, other_bytes)
     gpu = cards[0].gpu if cards else None
     kernel = attention_kernel(workload, gpu)
     notes += check(workload, gpu)
-    told = told or _silent
-    recording = record(workload, kernel, workspace_bytes=_workspace_bytes(gpu), told=told)
+    told = told or silent
+    if course is None:
+        recording = record(workload, kernel, workspace_bytes=_workspace_bytes(gpu), told=told)
+        told(STAGES[4])
+        return answer_of(workload, kernel, recording, cards, notes)
+    return _answer_of_course(workload, kernel, course, cards, notes, told)
+
+
+def _check_course(course: Course, settings: Settings | None, words: dict[str, Any]) -> None:
+    given = settings.given if settings is not None else words
+    if "seq" in given and course.varies:
+        raise InputError("--seq and --lengths exclude each other", "both say how long sequences are", "leave one out")
+
+
+def _answer_of_course(
+    workload: Workload, kernel: str, course: Course, cards: Sequence[Card], notes: tuple[str, ...], told: Told
+) -> Trace:
+    gpu = cards[0].gpu if cards else None
+    courses = Courses(workload, kernel, _workspace_bytes(gpu), told)
+    variation = vary(courses, course, told) if course.varies else None
+    if variation is None:
+        courses.prepare([course.lengths])
+    elif workload.batch.gradient_accumulation_steps > 1:
+        notes += ("the micro-batches of one step have one length",)
     told(STAGES[4])
-    return answer_of(workload, kernel, recording, cards, notes)
-
-
-def record(
-    workload: Workload, kernel: str, *, workspace_bytes: int = 0, fake: bool = True, told: Told | None = None
-) -> Recording:
-    """Record a first and a steady iteration, the steady one with a refresh of projectors where there are any.
-
-    What a refresh holds is gone when it ends, so such an iteration shows every moment of an ordinary one as well.
-
-    Args:
-        workload: the run.
-        kernel: the attention kernel that runs; `cpu` for what torch runs on CPU tensors.
-        workspace_bytes: of cuBLAS, per thread; 0 for none.
-        fake: on fake tensors; False runs the step on real CPU tensors.
-        told: called as each of `STAGES` begins.
-    """
-    told = told or _silent
-    told(STAGES[0])
-    from torch._subclasses import FakeTensorMode
-
-    from galore_mem.profiler.recorder import Recorder
-    from galore_mem.profiler.rules import Rules
-    from galore_mem.training.session import Session
-
-    told(STAGES[1])
-    mode = FakeTensorMode() if fake else None
-    session = Session(workload, kernel, mode)
-    rules = Rules(workspace_bytes=workspace_bytes, scalars=1.0 if fake else None)
-    recorder = Recorder(rules, workload.model.vocab_size)
-    for category, name, tensor in session.weights_in_order():
-        recorder.hold(category, name, tensor)
-    collects = gc.isenabled()
-    gc.collect()
-    gc.disable()  # the collector would end lives at moments of its own
-    try:
-        with ExitStack() as stack:
-            if mode is not None:
-                stack.enter_context(mode)
-            stack.enter_context(recorder)
-            stack.enter_context(recorder.following(session.model))
-            told(STAGES[2])
-            session.iterate(recorder, "first")
-            told(STAGES[3])
-            session.refresh_at_every_step()
-            session.iterate(recorder, "steady")
-        return recorder.close()
-    finally:
-        if collects:
-            gc.enable()
+    recording = courses.recording(course.lengths)
+    return answer_of(workload, kernel, recording, cards, notes, steps=len(course.lengths), variation=variation)
 
 
 def answer_of(
-    workload: Workload, kernel: str, recording: Recording, cards: Sequence[Card], notes: tuple[str, ...] = ()
+    workload: Workload,
+    kernel: str,
+    recording: Recording,
+    cards: Sequence[Card],
+    notes: tuple[str, ...] = (),
+    *,
+    steps: int = 2,
+    variation: Variation | None = None,
 ) -> Trace:
     """From a recording to the answer."""
     gpu = cards[0].gpu if cards else None
     metadata = {"workload": workload.to_dict(), "attention_kernel": kernel, "environment": environment()}
     tape = tape_of(recording, source="traced", settings=workload.allocator_settings, metadata=metadata)
     (replayed,) = replay_tape(tape).devices
-    footprint, position = _footprint(workload, recording, replayed, gpu)
+    footprint, position = _footprint(workload, recording, replayed, gpu, variation)
     return Trace(
         workload=workload,
         attention_kernel=kernel,
@@ -192,6 +186,8 @@ def answer_of(
         replay=replayed,
         tape=tape,
         notes=notes,
+        steps=steps,
+        variation=variation,
     )
 
 
@@ -207,7 +203,11 @@ def environment() -> dict[str, str]:
 
 
 def _footprint(
-    workload: Workload, recording: Recording, replayed: DeviceReplay, gpu: Gpu | None
+    workload: Workload,
+    recording: Recording,
+    replayed: DeviceReplay,
+    gpu: Gpu | None,
+    variation: Variation | None,
 ) -> tuple[Footprint, int]:
     """The footprint, and after how many events the live peak is reached."""
     peaks = [peak for peak in peaks_of(recording) if peak.window != "between"]
@@ -226,11 +226,12 @@ def _footprint(
     unknown = scratch_terms(workload.model, workload.method, workload.precision)
     low, high = context_range(gpu)
     beyond = reserved - top.live_bytes
+    worst = max(reserved, variation.reserved.high_bytes) if variation is not None else reserved
     terms = (
         Term(
             name="blocks and segments",
             low_bytes=beyond,
-            high_bytes=beyond,
+            high_bytes=worst - top.live_bytes,
             reason="unsplit rests of blocks, and cached memory that no tensor fitted, by the replica of the allocator",
         ),
         *unknown,
@@ -249,7 +250,7 @@ def _footprint(
         peak_allocated_bytes=run.peak_allocated_bytes,
         peak_reserved_bytes=reserved,
         process_bytes=reserved + (low + high) // 2,
-        upper_bytes=reserved + sum(term.high_bytes for term in unknown) + high,
+        upper_bytes=worst + sum(term.high_bytes for term in unknown) + high,
     )
     return footprint, top.position
 
@@ -281,7 +282,3 @@ def _fit(workload: Workload, footprint: Footprint, card: Card) -> Fit:
 
 def _workspace_bytes(gpu: Gpu | None) -> int:
     return gpu.cublas_workspace_recent_bytes if gpu is not None else SMALL_WORKSPACE_BYTES
-
-
-def _silent(stage: str) -> None:
-    """Nobody wants to know."""

@@ -15,6 +15,9 @@ def trace(
     method: tuple[str, ...] = ("adamw",),
     other_use: str | None = None,
     settings: Settings = DEFAULT_RUN,
+    lengths: str | None = None,
+    steps: int | None = None,
+    seed: int = 0,
     tape: str | None = None,
     snapshot: str | None = None,
     json: bool = False,
@@ -27,6 +30,9 @@ def trace(
         method: One name of `galore-mem methods`.
         other_use: What others take from each card, such as 800MiB.
         settings: Everything else about the run.
+        lengths: Lengths that differ from step to step: LOW:HIGH in tokens, or one per step (128,120,128).
+        steps: How many steps to trace; 8 with --lengths.
+        seed: Of the lengths that are drawn, and of the orders that are tried.
         tape: Write the history as a Tape: galore-mem replay and report read it.
         snapshot: Write the predicted history as a pickle that pytorch.org/memory_viz opens.
         json: One JSON object on stdout, sizes in bytes.
@@ -37,7 +43,17 @@ def trace(
     if len(method) != 1:
         raise UsageError("a trace takes one --method", "", "name one, or compare several with galore-mem plan")
     with progress() as told:
-        result = answer(model, gpus=gpu, method=method[0], settings=settings, other_use=other_use, told=told)
+        result = answer(
+            model,
+            gpus=gpu,
+            method=method[0],
+            settings=settings,
+            other_use=other_use,
+            lengths=lengths,
+            steps=steps,
+            seed=seed,
+            told=told,
+        )
     for note in result.notes:
         streams.narrate(f"note: {note}")
     if tape is not None:

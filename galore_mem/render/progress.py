@@ -14,13 +14,13 @@ def progress() -> Iterator[Callable[[str], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from galore_mem.answers.trace import STAGES
+    from galore_mem.answers.steps import STAGES
 
     columns = (TextColumn("{task.description:<26}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
         task = shown.add_task("", total=len(STAGES))
 
         def told(stage: str) -> None:
-            shown.update(task, description=stage, completed=STAGES.index(stage))
+            shown.update(task, description=stage, completed=STAGES.index(stage) if stage in STAGES else len(STAGES) - 1)
 
         yield told

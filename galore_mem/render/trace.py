@@ -7,6 +7,7 @@ from galore_mem.render import words
 from galore_mem.render.flow import flow
 from galore_mem.render.terminal import Terminal, terminal
 from galore_mem.render.text import Text
+from galore_mem.render.trace_lengths import length_lines
 
 LABEL = 24
 ROLES = {"fits": "green", "tight": "yellow", "does-not-fit": "red"}
@@ -28,6 +29,7 @@ def print_trace(result: Trace, screen: Terminal | None = None) -> None:
             *_largest(result, screen.width),
             Text(),
             *_what_ifs(result),
+            *length_lines(result.variation, screen.width),
         ]
     )
 

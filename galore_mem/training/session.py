@@ -139,13 +139,21 @@ class Session:
 
     def refresh_at_every_step(self) -> None:
         """From now on projectors are recomputed in every step."""
+        self.refresh_every(1)
+
+    def refresh_every(self, steps: int) -> None:
+        """From now on projectors are recomputed after so many steps."""
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 if "update_proj_gap" in group:
-                    group["update_proj_gap"] = 1
+                    group["update_proj_gap"] = steps
             for state in optimizer.state.values():
                 if hasattr(state.get("projector"), "update_proj_gap"):
-                    state["projector"].update_proj_gap = 1
+                    state["projector"].update_proj_gap = steps
+
+    def use_length(self, tokens: int) -> None:
+        """From now on sequences have so many tokens."""
+        self._batcher.sequence_length = tokens
 
     def _zero_grad(self) -> None:
         self.optimizers[0].zero_grad(set_to_none=True)

@@ -43,17 +43,19 @@ class Batcher:
     """Makes micro-batches of token ids."""
 
     def __init__(self, workload: Workload, device: str) -> None:
-        self._size = (workload.batch.micro_batch_size, workload.batch.sequence_length)
+        self._sequences = workload.batch.micro_batch_size
+        self.sequence_length = workload.batch.sequence_length
         self._vocabulary = workload.model.vocab_size
         self._padding = workload.padding
         self._device = device
 
     def __call__(self) -> dict[str, Tensor]:
         """One micro-batch, labels included."""
-        ids = torch.randint(0, self._vocabulary, self._size, device=self._device)
+        size = (self._sequences, self.sequence_length)
+        ids = torch.randint(0, self._vocabulary, size, device=self._device)
         batch = {"input_ids": ids, "labels": ids.clone()}
         if self._padding:
-            batch["attention_mask"] = torch.ones(self._size, dtype=torch.int64, device=self._device)
+            batch["attention_mask"] = torch.ones(size, dtype=torch.int64, device=self._device)
         return batch
 
 

@@ -79,6 +79,49 @@ def test_files_and_json(tmp_path: Path) -> None:
     assert replayed.first_difference is None
 
 
+def test_lengths_that_vary_widen_reserved_and_leave_live_alone() -> None:
+    from galore_mem.answers.replay import replay_tape
+    from galore_mem.answers.trace import trace
+
+    (workload,) = workloads(SHAPE, ("sgd",), Settings(batch=256, seq=128))
+    alike = trace(workload, gpus="4090").footprint
+    result = trace(workload, gpus="4090", lengths=(100, 128, 112))
+    footprint, found = result.footprint, result.variation
+    assert found is not None
+    assert found.reserved.peaks_bytes[0] == footprint.peak_reserved_bytes, "the order drawn is the one in the tape"
+    assert footprint.peak_live_bytes == alike.peak_live_bytes
+    assert found.equal.peaks_bytes == (alike.peak_reserved_bytes,)
+    assert found.reserved.high_bytes > alike.peak_reserved_bytes
+    context = next(term for term in footprint.terms if term.name == "context")
+    assert footprint.upper_bytes == found.reserved.high_bytes + context.high_bytes
+    (device,) = replay_tape(result.tape, alloc_conf="expandable_segments:True").devices
+    rows = {row.name: row for row in found.remedies}
+    assert rows["expandable_segments"].peaks_bytes[0] == device.replayed.peak_reserved_bytes
+    assert rows["padded to a multiple of 16"].lengths == (112, 128, 112)
+    content = json.loads(json.dumps(result.to_dict()))["lengths"]
+    assert content["steps"] == content["orders"][0] == [100, 128, 112]
+    assert content["reserved"]["high_bytes"] == found.reserved.high_bytes
+
+
+def test_more_steps_of_one_length_repeat_the_steady_one() -> None:
+    from galore_mem.answers.trace import trace
+
+    (workload,) = workloads(SHAPE, ("galore-adamw",), Settings(seq=64, rank=16))
+    usual, five = trace(workload), trace(workload, steps=5)
+    assert five.footprint.moments == usual.footprint.moments
+    assert (usual.steps, five.steps) == (2, 5)
+    marks = [mark.name for mark in five.tape.devices[0].marks if mark.kind == "iteration"]
+    assert marks == ["first", "steady"]
+    assert five.variation is None
+
+
+def test_one_step_is_the_first() -> None:
+    from galore_mem.answers.trace import trace
+
+    (workload,) = workloads(SHAPE, ("sgd",), Settings(seq=64))
+    assert {moment.iteration for moment in trace(workload, steps=1).footprint.moments} == {"first"}
+
+
 def test_command_refuses_two_methods() -> None:
     from galore_mem.commands.app import call
     from galore_mem.errors import UsageError

@@ -40,7 +40,7 @@ def events_of(recording: Any) -> list[tuple[int, str, str, str]]:  # noqa: ANN40
 
 @pytest.mark.parametrize(("method", "settings"), STEPS)
 def test_fake_tensors_live_as_real_ones_do(small: Small, method: str, settings: dict[str, Any]) -> None:
-    from galore_mem.answers.trace import record
+    from galore_mem.answers.steps import record
 
     workload = small(method, **settings)
     kernel = "cpu" if workload.attention == "auto" else workload.attention
@@ -51,7 +51,7 @@ def test_fake_tensors_live_as_real_ones_do(small: Small, method: str, settings: 
 @pytest.mark.parametrize("update", ["whole", "per-layer"])
 def test_own_galore_lives_as_on_real_tensors_until_a_warm_refresh(small: Small, method: str, update: str) -> None:
     """A warm refresh looks at its numbers and takes one of two ways; a trace takes the usual one."""
-    from galore_mem.answers.trace import record
+    from galore_mem.answers.steps import record
 
     workload = small(method, update=update)
     fake, real = (events_of(record(workload, "cpu", fake=fake)) for fake in (True, False))
@@ -104,7 +104,7 @@ def _profiled(step: Callable[[], object]) -> list[int]:
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 def test_peak_is_that_of_an_unwatched_step(small: Small, family: str, precision: str) -> None:
     """Without any dispatch mode, as torch's profiler sees it: only so does the engine add gradients in place."""
-    from galore_mem.answers.trace import record
+    from galore_mem.answers.steps import record
     from galore_mem.profiler.recording import peaks_of
     from galore_mem.training.session import Session
 
