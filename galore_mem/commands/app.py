@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("Questions", "Will this training run fit on that GPU, and what would make it fit?"),
-    "fit": ("Questions", "What would make it fit: the configuration to take on a card, and what just misses."),
     "trace": (
         "Questions",
         "Run the real step on fake tensors: what a GPU would hold, without a GPU and without weights.",
@@ -14,6 +13,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Run the first training steps for real, on this machine's GPU or on CPU tensors: what did they hold?",
     ),
     "replay": ("Questions", "Run a recorded GPU memory history again, under other settings or on another card."),
+    "validate": ("Measuring", "How right are the predictions? Hold a matrix of workloads against this machine's GPU."),
     "gpus": ("Catalogue", "List the GPUs, with what torch can use of each."),
     "models": ("Catalogue", "List the models, with their parameters and other names."),
     "methods": ("Catalogue", "List the training methods."),

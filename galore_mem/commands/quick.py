@@ -33,14 +33,15 @@ def bind(tokens: Sequence[str], commands: Container[str]) -> Bound | None:
             options |= {_option(field.name): (field.name, field.type) for field in fields(Settings)}
             del options[_option(key)]
     read = _read(tokens[1:], options)
-    if read is None or len(read[0]) != len(positional_names):
+    required = len(positional_names) - len(function.__defaults__ or ())
+    if read is None or not required <= len(read[0]) <= len(positional_names):
         return None
     positional, named = read
     return function, positional, _with_settings(hints, named)
 
 
 def _option(name: str) -> str:
-    return f"--{name.rstrip('_').replace('_', '-')}"
+    return f"--{name.replace('_', '-')}"
 
 
 def _read(words: Sequence[str], options: dict[str, tuple[str, Any]]) -> tuple[list[Any], dict[str, Any]] | None:

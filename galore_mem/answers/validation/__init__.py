@@ -1,0 +1,1 @@
+"""Held against a real device: what was predicted, what was measured, and how far they lie apart."""
