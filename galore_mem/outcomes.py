@@ -50,6 +50,8 @@ def outcome_of(error: BaseException) -> tuple[str, ExitCode]:
         from galore_mem.commands.usage import usage_line
 
         return _one_line(usage_line(cast("CycloptsError", error))), ExitCode.BAD_INPUT
+    if isinstance(error, MemoryError):
+        return "this machine has no memory left for it; close other programs, or ask for less", ExitCode.BAD_INPUT
     if isinstance(error, OSError):
         return _one_line(f"{error.strerror or error}: {error.filename or 'output'}"), ExitCode.BAD_INPUT
     fault = _one_line(f"{type(error).__name__}: {error}")

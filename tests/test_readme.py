@@ -1,4 +1,4 @@
-"""README shows what the program prints today; `pytest tests/test_readme.py --update-golden` writes it anew."""
+"""README and docs show what the program prints; `pytest tests/test_readme.py --update-golden` writes them anew."""
 
 import re
 from pathlib import Path
@@ -7,14 +7,18 @@ import pytest
 
 from galore_mem.commands.app import call
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```console\n\$ galore-mem (?P<words>[^\n]+)\n(?P<shown>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_example_is_what_the_program_prints(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    page: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.chdir(ROOT)
     for variable in ("NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(variable, raising=False)
 
@@ -22,11 +26,11 @@ def test_every_example_is_what_the_program_prints(
         assert call(block["words"].split()) == 0
         return f"```console\n$ galore-mem {block['words']}\n{capsys.readouterr().out}```"
 
-    text = README.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
     found, count = BLOCK.subn(printed, text)
-    assert count >= 4
+    assert count >= (4 if page == README else 0)
     if request.config.getoption("--update-golden"):
-        README.write_text(found, encoding="utf-8")
+        page.write_text(found, encoding="utf-8")
         text = found
     assert text == found
 
@@ -37,6 +41,7 @@ def test_the_python_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.fullmatch(r"fits \d+ \d+\n", capsys.readouterr().out)
 
 
-def test_the_files_that_it_names_exist() -> None:
-    for name in re.findall(r"\]\((?!http)([^)#]+)\)", README.read_text(encoding="utf-8")):
-        assert (README.parent / name).exists(), name
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_files_that_it_names_exist(page: Path) -> None:
+    for name in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / name).exists(), name

@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Literal
 
 from estimators.workload import Workload
+from galore_mem.answers.needs import require_packages
 from galore_mem.profiler.recording import Recording
 
 if TYPE_CHECKING:
@@ -59,9 +60,14 @@ def watching(
         workspace_bytes: of cuBLAS, per thread; 0 for none.
         fake: on fake tensors; False runs the step on real CPU tensors.
         told: called as each of `STAGES` begins.
+
+    Raises:
+        MissingExtraError: a package that the run needs is not installed.
+        GaloreMemError: a model that cannot be built.
     """
     told = told or silent
     told(STAGES[0])
+    require_packages(workload)
     from torch._subclasses import FakeTensorMode
 
     from galore_mem.profiler.recorder import Recorder

@@ -15,6 +15,7 @@ from estimators.verdict import Fit, max_micro_batch_size, max_sequence_length, v
 from estimators.workload import Workload, with_batch
 from galore_mem.answers.lengths import Course, Courses, Variation, course_of, vary
 from galore_mem.answers.names import Card, resolve_cards, resolve_model
+from galore_mem.answers.needs import require_memory
 from galore_mem.answers.replay import DeviceReplay, replay_tape
 from galore_mem.answers.settings import Settings, settings_from, workloads
 from galore_mem.answers.sizes import size_bytes
@@ -134,6 +135,7 @@ def trace(
     notes += check(workload, gpu)
     told = told or silent
     if course is None:
+        require_memory(workload)
         recording = record(workload, kernel, workspace_bytes=_workspace_bytes(gpu), told=told)
         told(STAGES[4])
         return answer_of(workload, kernel, recording, cards, notes)
@@ -151,6 +153,7 @@ def _answer_of_course(
 ) -> Trace:
     gpu = cards[0].gpu if cards else None
     courses = Courses(workload, kernel, _workspace_bytes(gpu), told)
+    require_memory(workload, steps=4 * len(set(course.lengths)))
     variation = vary(courses, course, told) if course.varies else None
     if variation is None:
         courses.prepare([course.lengths])

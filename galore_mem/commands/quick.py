@@ -41,7 +41,7 @@ def bind(tokens: Sequence[str], commands: Container[str]) -> Bound | None:
 
 
 def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+    return f"--{name.rstrip('_').replace('_', '-')}"
 
 
 def _read(words: Sequence[str], options: dict[str, tuple[str, Any]]) -> tuple[list[Any], dict[str, Any]] | None:

@@ -38,11 +38,15 @@ def trace(
         json: One JSON object on stdout, sizes in bytes.
     """
     from galore_mem.answers.trace import trace as answer
+    from galore_mem.interrupts import kept
     from galore_mem.render.progress import progress
+    from galore_mem.tapes.atomic import check_target
 
     if len(method) != 1:
         raise UsageError("a trace takes one --method", "", "name one, or compare several with galore-mem plan")
-    with progress() as told:
+    for path in filter(None, (tape, snapshot)):
+        check_target(path)
+    with kept(), progress() as told:
         result = answer(
             model,
             gpus=gpu,

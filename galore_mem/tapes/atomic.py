@@ -23,7 +23,28 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, target)
-    except OSError as error:
+    except BaseException as error:
         if temporary:
             Path(temporary).unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         raise UsageError(f"cannot write {target}", error.strerror or str(error), "name a file you can write") from None
+
+
+def check_target(path: str | os.PathLike[str]) -> None:
+    """Refuse now what `write_bytes` would refuse after minutes of work.
+
+    Raises:
+        UsageError: a folder, or in a folder that does not exist or cannot be written to.
+    """
+    target = Path(path)
+    folder = target.parent
+    why = ""
+    if target.is_dir():
+        why = "it is a folder"
+    elif not folder.is_dir():
+        why = f"there is no folder {folder}"
+    elif not os.access(folder, os.W_OK):
+        why = f"the folder {folder} is not yours to write to"
+    if why:
+        raise UsageError(f"cannot write {target}", why, "name a file you can write")

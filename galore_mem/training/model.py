@@ -1,5 +1,6 @@
 """The real model class, with real or fake weights."""
 
+import warnings
 from contextlib import nullcontext
 from typing import Any
 
@@ -38,7 +39,8 @@ def build_model(workload: Workload, attention: str, fake: FakeTensorMode | None)
     if fake is not None:
         _fill(model, fake)
     if workload.checkpointing == "full":
-        model.gradient_checkpointing_enable()
+        # transformers renamed it, and warns of the old name.
+        getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
     return model
 
 
@@ -85,7 +87,9 @@ def _with_adapters(model: Any, workload: Workload) -> Any:  # noqa: ANN401
     config = LoraConfig(
         r=workload.method.rank, target_modules=targets, lora_dropout=workload.method.lora_dropout, task_type="CAUSAL_LM"
     )
-    adapted = get_peft_model(model, config)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*gradient_checkpointing", FutureWarning)  # peft asks by the old name
+        adapted = get_peft_model(model, config)
     if workload.method.parameterisation == "relora":
         frozen = {f"{name}.base_layer.weight" for name in targets}
         for name, parameter in adapted.base_model.model.named_parameters():

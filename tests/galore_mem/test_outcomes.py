@@ -15,6 +15,7 @@ from profiles.errors import InputError
         (NoDeviceError("no card.", "", "buy one"), "no card; buy one", 3),
         (NetworkError("no net", "it is off.", ""), "no net: it is off", 4),
         (GaloreMemError("what"), "what", 2),
+        (MemoryError(), "this machine has no memory left for it; close other programs, or ask for less", 2),
         (KeyboardInterrupt(), "interrupted", 130),
         (FileNotFoundError(2, "No such file", "x.json"), "No such file: x.json", 2),
         (

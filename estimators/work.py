@@ -1,0 +1,127 @@
+"""Arithmetic per trained token: what a configuration costs beside memory, against plain full-rank training.
+
+Counted are matrix products, two operations per multiply-add, as in PaLM (arXiv 2204.02311, appendix B): the linear
+layers, the attention scores (not halved for causality), what checkpointing and a chunked loss compute again, and
+GaLore's projections, which are shared out among the tokens of an optimizer step. Element-wise work is left out. This is
+work, not time: kernels, bandwidth and launch costs decide how fast it is done.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from estimators.analytic.parameters import ParameterGroup, parameters_of
+from estimators.analytic.projection import Projection, projection_of
+from estimators.workload import Method, Workload
+from profiles.shapes import ModelShape
+
+GALORE_PASSES = 2
+"""Products with B Bᵀ in a warm-started refresh of ours."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """Operations per token."""
+
+    forward: float
+    backward: float
+    recomputed: float
+    """What checkpointing and the chunked loss compute a second time."""
+    projected: float
+    """GaLore: projecting gradients, and projecting updates back."""
+    refreshed: float
+    """GaLore: recomputing projectors, shared out among the steps between two refreshes."""
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return self.forward + self.backward + self.recomputed + self.projected + self.refreshed
+
+    @property
+    def optimizer(self) -> float:
+        """GaLore's own share."""
+        return self.projected + self.refreshed
+
+
+def work_per_token(workload: Workload) -> Work:
+    """Operations per token of one workload, in steady training."""
+    model, method, batch = workload.model, workload.method, workload.batch
+    layers, head, trained = _linear(model, method)
+    again = layers - _last(model, method)
+    scores = _scores(workload)
+    recomputed = (2.0 * again + scores) * (workload.checkpointing == "full") + 2.0 * head * (workload.loss == "chunked")
+    projected, refreshed = _galore(model, method)
+    # Per-layer updates project every micro-batch and map back once; whole ones do each once a step.
+    projections = batch.gradient_accumulation_steps if method.update == "per-layer" else 1
+    step_tokens = batch.tokens * batch.gradient_accumulation_steps
+    return Work(
+        forward=2.0 * (layers + head) + scores,
+        backward=2.0 * (layers + head) + 2.0 * scores + 2.0 * trained,
+        recomputed=recomputed,
+        projected=projected * (projections + 1) / 2 / step_tokens,
+        refreshed=refreshed / method.update_proj_gap / step_tokens,
+    )
+
+
+def relative_work(workload: Workload) -> float:
+    """Work per token as a multiple of full-rank training of the same model and sequence, without recomputation."""
+    layers, head, _ = _linear(workload.model, Method())
+    return work_per_token(workload).total / (6.0 * (layers + head) + 3.0 * _scores(workload))
+
+
+def _scores(workload: Workload) -> float:
+    """Queries times keys, and their result times values, of every layer."""
+    model = workload.model
+    return 4.0 * model.num_hidden_layers * workload.batch.sequence_length * model.num_attention_heads * model.head_dim
+
+
+@lru_cache(maxsize=1024)
+def _linear(model: ModelShape, method: Method) -> tuple[float, float, float]:
+    """Elements of linear layers a token passes: those in layers, the head, and the trained ones among both."""
+    groups = parameters_of(model, method, "bf16")
+    layers = sum(group.numel * group.count for group in groups if group.kind in ("linear", "adapter"))
+    head = model.vocab_size * model.hidden_size
+    trained = sum(
+        group.numel * group.count for group in groups if group.kind in ("linear", "adapter") and group.trainable
+    )
+    head_trained = all(group.trainable for group in groups if group.kind in ("head", "embedding"))
+    return float(layers), float(head), float(trained + head * head_trained)
+
+
+@lru_cache(maxsize=1024)
+def _last(model: ModelShape, method: Method) -> float:
+    """Elements of each layer's last product: recomputation stops where nothing more is saved for backward."""
+    last = {"lora": "down_proj.lora_B.weight", "relora": "down_proj.lora_B.weight", "low-rank": "down_proj.B.weight"}
+    names = (last.get(method.parameterisation, ""), "down_proj.weight")
+    groups = parameters_of(model, method, "bf16")
+    found = [[group for group in groups if name and group.name.endswith(name)] for name in names]
+    return float(sum(group.numel * group.count for group in next(filter(None, found), [])))
+
+
+@lru_cache(maxsize=1024)
+def _galore(model: ModelShape, method: Method) -> tuple[float, float]:
+    """Operations of projecting every gradient and update once, and of refreshing every projector once."""
+    if method.parameterisation != "galore":
+        return 0.0, 0.0
+    projected = refreshed = 0.0
+    for group in parameters_of(model, method, "bf16"):
+        if group.projected:
+            projection = projection_of(group, method)
+            projected += group.count * 2 * _projection(group, projection)
+            refreshed += group.count * _refresh(group, projection, method)
+    return projected, refreshed
+
+
+def _projection(group: ParameterGroup, projection: Projection) -> float:
+    """One product with every projector: m n R, and for `full` the second one on what the first has made small."""
+    work = 2.0 * group.numel * projection.rank
+    if len(projection.sides) == 2:
+        work += 2.0 * projection.rank * projection.rank * group.shape[1]
+    return work
+
+
+def _refresh(group: ParameterGroup, projection: Projection, method: Method) -> float:
+    short, long = min(group.shape), max(group.shape)
+    if method.implementation == "galore-torch":
+        # A thin SVD: 6 M k² + 20 k³ (Golub and Van Loan, Matrix Computations, figure 8.6.1, R-SVD).
+        return 6.0 * long * short**2 + 20.0 * short**3
+    return GALORE_PASSES * 4.0 * group.numel * projection.rank

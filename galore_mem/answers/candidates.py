@@ -1,0 +1,152 @@
+"""Every configuration that a search looks at."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+from estimators.analytic.bounds import Reach
+from estimators.analytic.estimate import reach
+from estimators.fidelity import Fidelity, fidelity
+from estimators.verdict import max_micro_batch_size, max_sequence_length
+from estimators.work import relative_work
+from estimators.workload import METHODS, Batch, Method, Update, Workload, with_batch
+from galore_mem.answers.names import Card
+from galore_mem.answers.wishes import DEFAULT_SEQUENCE, Wishes
+from profiles.errors import InputError
+from profiles.shapes import ModelShape
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One configuration on one card: what it takes, what it costs, and how near full-rank training it is."""
+
+    workload: Workload
+    card: Card
+    reach: Reach
+    relative_work: float
+    """Matrix-product work per token over that of plain full-rank training."""
+    fidelity: Fidelity
+
+    @property
+    def usable_bytes(self) -> int:
+        """What the card leaves."""
+        return self.card.gpu.usable_bytes - self.card.other_use_bytes
+
+    @property
+    def missing_bytes(self) -> int:
+        """How far the upper bound is above the card; negative where it fits."""
+        return self.reach.upper_bytes - self.usable_bytes
+
+    def to_dict(self) -> dict[str, Any]:
+        """An entry of `front` in the JSON output."""
+        return {
+            "workload": self.workload.to_dict(),
+            "gpu": self.card.gpu.name,
+            "peak_live_bytes": self.reach.live_bytes,
+            "peak_reserved_bytes": self.reach.reserved_bytes,
+            "process_bytes": self.reach.process_bytes,
+            "upper_bytes": self.reach.upper_bytes,
+            "headroom_bytes": -self.missing_bytes,
+            "relative_work": round(self.relative_work, 4),
+            "fidelity": {
+                "kind": self.fidelity.kind,
+                "share": round(self.fidelity.share, 6),
+                "states": self.fidelity.states,
+            },
+        }
+
+
+def option_of(workload: Workload, card: Card) -> Option:
+    """One configuration looked at.
+
+    Raises:
+        InputError: the workload cannot run on the card.
+    """
+    return Option(
+        workload=workload,
+        card=card,
+        reach=reach(workload, card.gpu),
+        relative_work=relative_work(workload),
+        fidelity=fidelity(workload.model, workload.method),
+    )
+
+
+def forms(model: ModelShape, wishes: Wishes) -> Iterator[Workload]:
+    """Configurations apart from their batch, which is one sequence here."""
+    for name in wishes.methods_asked:
+        choices = (wishes.ranks(name, model), wishes.updates(name), wishes.losses, wishes.checkpointings)
+        for rank, update, loss, checkpointing in product(*choices):
+            if wishes.objective == "rank" and METHODS[name].parameterisation != "galore":
+                continue
+            yield Workload(
+                model=model,
+                method=_method(name, rank, update, wishes),
+                precision=wishes.precision,
+                batch=Batch(micro_batch_size=wishes.batch or 1, sequence_length=wishes.seq or DEFAULT_SEQUENCE),
+                attention=wishes.attention or "auto",
+                checkpointing=checkpointing,
+                loss=loss,
+                padding=wishes.padding,
+                allocator_settings=wishes.alloc_conf,
+            )
+
+
+def _method(name: str, rank: int | None, update: Update, wishes: Wishes) -> Method:
+    kind = METHODS[name].parameterisation
+    words: dict[str, Any] = {}
+    if kind != "full":
+        words["target_modules"] = wishes.target_modules
+    if kind == "galore":
+        words |= {"proj_type": wishes.proj_type, "implementation": wishes.implementation_asked}
+    return Method(name=name, rank=rank, update=update, **words)
+
+
+def options(model: ModelShape, wishes: Wishes, card: Card) -> Iterator[Option]:
+    """Every form in the batches that fit the card, or in the smallest one where none does."""
+    for form in forms(model, wishes):
+        with suppress(InputError):  # a kernel that the card lacks, or an update that cannot accumulate
+            yield from (option_of(workload, card) for workload in _batches(form, wishes, card))
+
+
+def _batches(form: Workload, wishes: Wishes, card: Card) -> list[Workload]:
+    usable = card.gpu.usable_bytes - card.other_use_bytes
+    if wishes.global_batch:
+        return _accumulated(form, wishes, card, usable)
+    if wishes.objective == "sequence" and wishes.seq is None:
+        longest = max_sequence_length(form, card.gpu, usable)
+        return [with_batch(form, sequence_length=longest)] if longest else [with_batch(form, sequence_length=1)]
+    if wishes.batch:
+        return [form]
+    largest = max_micro_batch_size(form, card.gpu, usable)
+    sizes = {2**power for power in range(largest.bit_length())} | {max(largest, 1)}
+    return [with_batch(form, micro_batch_size=size) for size in sorted(sizes)]
+
+
+def _accumulated(form: Workload, wishes: Wishes, card: Card, usable: int) -> list[Workload]:
+    """Divisions of the global batch into micro-batches that fit: the largest ones, and the smallest."""
+    total = wishes.global_batch or 1
+    sizes = [wishes.batch] if wishes.batch else [size for size in range(1, total + 1) if total % size == 0]
+    found: list[Workload] = []
+    for size in reversed(sizes):
+        steps = total // size
+        if steps > 1 and not can_accumulate(form.method):
+            continue
+        batch = replace(form.batch, micro_batch_size=size, gradient_accumulation_steps=steps)
+        workload = replace(form, batch=batch)
+        if size == sizes[0] or reach(workload, card.gpu).upper_bytes <= usable:
+            found.append(workload)
+        if len(found) == _DIVISIONS:
+            break
+    return found
+
+
+_DIVISIONS = 3
+
+
+def can_accumulate(method: Method) -> bool:
+    """Per-layer updates step in every micro-batch, unless they accumulate in GaLore's low-rank space."""
+    if method.update == "whole":
+        return True
+    return method.parameterisation == "galore" and method.implementation == "galore-mem"

@@ -1,0 +1,167 @@
+"""What a person wants of a training run before its configuration is chosen."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Literal, get_args
+
+from estimators.workload import (
+    METHODS,
+    Attention,
+    Checkpointing,
+    Implementation,
+    Loss,
+    Precision,
+    ProjType,
+    Update,
+    method_traits,
+)
+from profiles.errors import InputError
+from profiles.shapes import ModelShape
+
+Objective = Literal["fidelity", "batch", "sequence", "rank"]
+DEFAULT_SEQUENCE = 256
+"""The GaLore paper's."""
+ENOUGH = 4
+"""Hidden size over rank from which more rank is not looked for: the paper's choice at 7B, 0.3 % behind 8-bit Adam."""
+LORA_RANK = 16
+NOT_IN_TRAINER = ("sgd-momentum", "relora", "low-rank")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """Constraints of a search; None leaves a setting free."""
+
+    objective: Objective = "fidelity"
+    methods: tuple[str, ...] = ()
+    """Methods to choose from; all of them unless given."""
+    update: Update | None = None
+    rank: int | None = None
+    min_rank: int | None = None
+    proj_type: ProjType = "std"
+    target_modules: tuple[str, ...] = ("all-linear",)
+    implementation: Implementation = "galore-mem"
+    batch: int | None = None
+    """Sequences in a micro-batch."""
+    seq: int | None = None
+    """Tokens in a sequence; 256 unless given or looked for."""
+    global_batch: int | None = None
+    """Sequences in one optimizer step; one micro-batch unless given."""
+    precision: Precision = "bf16"
+    checkpointing: Checkpointing | None = None
+    attention: Attention | None = None
+    loss: Loss | None = None
+    padding: bool = False
+    alloc_conf: str = ""
+    trainer: bool = False
+    """Only what transformers' Trainer runs: galore_torch, all logits at once, layer by layer only GaLore."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that mean nothing, and wishes that contradict each other.
+
+        Raises:
+            InputError: names the option and what it accepts.
+        """
+        for name in self.methods:
+            method_traits(name)
+        for name, choices in _CHOICES.items():
+            value = getattr(self, name)
+            if value is not None and value not in choices:
+                raise InputError(f"{_OPTIONS.get(name, _option(name))} {value!r} is not known", "", _choose(choices))
+        for name in ("rank", "min_rank", "batch", "seq", "global_batch"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise InputError(f"{_option(name)} {value!r} is not a positive whole number", "", "give 1 or more")
+        self._agree()
+
+    def _agree(self) -> None:
+        looked_for = {"batch": "batch", "sequence": "seq", "rank": "rank"}.get(self.objective)
+        if looked_for is not None and getattr(self, looked_for) is not None:
+            option = _option(looked_for)
+            raise InputError(
+                f"--for {self.objective} looks for what {option} fixes", "", f"leave out {option} or --for"
+            )
+        if self.rank is not None and self.min_rank is not None and self.rank < self.min_rank:
+            raise InputError(f"--rank {self.rank} is below --min-rank {self.min_rank}", "", "leave one of them out")
+        if self.global_batch and self.batch and self.global_batch % self.batch:
+            raise InputError(
+                f"--global-batch {self.global_batch} is no multiple of --batch {self.batch}",
+                "an optimizer step consumes whole micro-batches",
+                "give a multiple, or leave --batch out",
+            )
+        if self.objective == "rank" and not any(
+            METHODS[name].parameterisation == "galore" for name in self.methods_asked
+        ):
+            raise InputError(
+                "--for rank looks for GaLore's rank", "none of the methods has one", "add --method galore-adamw-8bit"
+            )
+
+    @property
+    def methods_asked(self) -> tuple[str, ...]:
+        """The methods to choose from."""
+        return self.methods or tuple(name for name in METHODS if name not in NOT_IN_TRAINER or not self.trainer)
+
+    @property
+    def implementation_asked(self) -> Implementation:
+        """Whose GaLore."""
+        return "galore-torch" if self.trainer else self.implementation
+
+    @property
+    def losses(self) -> tuple[Loss, ...]:
+        """Losses to try."""
+        if self.loss is not None:
+            return (self.loss,)
+        return ("full",) if self.trainer else ("full", "chunked")
+
+    @property
+    def checkpointings(self) -> tuple[Checkpointing, ...]:
+        """Whether to try with and without."""
+        return (self.checkpointing,) if self.checkpointing is not None else ("none", "full")
+
+    def updates(self, method: str) -> tuple[Update, ...]:
+        """Updates to try for a method; gradients of adapters are too small for a per-layer one to matter."""
+        if self.update is not None:
+            return (self.update,)
+        kind = METHODS[method].parameterisation
+        whole_only = kind == "lora" or (self.trainer and (kind != "galore" or bool(self.global_batch)))
+        return ("whole",) if whole_only else ("whole", "per-layer")
+
+    def ranks(self, method: str, model: ModelShape) -> Iterator[int | None]:
+        """Ranks to try for a method."""
+        kind = METHODS[method].parameterisation
+        least, hidden = self.min_rank or 1, model.hidden_size
+        if kind == "full":
+            yield None
+        elif self.rank is not None:
+            yield self.rank
+        elif kind == "lora":
+            yield max(LORA_RANK, least)
+        elif kind != "galore":
+            yield max(hidden // ENOUGH, least)
+        elif self.objective == "rank":
+            step = max(1, hidden // 32)
+            yield from (rank for rank in range(step, hidden + 1, step) if rank >= least)
+        else:
+            usual = {max(1, hidden // share) for share in (16, 8, ENOUGH, 2)}
+            yield from sorted({rank for rank in usual if rank > least} | ({least} if self.min_rank else set()))
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _choose(choices: tuple[str, ...]) -> str:
+    return f"choose {', '.join(choices)}"
+
+
+_OPTIONS = {"objective": "--for"}
+_CHOICES = {
+    "objective": get_args(Objective),
+    "update": get_args(Update),
+    "proj_type": get_args(ProjType),
+    "implementation": get_args(Implementation),
+    "precision": get_args(Precision),
+    "checkpointing": get_args(Checkpointing),
+    "attention": get_args(Attention),
+    "loss": get_args(Loss),
+}
+WISHES = tuple(field.name for field in fields(Wishes))

@@ -1,0 +1,213 @@
+"""A recommended run as a Python script: this package's optimizer, and libraries for everything else."""
+
+from collections.abc import Iterator
+
+from estimators.workload import Workload
+from galore_mem.answers.fit import CardResult, FitResult
+from galore_mem.answers.reasons import describe
+from galore_mem.errors import UsageError
+from galore_mem.render import words
+
+_DTYPES = {"bf16": "torch.bfloat16", "fp32": "torch.float32", "amp-bf16": "torch.float32", "amp-fp16": "torch.float32"}
+_KERNELS = {"auto": "sdpa", "flash": "sdpa", "efficient": "sdpa", "cudnn": "sdpa", "math": "sdpa", "eager": "eager"}
+
+
+def python_script(result: FitResult) -> str:
+    """The script; it runs as it is, on random tokens, until it is given real ones.
+
+    Raises:
+        UsageError: nothing fits, or the method has no implementation that people install.
+    """
+    best = result.best
+    workload = recommended(best)
+    if workload.method.parameterisation in ("relora", "low-rank"):
+        raise UsageError(
+            f"{workload.method.name} has no library to write a script for",
+            "people implement it in their own model",
+            "choose another --method, for instance lora",
+        )
+    if workload.padding:
+        raise UsageError("--emit python writes runs without padding", "its batches are full", "leave out --padding")
+    return "\n".join([*_head(result, best, workload), *_body(workload)]) + "\n"
+
+
+def recommended(best: CardResult) -> Workload:
+    """The recommended workload.
+
+    Raises:
+        UsageError: nothing fits.
+    """
+    if best.recommended is None:
+        missing = words.gib(best.near_misses[0].missing_bytes) if best.near_misses else "?"
+        raise UsageError(
+            f"there is no run to write: nothing fits {best.card.gpu.name}",
+            f"the leanest misses by {missing} GiB",
+            "name a larger --gpu, or loosen a constraint",
+        )
+    return best.recommended.option.workload
+
+
+def _head(result: FitResult, best: CardResult, workload: Workload) -> Iterator[str]:
+    found = best.recommended
+    assert found is not None
+    yield f'"""Train {_literal(result.model.shape.name)}: {describe(workload)}.'
+    yield ""
+    yield f"Planned for {best.card.gpu.name}: the process takes {words.gib(found.footprint.process_bytes)} GiB, at most"
+    yield f"{words.gib(found.footprint.upper_bytes)} of {words.gib(found.option.usable_bytes)} GiB."
+    yield '"""'
+    yield ""
+
+
+def _literal(name: str) -> str:
+    """A name from outside, with nothing in it that could end a docstring."""
+    return "".join(character for character in name if character.isalnum() or character in "-._/ ")
+
+
+def _body(workload: Workload) -> Iterator[str]:
+    batch = workload.batch
+    yield from _imports(workload)
+    yield ""
+    yield "parser = argparse.ArgumentParser()"
+    yield 'parser.add_argument("model", help="a folder or a Hugging Face name")'
+    yield 'parser.add_argument("--steps", type=int, default=1000)'
+    yield "arguments = parser.parse_args()"
+    yield 'device = "cuda" if torch.cuda.is_available() else "cpu"'
+    yield ""
+    kernel = _KERNELS[workload.attention]
+    yield "model = AutoModelForCausalLM.from_pretrained("
+    dtype = _DTYPES[workload.precision]
+    yield f"    arguments.model, dtype={dtype}, attn_implementation={kernel!r}, use_safetensors=True,"
+    yield ").to(device)"
+    yield "model.train()"
+    yield "model.config.use_cache = False"
+    if workload.checkpointing == "full":
+        yield "# transformers renamed gradient_checkpointing_enable."
+        yield 'enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable'
+        yield 'enable({"use_reentrant": False})'
+        if workload.method.parameterisation == "lora":
+            yield "model.enable_input_require_grads()"
+    yield from _optimizer(workload)
+    if workload.precision == "amp-fp16":
+        yield "scaler = torch.amp.GradScaler(device)"
+    yield ""
+    yield ""
+    yield "def batches():"
+    yield '    """Yours to replace: token ids, one micro-batch at a time."""'
+    yield "    while True:"
+    size = f"({batch.micro_batch_size}, {batch.sequence_length})"
+    yield f"        yield torch.randint(0, model.config.vocab_size, {size}, device=device)"
+    yield ""
+    if workload.loss == "chunked":
+        yield from _chunked_loss()
+    yield ""
+    yield from _loop(workload)
+
+
+def _imports(workload: Workload) -> Iterator[str]:
+    method = workload.method
+    yield "import argparse"
+    yield ""
+    yield "import torch"
+    yield from {
+        "adamw-8bit": ["from bitsandbytes.optim import AdamW8bit"] if method.parameterisation != "galore" else [],
+    }.get(method.optimizer, [])
+    if method.parameterisation == "lora":
+        yield "from peft import LoraConfig, get_peft_model"
+    if workload.loss == "chunked":
+        yield "from torch.utils.checkpoint import checkpoint"
+    yield "from transformers import AutoModelForCausalLM"
+    if method.optimizer == "adafactor" and method.parameterisation == "full":
+        yield "from transformers.optimization import Adafactor"
+    if method.parameterisation == "galore":
+        names = [*_GALORE[method.optimizer], *(["PerLayer"] if method.update == "per-layer" else [])]
+        yield ""
+        yield f"from galore_mem.optim import {', '.join(names)}, galore_param_groups"
+
+
+_GALORE = {"adamw": ("GaLoreAdamW",), "adamw-8bit": ("GaLoreAdamW8bit",), "adafactor": ("GaLoreAdafactor",)}
+_PLAIN = {
+    "adamw": "torch.optim.AdamW({}, lr=1e-4)",
+    "adamw-8bit": "AdamW8bit({}, lr=1e-4)",
+    "adafactor": "Adafactor({}, lr=1e-4, scale_parameter=False, relative_step=False)",
+    "sgd": "torch.optim.SGD({}, lr=1e-4)",
+    "sgd-momentum": "torch.optim.SGD({}, lr=1e-4, momentum=0.9)",
+}
+
+
+def _optimizer(workload: Workload) -> Iterator[str]:
+    method = workload.method
+    if method.parameterisation == "galore":
+        target = "all-linear" if method.target_modules == ("all-linear",) else list(method.target_modules)
+        yield "groups = galore_param_groups("
+        yield f"    model, target_modules={target!r}, rank={method.rank}, update_proj_gap={method.update_proj_gap},"
+        yield f"    scale={method.scale}, proj_type={method.proj_type!r},"
+        yield ")"
+        yield f"optimizer = {_GALORE[method.optimizer][0]}(groups, lr=1e-3)"
+        if method.update == "per-layer":
+            yield f"layers = PerLayer(optimizer, accumulation_steps={workload.batch.gradient_accumulation_steps})"
+        return
+    if method.parameterisation == "lora":
+        targets = "all-linear" if method.target_modules == ("all-linear",) else list(method.target_modules)
+        yield f'config = LoraConfig(r={method.rank}, target_modules={targets!r}, task_type="CAUSAL_LM")'
+        yield "model = get_peft_model(model, config)"
+    trained = "[p for p in model.parameters() if p.requires_grad]"
+    if method.update == "whole":
+        yield f"optimizer = {_PLAIN[method.optimizer].format(trained)}"
+        return
+    yield f"optimizers = {{p: {_PLAIN[method.optimizer].format('[p]')} for p in model.parameters() if p.requires_grad}}"
+    yield ""
+    yield ""
+    yield "def update(parameter):"
+    yield '    """Step a parameter as soon as its gradient is there, and free the gradient."""'
+    yield "    optimizers[parameter].step()"
+    yield "    optimizers[parameter].zero_grad(set_to_none=True)"
+    yield ""
+    yield ""
+    yield "for parameter in optimizers:"
+    yield "    parameter.register_post_accumulate_grad_hook(update)"
+
+
+def _chunked_loss() -> Iterator[str]:
+    yield ""
+    yield "def chunk_loss(hidden, labels):"
+    yield "    logits = model.get_output_embeddings()(hidden).float()"
+    yield '    return torch.nn.functional.cross_entropy(logits, labels, reduction="sum")'
+    yield ""
+    yield ""
+    yield "def loss_of(ids, chunk_tokens=1024):"
+    yield '    """Cross-entropy that never holds the logits of more than a chunk of tokens."""'
+    yield "    hidden = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state[:, :-1].flatten(0, 1)"
+    yield "    labels = ids[:, 1:].flatten()"
+    yield "    pieces = zip(hidden.split(chunk_tokens), labels.split(chunk_tokens))"
+    yield "    return sum(checkpoint(chunk_loss, *piece, use_reentrant=False) for piece in pieces) / labels.numel()"
+    yield ""
+
+
+def _loop(workload: Workload) -> Iterator[str]:
+    method, steps = workload.method, workload.batch.gradient_accumulation_steps
+    galore_layers = method.parameterisation == "galore" and method.update == "per-layer"
+    loss = "loss_of(ids)" if workload.loss == "chunked" else "model(input_ids=ids, labels=ids).loss"
+    if workload.precision.startswith("amp"):
+        dtype = "torch.bfloat16" if workload.precision == "amp-bf16" else "torch.float16"
+        around = [f"        with torch.autocast(device, dtype={dtype}):", f"            loss = {loss}"]
+    else:
+        around = [f"        loss = {loss}"]
+    scaled = "scaler.scale(loss)" if workload.precision == "amp-fp16" else "loss"
+    divided = f"({scaled} / {steps})" if steps > 1 else scaled
+    yield "data = batches()"
+    yield "for step in range(arguments.steps):"
+    if method.update == "whole":
+        yield "    optimizer.zero_grad(set_to_none=True)"
+    yield f"    for _ in range({steps}):"
+    yield "        ids = next(data)"
+    yield from around
+    yield f"        {divided}.backward()"
+    if galore_layers:
+        yield "        layers.step()"
+    if method.update == "whole":
+        if workload.precision == "amp-fp16":
+            yield "    scaler.step(optimizer)"
+            yield "    scaler.update()"
+        else:
+            yield "    optimizer.step()"
+    yield '    print(f"step {step}: loss {loss.item():.3f}")'

@@ -1,0 +1,192 @@
+"""What would make it fit, in the terminal: the recommendation, its reasons, what else fits, and what just misses."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from galore_mem.answers.candidates import Option
+from galore_mem.answers.command_line import command_line
+from galore_mem.answers.fit import CardResult, FitResult, Recommendation
+from galore_mem.answers.reasons import describe
+from galore_mem.answers.wishes import DEFAULT_SEQUENCE
+from galore_mem.render import words
+from galore_mem.render.bars import bar, scale_for
+from galore_mem.render.flow import flow
+from galore_mem.render.plan_overview import VERDICTS, axis, legend
+from galore_mem.render.terminal import Terminal, terminal
+from galore_mem.render.text import Text
+
+if TYPE_CHECKING:
+    from galore_mem.answers.confirm import Confirmation
+
+ROWS = 10
+"""Of the front; `--json` has all of it."""
+
+
+def print_fit(result: FitResult, confirmation: "Confirmation | None" = None, screen: Terminal | None = None) -> None:
+    """Draw `result` on the terminal that stdout is connected to."""
+    screen = screen or terminal()
+    lines = [*_head(result, screen), Text(), *_answer(result, screen)]
+    if confirmation is not None:
+        lines += flow(_confirmed(confirmation), screen.width, indent=2)
+    best = result.best
+    if best.front:
+        lines += [Text(), *_front(best, screen)]
+    if best.near_misses:
+        lines += [Text(), *_misses(best, screen)]
+    if len(result.cards) > 1:
+        lines += [Text(), *_cards(result, screen)]
+    screen.show(lines)
+
+
+def _confirmed(confirmation: "Confirmation") -> Text:
+    traced, fit = confirmation.traced, confirmation.fit
+    word, style = VERDICTS[fit.verdict]
+    text = Text.assemble("Traced: ", (word, style), f", {words.gib(traced.process_bytes)} GiB for the process ")
+    text.append(f"(live {words.gib(traced.peak_live_bytes)}, allocated {words.gib(traced.peak_allocated_bytes)}, ")
+    text.append(f"reserved {words.gib(traced.peak_reserved_bytes)})")
+    return text.append(", under the bound." if confirmation.holds else ", ABOVE the bound of the closed form.")
+
+
+def _head(result: FitResult, screen: Terminal) -> Iterator[Text]:
+    best, wishes = result.best, result.wishes
+    count = words.parameters(result.parameters)
+    title = Text.assemble((result.model.shape.name, "bold"), f", {count} parameters, on ", (best.card.gpu.name, "bold"))
+    title.append(f" with {words.gib(_usable(best))} GiB usable")
+    yield from flow(title, screen.width)
+    length = "the longest sequences" if wishes.objective == "sequence" else f"{wishes.seq or DEFAULT_SEQUENCE:,} tokens"
+    step = f", {wishes.global_batch:,} sequences a step" if wishes.global_batch else ""
+    text = (
+        f"{wishes.precision}, {length} a sequence{step}; {best.looked_at:,} configurations looked at, "
+        f"for {wishes.objective}. Sizes in GiB (1024^3 bytes)."
+    )
+    yield from flow(Text(text, style="dim"), screen.width)
+
+
+def _usable(found: CardResult) -> int:
+    return found.card.gpu.usable_bytes - found.card.other_use_bytes
+
+
+def _answer(result: FitResult, screen: Terminal) -> Iterator[Text]:
+    best = result.best
+    if best.recommended is None:
+        least = best.near_misses[0] if best.near_misses else None
+        text = Text.assemble(("Nothing fits.", VERDICTS["does-not-fit"][1]))
+        if least is not None:
+            text.append(f" The leanest, {describe(least.workload)}, misses by {words.gib(least.missing_bytes)} GiB.")
+        yield from flow(text, screen.width)
+        return
+    yield from _recommended(result, best, best.recommended, screen)
+
+
+def _recommended(result: FitResult, best: CardResult, found: Recommendation, screen: Terminal) -> Iterator[Text]:
+    workload = found.option.workload
+    yield from flow(Text.assemble("Take ", (describe(workload), "bold")), screen.width, indent=2)
+    scale = scale_for([found.footprint], _usable(best), screen.width)
+    yield Text(axis(scale), style="dim")
+    yield bar(found.footprint, scale, unicode=screen.unicode)
+    yield from legend([found.footprint], screen)
+    for reason in found.why:
+        yield from flow(Text(f"- {reason}"), screen.width, indent=2)
+    if best.runner_up is not None:
+        text = f"- runner-up: {describe(best.runner_up.workload)}, {_cost(best.runner_up)}"
+        yield from flow(Text(text), screen.width, indent=2)
+    line = command_line("trace", result.asked, workload, _gpu(best))
+    yield from flow(Text.assemble(("Confirm it: ", "dim"), line), screen.width, indent=2)
+
+
+def _gpu(best: CardResult) -> list[str]:
+    return [next(iter(best.card.gpu.aliases), best.card.gpu.name)]
+
+
+def _cost(option: Option) -> str:
+    return f"at most {words.gib(option.reach.upper_bytes)} GiB, {option.relative_work:.2f}x the work"
+
+
+def _front(best: CardResult, screen: Terminal) -> Iterator[Text]:
+    """Memory, coordinates and work of what nothing else beats, nearest to full-rank training first."""
+    rows = shown(best)
+    heading = "What fits, and is beaten by nothing in memory, fidelity and work at once:"
+    yield from flow(Text(heading, style="dim"), screen.width)
+    name = max(len(words.configuration(option.workload.method)) for option in rows)
+    wide = screen.width >= name + FIGURES
+    if wide:
+        yield Text(
+            f"{'configuration':<{name}} {'with':<12} {'batch':>7} {'at most':>7} {'work':>6} {'moves':>6}", style="dim"
+        )
+    chosen = best.recommended.option if best.recommended else None
+    for option in rows:
+        method, style = words.configuration(option.workload.method), "bold" if option == chosen else ""
+        if wide:
+            yield Text(f"{method:<{name}} {_extras(option):<12} {_figures(option)}", style=style)
+        else:
+            yield from flow(Text(method, style=style), screen.width, indent=2)
+            figures = " ".join([_extras(option), "batch", *_figures(option).split()]).strip()
+            yield from flow(Text(f"  {figures}"), screen.width, indent=2)
+    note = "work: matrix products per token over plain full-rank training; moves: coordinates of one update over all."
+    yield from flow(Text(note, style="dim"), screen.width)
+
+
+FIGURES = 43
+
+
+def _figures(option: Option) -> str:
+    batch = option.workload.batch
+    size = str(batch.micro_batch_size)
+    if batch.gradient_accumulation_steps > 1:
+        size += f"x{batch.gradient_accumulation_steps}"
+    upper = words.gib(option.reach.upper_bytes)
+    return f"{size:>7} {upper:>7} {option.relative_work:>5.2f}x {option.fidelity.share:>6.1%}"
+
+
+def _extras(option: Option) -> str:
+    workload = option.workload
+    return " ".join(["ckpt"] * (workload.checkpointing == "full") + ["chunked"] * (workload.loss == "chunked"))
+
+
+def shown(best: CardResult) -> list[Option]:
+    """Of each method, rank and update the front's row with the least work, nearest to full-rank training first."""
+    found: dict[tuple[object, ...], Option] = {}
+    for option in best.front:
+        method = option.workload.method
+        key = (method.name, method.rank, method.update)
+        if key not in found or option.relative_work < found[key].relative_work:
+            found[key] = option
+    if best.recommended is not None:
+        method = best.recommended.option.workload.method
+        found[method.name, method.rank, method.update] = best.recommended.option
+    return sorted(found.values(), key=lambda option: (option.fidelity.key, option.reach.upper_bytes))[:ROWS]
+
+
+def _name(option: Option) -> str:
+    return describe(option.workload).replace("checkpointing", "ckpt").replace("chunked loss", "chunked")
+
+
+def _misses(best: CardResult, screen: Terminal) -> Iterator[Text]:
+    yield Text("What just misses, in its leanest form:", style="dim")
+    rows: Sequence[Option] = best.near_misses
+    name = max(len(_name(option)) for option in rows)
+    for option in rows:
+        text = Text(f"{_name(option):<{name}}  ")
+        text.append(f"{words.gib(option.missing_bytes):>7} GiB over", style=VERDICTS["does-not-fit"][1])
+        if option.reach.process_bytes <= option.usable_bytes:
+            text.append(", by its upper bound only")
+        yield from flow(text, screen.width, indent=2)
+
+
+def _cards(result: FitResult, screen: Terminal) -> Iterator[Text]:
+    yield Text("Cards for this job, the best first:", style="dim")
+    name = max(len(found.card.gpu.name) for found in result.cards)
+    for found in result.cards:
+        if found.recommended is not None:
+            option = found.recommended.option
+            text = Text.assemble(
+                (f"{found.card.gpu.name:<{name}}  ", "bold"), f"{describe(option.workload)}, {_cost(option)}"
+            )
+        else:
+            least = found.near_misses[0].missing_bytes if found.near_misses else 0
+            text = Text.assemble(
+                (f"{found.card.gpu.name:<{name}}  ", "bold"),
+                ("nothing fits", VERDICTS["does-not-fit"][1]),
+                f": {words.gib(least)} GiB are missing",
+            )
+        yield from flow(text, screen.width, indent=2)

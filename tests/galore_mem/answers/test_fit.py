@@ -1,0 +1,145 @@
+"""What `fit` recommends, and that it holds what it says."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from estimators.verdict import judge, max_micro_batch_size
+from estimators.workload import with_batch
+from galore_mem.answers.candidates import options
+from galore_mem.answers.fit import FitResult, fit, preference
+from galore_mem.answers.names import Card
+from galore_mem.answers.wishes import Wishes
+from profiles.errors import InputError
+from profiles.gpus import find_gpu
+from profiles.models import find_model
+
+
+@pytest.fixture(scope="module")
+def seven() -> FitResult:
+    return fit("llama-7b", gpus="4090")
+
+
+def test_it_finds_per_layer_8_bit_galore_and_its_best_batch(seven: FitResult) -> None:
+    found = seven.best.recommended
+    assert found is not None
+    workload = found.option.workload
+    assert (workload.method.name, workload.method.rank) == ("galore-adamw-8bit", 1024)
+    assert (workload.method.update, workload.checkpointing) == ("per-layer", "full")
+    largest = max_micro_batch_size(workload, find_gpu("4090"), find_gpu("4090").usable_bytes)
+    assert workload.batch.micro_batch_size == largest > 16
+
+
+def test_it_says_why(seven: FitResult) -> None:
+    found = seven.best.recommended
+    assert found is not None
+    why = " ".join(found.why)
+    assert "nothing nearer to full-rank AdamW fits: adamw-8bit per-layer" in why
+    assert "without per-layer updates it would take" in why
+    assert "instead of" in why
+    assert seven.best.runner_up is not None
+    assert [option.workload.method.name for option in seven.best.near_misses] == ["adamw-8bit", "adamw"]
+
+
+def test_everything_on_the_front_fits_and_nothing_seen_beats_it(seven: FitResult) -> None:
+    def costs(option: Any) -> tuple[Any, ...]:  # noqa: ANN401
+        return option.reach.upper_bytes, option.fidelity.key, option.relative_work
+
+    card = Card(gpu=find_gpu("4090"))
+    seen = [option for option in options(seven.model.shape, Wishes(), card) if option.missing_bytes <= 0]
+    assert len(seven.best.front) >= 10
+    for option in seven.best.front:
+        assert judge(option.workload, card.gpu).verdict == "fits"
+        own = costs(option)
+        assert not any(
+            costs(other) != own and all(a <= b for a, b in zip(costs(other), own, strict=True)) for other in seen
+        )
+
+
+def test_sixteen_gigabytes_are_told_honestly() -> None:
+    """No rank of a quarter of the width, no full Adam: what is missing is said."""
+    found = fit("llama-7b", gpus="4060ti-16gb", min_rank=1024).best
+    assert found.recommended is None or found.recommended.option.fidelity.key[0] > 1
+    missing = {option.workload.method.name: option.missing_bytes for option in found.near_misses}
+    assert missing["galore-adamw-8bit"] > 0
+    assert missing["adamw-8bit"] > missing["galore-adamw-8bit"]
+
+
+@pytest.mark.parametrize(
+    ("objective", "words"),
+    [("batch", {}), ("sequence", {"batch": 1}), ("rank", {}), ("fidelity", {"checkpointing": "none", "seq": 512})],
+)
+def test_an_objective_is_as_large_as_can_be(objective: str, words: dict[str, Any]) -> None:
+    """One more of what was asked for does not fit."""
+    found = fit("llama-7b", gpus="4090", objective=objective, **words).best.recommended
+    assert found is not None
+    workload, gpu = found.option.workload, find_gpu("4090")
+    method, batch = workload.method, workload.batch
+    more = {
+        "batch": with_batch(workload, micro_batch_size=batch.micro_batch_size + 1),
+        "fidelity": with_batch(workload, micro_batch_size=batch.micro_batch_size + 1),
+        "sequence": with_batch(workload, sequence_length=batch.sequence_length + 1),
+        "rank": replace(workload, method=replace(method, rank=(method.rank or 0) + 128)),
+    }[objective]
+    assert judge(workload, gpu).verdict == "fits"
+    at_the_limit = objective == "sequence" and batch.sequence_length == workload.model.max_position_embeddings
+    assert at_the_limit or judge(more, gpu).verdict != "fits"
+
+
+def test_a_global_batch_is_gathered_exactly() -> None:
+    found = fit("llama-1b", gpus="4090", global_batch=96, seq=1024)
+    assert found.best.recommended is not None
+    for option in found.best.front:
+        batch = option.workload.batch
+        assert batch.micro_batch_size * batch.gradient_accumulation_steps == 96
+        per_layer = option.workload.method.update == "per-layer" and batch.gradient_accumulation_steps > 1
+        assert not per_layer or option.workload.method.parameterisation == "galore"
+
+
+def test_constraints_hold() -> None:
+    wishes = Wishes(
+        methods=("galore-adamw", "galore-adamw-8bit"), min_rank=300, checkpointing="none", loss="full", batch=2
+    )
+    seen = list(options(find_model("llama-1b").shape, wishes, Card(gpu=find_gpu("4090"))))
+    assert {option.workload.method.name for option in seen} == {"galore-adamw", "galore-adamw-8bit"}
+    assert {option.workload.method.rank for option in seen} == {300, 512, 1024}
+    assert {(o.workload.checkpointing, o.workload.loss, o.workload.batch.micro_batch_size) for o in seen} == {
+        ("none", "full", 2)
+    }
+
+
+def test_cards_are_ranked_for_the_job() -> None:
+    """AdamW in full beats its 8-bit sister; of cards that do the same the smaller comes first."""
+    found = fit("llama-1b", gpus=["4060", "h100", "3060", "4090"], seq=2048)
+    names = [result.card.gpu.name for result in found.cards]
+    assert names == ["RTX 4090", "H100 80GB SXM", "RTX 4060", "RTX 3060 12GB"]
+    best = found.best.recommended
+    assert best is not None
+    assert [fitted.gpu.name for fitted in best.fits] == ["RTX 4090", "RTX 4060", "H100 80GB SXM", "RTX 3060 12GB"]
+
+
+def test_what_is_preferred_is_a_total_order() -> None:
+    wishes = Wishes()
+    seen = list(options(find_model("llama-60m").shape, wishes, Card(gpu=find_gpu("4090"))))
+    assert sorted(seen, key=preference(wishes)) == sorted(reversed(seen), key=preference(wishes))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"gpus": ()}, "add --gpu"),
+        ({"min_rank": 0}, "--min-rank 0"),
+        ({"objective": "speed"}, "--for 'speed'"),
+        ({"objective": "batch", "batch": 4}, "leave out --batch"),
+        ({"rank": 64, "min_rank": 128}, "below --min-rank"),
+        ({"global_batch": 10, "batch": 4}, "no multiple"),
+        ({"objective": "rank", "methods": ("adamw",)}, "galore-adamw-8bit"),
+        ({"methods": ("adam",)}, "adamw"),
+        ({"methods": ("galore-adamw",), "target_modules": ("nothing",)}, "as asked"),
+    ],
+)
+def test_wishes_that_cannot_be(words: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError) as refused:
+        fit("llama-60m", **({"gpus": "4090"} | words))
+    assert said in f"{refused.value.what} {refused.value.why} {refused.value.fix}"

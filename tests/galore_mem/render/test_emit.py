@@ -1,0 +1,151 @@
+"""What `fit --emit` writes runs, on a tiny model."""
+
+import re
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from galore_mem.answers.fit import FitResult, fit
+from galore_mem.errors import UsageError
+from galore_mem.render.emit_python import python_script
+from galore_mem.render.emit_transformers import training_arguments
+
+torch = pytest.importorskip("torch")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny LLaMA as `save_pretrained` writes it."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    path = tmp_path_factory.mktemp("models") / "tiny"
+    config = LlamaConfig(
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        vocab_size=128,
+        max_position_embeddings=64,
+    )
+    LlamaForCausalLM(config).save_pretrained(path)
+    return path
+
+
+def found(folder: Path, method: str, update: str = "whole", **words: Any) -> FitResult:  # noqa: ANN401
+    usual: dict[str, Any] = {"batch": 2, "seq": 32, "checkpointing": "none", "loss": "full", "precision": "fp32"}
+    return fit(str(folder), gpus="4090", methods=(method,), update=update, **(usual | words))
+
+
+CASES: list[tuple[str, str, dict[str, Any]]] = [
+    ("adamw", "whole", {}),
+    ("adamw", "per-layer", {"loss": "chunked"}),
+    ("adafactor", "whole", {"precision": "amp-bf16", "checkpointing": "full"}),
+    ("sgd-momentum", "whole", {"batch": None, "global_batch": 4, "loss": "chunked"}),
+    ("lora", "whole", {"rank": 4, "checkpointing": "full", "loss": "chunked"}),
+    ("galore-adamw", "whole", {"rank": 8, "precision": "bf16"}),
+    ("galore-adamw", "per-layer", {"rank": 8, "batch": 2, "global_batch": 4, "checkpointing": "full"}),
+    ("galore-adafactor", "per-layer", {"rank": 8, "target_modules": ("mlp",)}),
+]
+
+
+@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")
+@pytest.mark.parametrize(("method", "update", "words"), CASES, ids=lambda value: str(value))
+def test_the_script_trains(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    method: str,
+    update: str,
+    words: dict[str, Any],
+) -> None:
+    script = tmp_path / "run.py"
+    script.write_text(python_script(found(folder, method, update, **words)), encoding="utf-8")
+    monkeypatch.setattr("sys.argv", [str(script), str(folder), "--steps", "2"])
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    before = {name: value.clone() for name, value in _weights(folder).items()}
+    after = runpy.run_path(str(script), run_name="__main__")["model"]
+    assert re.fullmatch(r"(step \d: loss \d\.\d{3}\n){2}", capsys.readouterr().out)
+    changed = [name for name, value in after.named_parameters() if not _same(before, name, value)]
+    assert changed
+    assert (method == "lora") == all("lora" in name for name in changed)
+
+
+def _weights(folder: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return load_file(folder / "model.safetensors")
+
+
+def _same(before: dict[str, Any], name: str, value: Any) -> bool:  # noqa: ANN401
+    old = before.get(name.removeprefix("base_model.model.").replace(".base_layer", ""))
+    return old is not None and torch.equal(old, value.detach().to(old.dtype))
+
+
+@pytest.mark.filterwarnings("ignore:.*(gradient|activation)_checkpointing:FutureWarning")
+@pytest.mark.filterwarnings("ignore:This implementation of AdamW is deprecated:FutureWarning")
+@pytest.mark.parametrize(
+    ("method", "update", "words"),
+    [
+        ("adamw", "whole", {"checkpointing": "full"}),
+        ("adamw-8bit", "whole", {"batch": None, "global_batch": 4}),
+        ("adafactor", "whole", {"precision": "amp-bf16"}),
+        ("galore-adamw", "whole", {"rank": 8}),
+        ("galore-adamw-8bit", "per-layer", {"rank": 8}),
+    ],
+    ids=lambda value: str(value),
+)
+def test_the_arguments_are_transformers(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    update: str,
+    words: dict[str, Any],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = training_arguments(found(folder, method, update, trainer=True, **words))
+    names: dict[str, Any] = {}
+    on_cpu = text.replace("output_dir=", "use_cpu=True, output_dir=")
+    exec(compile(on_cpu, "arguments.py", "exec"), names)
+    arguments = names["arguments"]
+    assert arguments.gradient_accumulation_steps * arguments.per_device_train_batch_size == words.get("global_batch", 2)
+    assert arguments.bf16 == (words.get("precision") == "amp-bf16")
+    if method.startswith("galore"):
+        from transformers import LlamaForCausalLM, Trainer
+
+        trainer = Trainer(model=LlamaForCausalLM.from_pretrained(folder), args=arguments)
+        if method == "galore-adamw":  # the layer-wise one wants hooks on a device
+            optimizer = trainer.create_optimizer()
+            assert [group.get("rank") for group in optimizer.param_groups] == [None, 8]
+
+
+def test_a_hostile_name_cannot_leave_the_docstring(folder: Path) -> None:
+    result = found(folder, "adamw")
+    from dataclasses import replace
+
+    hostile = replace(result.model.shape, name='x"""\nimport os; os.abort()\n"""')
+    script = python_script(replace(result, model=replace(result.model, shape=hostile)))
+    assert '"""\nimport os' not in script
+    compile(script, "run.py", "exec")
+
+
+@pytest.mark.parametrize(
+    ("method", "update", "said"),
+    [("relora", "whole", "no library"), ("low-rank", "whole", "no library")],
+)
+def test_what_has_no_script_is_refused(folder: Path, method: str, update: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        python_script(found(folder, method, update))
+
+
+def test_where_nothing_fits_nothing_is_written() -> None:
+    with pytest.raises(UsageError, match="nothing fits"):
+        python_script(fit("llama-2-70b", gpus="4090"))
+    with pytest.raises(UsageError, match="no per-layer adamw"):
+        training_arguments(fit("llama-60m", gpus="4090", methods=("adamw",), update="per-layer"))
+    with pytest.raises(UsageError, match="no relora"):
+        training_arguments(fit("llama-60m", gpus="4090", methods=("relora",)))
