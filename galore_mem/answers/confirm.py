@@ -6,7 +6,8 @@ from typing import Any
 from estimators.footprint import Footprint
 from estimators.verdict import Fit
 from galore_mem.answers.fit import CardResult
-from galore_mem.answers.trace import Told, trace
+from galore_mem.answers.steps import Told
+from galore_mem.answers.trace import trace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
