@@ -43,7 +43,7 @@ class Course:
         for kind in layout.everywhere:
             self.sizes[kind] *= repetitions
         values = self._values()
-        shifts = self._shifts = self._repeated(values)
+        shifts = self.shifts = self._repeated(values)
         """What repetitions that are not played add, by the number of passes they belong to."""
         maxima = [max(values[part]) for part in layout.slices]
         self.interval_bytes = [maxima[stretch] + shifts[passed] for stretch, passed in layout.places]
@@ -81,7 +81,7 @@ class Course:
         number, passed = self.layout.places[interval]
         total = self.interval_bytes[interval]
         inside = values[self.layout.slices[number]]
-        event = self.layout.slices[number].start + inside.index(total - self._shifts[passed])
+        event = self.layout.slices[number].start + inside.index(total - self.shifts[passed])
         return Point(total, interval, event)
 
     def update(self, number: int) -> Point:

@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "replay": ("Questions", "Run a recorded GPU memory history again, under other settings or on another card."),
     "validate": ("Measuring", "How right are the predictions? Hold a matrix of workloads against this machine's GPU."),
+    "oom": ("Questions", "Explain a CUDA out-of-memory error; given the run, name the tensor and the way out."),
     "gpus": ("Catalogue", "List the GPUs, with what torch can use of each."),
     "models": ("Catalogue", "List the models, with their parameters and other names."),
     "methods": ("Catalogue", "List the training methods."),

@@ -1,0 +1,168 @@
+"""Every tensor that a run makes: its size, and how much lives beside it. Out-of-memory errors are held against them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Literal
+
+from estimators.analytic.attention import attention_kernel
+from estimators.analytic.course import Course, course_of
+from estimators.analytic.shadow.tape import MIDDLE
+from estimators.analytic.stepping import Stepping, stepping_of
+from estimators.analytic.structure import PLAYED_LAYERS, symbol_sizes
+from estimators.analytic.tensors import rounded
+from estimators.footprint import Iteration
+from estimators.workload import Workload
+from profiles.gpus import SMALL_WORKSPACE_BYTES, Gpu
+
+Stage = Literal["loading", "forward", "loss", "backward", "refresh", "step"]
+_STAGES: dict[str, Stage] = {
+    "forward_end": "forward",
+    "loss": "loss",
+    "backward_start": "backward",
+    "backward_end": "backward",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Birth:
+    """A tensor, or one of several alike that are made one after another."""
+
+    iteration: Iteration
+    stage: Stage
+    name: str
+    """As the model or the optimizer calls it; `*` stands for a layer's number."""
+    formula: str
+    """The size in symbols or as a shape, where it has one: `4bsv`."""
+    nbytes: int
+    category: str
+    low_bytes: int
+    """What lives before the first of them is made, each tensor rounded to 512 B."""
+    high_bytes: int
+    """What lives before the last of them is made."""
+    count: int = 1
+    first_layer: int | None = None
+    """The layer of the first of them, where their order over the layers is known."""
+    layer_step: int = 1
+    """How the layer's number goes on from one to the next; -1 in backward."""
+    is_sum: bool = False
+    """Several tensors that live together and are not told apart: `nbytes` is what they take in all."""
+
+    def layer_at(self, live_bytes: int) -> int | None:
+        """The layer whose turn it is when so much lives; None where that cannot be told."""
+        if self.first_layer is None or self.count == 1:
+            return self.first_layer
+        if self.high_bytes == self.low_bytes:
+            return None
+        share = (live_bytes - self.low_bytes) / (self.high_bytes - self.low_bytes)
+        return self.first_layer + self.layer_step * round(min(max(share, 0.0), 1.0) * (self.count - 1))
+
+    def distance_bytes(self, live_bytes: int) -> int:
+        """How far `live_bytes` is from what lives when one of them is made."""
+        low, high = sorted((self.low_bytes, self.high_bytes))
+        return max(low - live_bytes, live_bytes - high, 0)
+
+
+def births_of(workload: Workload, gpu: Gpu | None = None) -> tuple[Birth, ...]:
+    """Every tensor of a run's loading, of a first and of a steady iteration.
+
+    Args:
+        workload: the run.
+        gpu: the card, which decides the attention kernel and the sizes of workspaces.
+
+    Raises:
+        InputError: the workload cannot run on the card.
+    """
+    from estimators.analytic.step_births import births_of_steps
+
+    workspace = gpu.cublas_workspace_recent_bytes if gpu is not None else SMALL_WORKSPACE_BYTES
+    stepping = stepping_of(workload.model, workload.method, workload.precision)
+    course = course_of(workload, attention_kernel(workload, gpu))
+    empty = stepping.weights_bytes + stepping.buffers_bytes + 2 * workspace
+    found = list(_loading(stepping))
+    found += _played(workload, "first", course, empty, before_backward=-workspace)
+    found += _played(workload, "steady", course, empty + stepping.states_bytes)
+    found += births_of_steps(workload.method, stepping, course, empty)
+    return tuple(found)
+
+
+def _loading(stepping: Stepping) -> Iterator[Birth]:
+    """Weights as `model.to(device)` moves them; where in their order each comes is left open."""
+    for group in stepping.groups:
+        yield Birth(
+            iteration="first",
+            stage="loading",
+            name=group.name,
+            formula=" x ".join(map(str, group.shape)),
+            nbytes=group.nbytes,
+            category="weights",
+            low_bytes=0,
+            high_bytes=stepping.weights_bytes - rounded(group.nbytes),
+            count=group.count,
+        )
+
+
+def _played(
+    workload: Workload, iteration: Iteration, course: Course, around_bytes: int, *, before_backward: int = 0
+) -> Iterator[Birth]:
+    """Births of forward and backward, each once for all the layers that the middle one stands for.
+
+    Until the first backward `before_backward` is added: its thread's workspace is not there yet.
+    """
+    layout, shifts = course.layout, course.shifts
+    kinds, events = layout.played.kinds, layout.played.events
+    elements = layout.elements(symbol_sizes(workload))
+    changes = (course.sizes[code - 1] if code > 0 else -course.sizes[-code - 1] for code in events)
+    values = list(accumulate(changes, initial=0))
+    layers = _layers(course, workload.model.num_hidden_layers)
+    passed = 0
+    for stretch in layout.stretches:
+        passed = max(passed, stretch.block)
+        before = shifts[stretch.block - 1 if stretch.block else passed]
+        growth = shifts[stretch.block] - before if stretch.block else 0
+        for position in range(stretch.start, stretch.stop):
+            if events[position] < 0:
+                continue
+            kind, (dims, itemsize) = kinds[events[position] - 1], layout.kinds[events[position] - 1]
+            level = around_bytes + before + values[position]
+            level += 0 if stretch.window.startswith("backward") else before_backward
+            yield Birth(
+                iteration=iteration,
+                stage=_STAGES[stretch.window],
+                name=kind.name,
+                formula=kind.size.formula,
+                nbytes=elements[dims] * itemsize,
+                category=kind.category,
+                low_bytes=level,
+                high_bytes=level + growth,
+                count=course.repetitions if stretch.block else 1,
+                first_layer=layers[position],
+                layer_step=-1 if stretch.window.startswith("backward") else 1,
+            )
+
+
+def _layers(course: Course, layers: int) -> list[int | None]:
+    """The model's layer at each played event; a middle one's is that of its first repetition."""
+    events, marks = course.layout.played.events, course.layout.played.marks
+    found: list[int | None] = [None] * len(events)
+    for place, (position, label, detail) in enumerate(marks):
+        stop = marks[place + 1][0] if place + 1 < len(marks) else len(events)
+        if label in ("forward of layer", "backward of layer"):
+            layer = _real_layer(detail, label.startswith("backward"), layers)
+        elif label in ("micro-batch", "loss", "backward"):
+            layer = None
+        else:
+            layer = found[position - 1] if position else None
+        found[position:stop] = [layer] * (stop - position)
+    return found
+
+
+def _real_layer(detail: str, in_backward: bool, layers: int) -> int | None:
+    if not detail.isdigit():
+        return None
+    number = int(detail)
+    if layers <= PLAYED_LAYERS or number < MIDDLE:
+        return number
+    if number > MIDDLE:
+        return layers - 1
+    return layers - 2 if in_backward else MIDDLE

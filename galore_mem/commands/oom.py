@@ -1,0 +1,51 @@
+"""`galore-mem oom`."""
+
+import sys
+
+from galore_mem import streams
+from galore_mem.answers.settings import Settings
+from galore_mem.errors import UsageError
+
+DEFAULT_RUN = Settings()
+
+
+def oom(
+    file: str = "-",
+    model: str | None = None,
+    /,
+    *,
+    gpu: tuple[str, ...] = (),
+    method: tuple[str, ...] = ("adamw",),
+    settings: Settings = DEFAULT_RUN,
+    json: bool = False,
+) -> None:
+    """Explain a CUDA out-of-memory error; given the run, name the tensor and the cheapest way out.
+
+    Args:
+        file: A log file, - for stdin, or the message itself in quotes.
+        model: What was trained: a name of `galore-mem models`, or the path of a config.json or of its folder.
+        gpu: The card, where its total memory does not tell.
+        method: One name of `galore-mem methods`.
+        settings: Everything else about the run, as for plan.
+        json: One JSON object on stdout, sizes in bytes.
+    """
+    from galore_mem.answers.oom import explain_oom, read_text
+
+    if len(method) != 1 or len(gpu) > 1:
+        raise UsageError("an error comes from one run", "", "name one --method and at most one --gpu")
+    if model is None and settings != DEFAULT_RUN:
+        raise UsageError("options of the run were given without its model", "", "type: galore-mem oom FILE MODEL ...")
+    if file == "-" and sys.stdin is not None and sys.stdin.isatty():
+        streams.narrate("paste the error, then press Ctrl-D")
+    text, name = read_text(file)
+    answer = explain_oom(text, name=name, model=model, method=method[0], gpu=gpu[0] if gpu else None, settings=settings)
+    for note in answer.notes:
+        streams.narrate(f"note: {note}")
+    if json:
+        from galore_mem.render.documents import json_text
+
+        streams.write(json_text(answer.to_dict()))
+    else:
+        from galore_mem.render.oom import print_oom
+
+        print_oom(answer)
