@@ -36,7 +36,7 @@ def _workload(method: str) -> Workload:
 
 @pytest.fixture(scope="module", params=RUNS)
 def traced(request: pytest.FixtureRequest) -> tuple[str, Any]:
-    from galore_mem.answers.trace import record
+    from galore_mem.answers.steps import record
 
     workload = _workload(request.param)
     return request.param, record(workload, attention_kernel(workload, None), workspace_bytes=SMALL_WORKSPACE_BYTES)
