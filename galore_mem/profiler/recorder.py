@@ -122,7 +122,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         known, result = self.rules.replace(func, args, kwargs)
         if known:
             pass
-        elif in_backward and func is engine.ADD and len(args) == 2 and isinstance(args[1], Tensor):
+        elif (
+            in_backward
+            and func is engine.ADD
+            and not torch.is_grad_enabled()  # recomputation under checkpointing adds as the first forward did
+            and len(args) == 2
+            and isinstance(args[1], Tensor)
+        ):
             return self._accumulate(args[0], args[1])
         else:
             result = func(*args, **kwargs)

@@ -97,12 +97,22 @@ def _profiled(step: Callable[[], object]) -> list[int]:
             birth = made.pop(address)
             if operator is not None and found[birth][3] == operator:
                 dropped |= {birth, place}
-    return [event[1] for place, event in enumerate(found) if place not in dropped]
+    on_host = torch.get_rng_state().nbytes  # what checkpointing keeps of the random state is in host memory everywhere
+    return [event[1] for place, event in enumerate(found) if place not in dropped and abs(event[1]) != on_host]
 
 
-@pytest.mark.parametrize("family", ["llama", "tied", "qwen3"])
-@pytest.mark.parametrize("precision", ["bf16", "fp32"])
-def test_peak_is_that_of_an_unwatched_step(small: Small, family: str, precision: str) -> None:
+@pytest.mark.parametrize(
+    ("family", "settings"),
+    [
+        *[
+            (family, {"precision": precision})
+            for family in ("llama", "tied", "qwen3")
+            for precision in ("bf16", "fp32")
+        ],
+        ("llama", {"checkpointing": "full", "batch": 8}),
+    ],
+)
+def test_peak_is_that_of_an_unwatched_step(small: Small, family: str, settings: dict[str, Any]) -> None:
     """Without any dispatch mode, as torch's profiler sees it: only so does the engine add gradients in place."""
     from galore_mem.answers.steps import record
     from galore_mem.profiler.recording import peaks_of
@@ -114,7 +124,7 @@ def test_peak_is_that_of_an_unwatched_step(small: Small, family: str, precision:
 
             return lambda *args, **kwargs: nullcontext()
 
-    workload = small("sgd", family=family, precision=precision, layers=3, attention="math")
+    workload = small("sgd", family=family, layers=3, attention="math", **settings)
     session = Session(workload, "math", None)
     session.iterate(Nobody(), "first")
     session.optimizers[0].zero_grad()
