@@ -7,6 +7,7 @@ whose outputs have the shapes and layouts that the CUDA kernel allocates, in its
 Sources: aten/src/ATen/native/transformers/cuda/{attention,attention_backward}.cu and flash_attn/flash_api.cpp.
 """
 
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ from galore_mem.training.config import ATTENTION_KEY
 _LIBRARY = torch.library.Library("galore_mem", "DEF")  # type: ignore[no-untyped-call]
 _LIBRARY.define("fused_attention(Tensor q, Tensor k, Tensor v, str kernel) -> Tensor[]")  # type: ignore[no-untyped-call]
 _LIBRARY.define("fused_attention_backward(Tensor grad, Tensor q, Tensor k, Tensor v, str kernel) -> Tensor[]")  # type: ignore[no-untyped-call]
+_FUSED_NODE = re.compile(r"ScaledDotProduct(Flash|Efficient|Cudnn)Attention")
+_NODES_BEHIND_ATTENTION = 4
+"""How far a fused kernel's node lies behind what transformers returns: a copy and a transposition."""
 
 
 def _up(value: int, step: int) -> int:
@@ -118,6 +122,49 @@ class _Fused(torch.autograd.Function):
         q, k, v, *_ = ctx.saved_tensors
         made = torch.ops.galore_mem.fused_attention_backward(grad, q, k, v, ctx.kernel)
         return made[0], made[1], made[2], None, None
+
+
+def register_on_cuda(kernel: str, mask_scope: Callable[[], Any], seen: Callable[[str], object]) -> None:
+    """Let transformers run attention as it does by itself, and watch which kernel torch takes.
+
+    Args:
+        kernel: `eager`, or anything else for `scaled_dot_product_attention`.
+        mask_scope: a context manager around the making of masks.
+        seen: told the kernel's name whenever one ran that keeps a graph.
+    """
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+    from transformers.masking_utils import eager_mask, sdpa_mask
+
+    def watched(module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        out, weights = sdpa_attention_forward(module, *args, **kwargs)
+        if out.grad_fn is not None:
+            seen(kernel_of(out.grad_fn))
+        return out, weights
+
+    def mask(*args: Any, attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor | None:  # noqa: ANN401
+        if attention_mask is not None:
+            kwargs["allow_is_causal_skip"] = False  # it would look whether anything is padded; here it is meant to be
+        with mask_scope():
+            make = eager_mask if kernel == "eager" else sdpa_mask
+            return make(*args, attention_mask=attention_mask, **kwargs)  # type: ignore[no-any-return]
+
+    AttentionInterface.register(ATTENTION_KEY, _eager if kernel == "eager" else watched)
+    AttentionMaskInterface.register(ATTENTION_KEY, mask)
+
+
+def kernel_of(node: Any) -> str:  # noqa: ANN401
+    """The attention kernel that an autograd node, or one of the few before it, belongs to."""
+    waiting = [node]
+    for _ in range(_NODES_BEHIND_ATTENTION):
+        if not waiting:
+            break
+        node = waiting.pop(0)
+        found = _FUSED_NODE.match(node.name())
+        if found:
+            return {"Flash": "flash", "Efficient": "efficient", "Cudnn": "cudnn"}[found[1]]
+        waiting += [behind for behind, _ in node.next_functions if behind is not None]
+    return "math"
 
 
 def register(kernel: str, mask_scope: Callable[[], Any]) -> None:

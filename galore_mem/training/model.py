@@ -1,7 +1,8 @@
 """The real model class, with real or fake weights."""
 
 import warnings
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -12,14 +13,18 @@ from estimators.workload import Workload
 from galore_mem.errors import MissingExtraError, UsageError
 from galore_mem.training.config import config_of
 
+_INITIAL_STD = 0.02
+"""`initializer_range` of most configurations."""
 
-def build_model(workload: Workload, attention: str, fake: FakeTensorMode | None) -> Any:  # noqa: ANN401
+
+def build_model(workload: Workload, attention: str, fake: FakeTensorMode | None, device: str = "cpu") -> Any:  # noqa: ANN401
     """Transformers' model for causal language modelling, parameterised as the method trains it, in training mode.
 
     Args:
         workload: the run.
         attention: `_attn_implementation`.
-        fake: weights are made under this mode; None makes and initialises real ones on the CPU.
+        fake: weights are made under this mode; None makes and initialises real ones.
+        device: where real weights live.
 
     Raises:
         UsageError: the architecture is unknown, or no layer is meant by `target_modules`.
@@ -29,7 +34,7 @@ def build_model(workload: Workload, attention: str, fake: FakeTensorMode | None)
     config = config_of(workload, attention)
     dtype = torch.bfloat16 if workload.precision == "bf16" else torch.float32
     try:
-        with torch.device("meta") if fake is not None else nullcontext():
+        with _elsewhere(fake, device):
             model = _reparameterised(AutoModelForCausalLM.from_config(config, dtype=dtype), workload)
     except (ValueError, AssertionError, RuntimeError, ZeroDivisionError) as error:
         raise UsageError(
@@ -38,10 +43,61 @@ def build_model(workload: Workload, attention: str, fake: FakeTensorMode | None)
     model.train()
     if fake is not None:
         _fill(model, fake)
+    elif device != "cpu":
+        (model.get_base_model() if hasattr(model, "get_base_model") else model).tie_weights()  # accelerate unties them
+        _place(model, device)
     if workload.checkpointing == "full":
         # transformers renamed it, and warns of the old name.
         getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
     return model
+
+
+def _elsewhere(fake: FakeTensorMode | None, device: str) -> AbstractContextManager[Any]:
+    """Where weights are made before they get their place: fake ones nowhere, a GPU's nowhere but with real buffers."""
+    if fake is not None:
+        return torch.device("meta")
+    if device == "cpu":
+        return nullcontext()
+    from accelerate import init_empty_weights
+
+    return init_empty_weights(include_buffers=False)  # type: ignore[no-any-return]
+
+
+def post_order(module: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """Modules in the order in which `model.to(device)` moves them: children before their parents."""
+    for name, child in module.named_children():
+        yield from post_order(child, f"{path}.{name}".lstrip("."))
+    yield path, module
+
+
+@torch.no_grad()
+def _place(model: nn.Module, device: str) -> None:
+    """Make every weight on the device, in the order of `model.to(device)`, and fill it there; shared ones stay shared.
+
+    Initialising billions of weights on the CPU first would take minutes. The values are those of a fresh model in kind:
+    small normal ones for matrices, ones for norms, zeros for biases.
+    """
+    made: dict[int, torch.Tensor] = {}
+    for _, module in post_order(model):
+        for name, old in module._parameters.items():
+            if old is None:
+                continue
+            if id(old) not in made:
+                new = torch.empty(old.shape, dtype=old.dtype, device=device)
+                _initialise(name, new)
+                made[id(old)] = nn.Parameter(new, old.requires_grad)
+            module._parameters[name] = made[id(old)]  # type: ignore[assignment]
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                made.setdefault(id(buffer), buffer.to(device))
+                module._buffers[name] = made[id(buffer)]
+
+
+def _initialise(name: str, weight: torch.Tensor) -> None:
+    if weight.dim() > 1:
+        weight.normal_(std=_INITIAL_STD)
+    else:
+        weight.fill_(0.0 if "bias" in name else 1.0)
 
 
 def _fill(model: nn.Module, fake: FakeTensorMode) -> None:

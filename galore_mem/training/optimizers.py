@@ -34,7 +34,8 @@ def build_optimizer(method: Method, parameters: Named) -> torch.optim.Optimizer:
         optimizer = _galore_torch(method, groups) if method.implementation == "galore-torch" else _own(method, groups)
     else:
         optimizer = _plain(method, [parameter for _, parameter in parameters])
-    _make_maps_when_needed(optimizer)
+    if not any(parameter.is_cuda for _, parameter in parameters):
+        _make_maps_when_needed(optimizer)
     return optimizer
 
 

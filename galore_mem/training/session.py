@@ -6,15 +6,23 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
 from estimators.workload import Workload
 from galore_mem.training import attention
 from galore_mem.training.config import ATTENTION_KEY
-from galore_mem.training.model import build_model
+from galore_mem.training.model import build_model, post_order
 from galore_mem.training.optimizers import build_optimizer
 from galore_mem.training.step import Batcher, Witness, marked_loss, run_backwards
+
+_BACKENDS = {
+    "math": "MATH",
+    "flash": "FLASH_ATTENTION",
+    "efficient": "EFFICIENT_ATTENTION",
+    "cudnn": "CUDNN_ATTENTION",
+}
+"""torch.nn.attention's names of the kernels."""
 
 
 class SessionWitness(Witness, Protocol):
@@ -34,20 +42,26 @@ class Session:
         workload: the run.
         kernel: the attention kernel that runs: `flash`, `efficient`, `cudnn`, `math`, `eager`, or `cpu` for what torch
             itself runs on CPU tensors.
-        fake: the mode that tensors are made under; None for real CPU tensors.
+        fake: the mode that tensors are made under; None for real ones.
+        device: where real tensors live. On a GPU `kernel` is pinned, unless it is `auto`, and torch's own kernels run.
 
     Raises:
         GaloreMemError: an unknown architecture, or a missing library.
     """
 
-    def __init__(self, workload: Workload, kernel: str, fake: FakeTensorMode | None) -> None:
+    def __init__(self, workload: Workload, kernel: str, fake: FakeTensorMode | None, device: str = "cpu") -> None:
         self.workload = workload
         self.kernel = kernel
-        self.device = "cpu"
+        self.device = device
+        self.attention_kernels: set[str] = set()
+        """On a GPU: those that were seen to run."""
         self.is_fake = fake is not None
         self._mask_scope: Callable[[], Any] = ExitStack
-        attention.register(kernel, lambda: self._mask_scope())
-        self.model = build_model(workload, ATTENTION_KEY, fake)
+        if self.on_gpu:
+            attention.register_on_cuda(kernel, lambda: self._mask_scope(), self.attention_kernels.add)
+        else:
+            attention.register(kernel, lambda: self._mask_scope())
+        self.model = build_model(workload, ATTENTION_KEY, fake, device)
         self.named = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
         self.optimizers: list[Any] = []
         self.per_layer: Any = None
@@ -57,6 +71,11 @@ class Session:
         self._batcher = Batcher(workload, self.device)
         self._witness: SessionWitness | None = None
         self._attach()
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the step runs on a real GPU."""
+        return self.device != "cpu"
 
     def _attach(self) -> None:
         method = self.workload.method
@@ -89,6 +108,7 @@ class Session:
 
     def _before_update(self, parameter: Tensor) -> None:
         if self._witness is not None:
+            self._witness.claim("gradients", (parameter.grad,))
             self._around = self._witness.during("layer_update")
             self._around.__enter__()
 
@@ -103,7 +123,7 @@ class Session:
         Children come before their parents, and each module's parameters before its buffers.
         """
         seen: set[int] = set()
-        for path, module in _post_order(self.model, ""):
+        for path, module in post_order(self.model):
             for category, table in (("weights", module._parameters), ("buffers", module._buffers)):
                 for name, tensor in table.items():
                     if tensor is not None and id(tensor) not in seen:
@@ -164,9 +184,9 @@ class Session:
         from torch.nn.attention import SDPBackend, sdpa_kernel
 
         with ExitStack() as stack:
-            if self.kernel == "math":
-                stack.enter_context(sdpa_kernel([SDPBackend.MATH]))
-            if self.kernel != "cpu":
+            if self.kernel == "math" or (self.on_gpu and self.kernel in _BACKENDS):
+                stack.enter_context(sdpa_kernel([getattr(SDPBackend, _BACKENDS[self.kernel])]))
+            if self.kernel != "cpu" and not self.on_gpu:
                 stack.enter_context(_replaced(torch.nn.functional, "dropout", _cuda_dropout))
             if not torch.cuda.is_available():  # galore_torch synchronises after every 8-bit update
                 stack.enter_context(_replaced(torch.cuda, "synchronize", lambda device=None: None))
@@ -187,12 +207,6 @@ class Session:
 
 def _nothing() -> None:
     """Whole updates do nothing after a backward pass."""
-
-
-def _post_order(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
-    for name, child in module.named_children():
-        yield from _post_order(child, f"{path}.{name}".lstrip("."))
-    yield path, module
 
 
 def _claim_state(witness: SessionWitness, state: dict[str, Any], owner: str, *, on_host: bool) -> None:
