@@ -21,7 +21,7 @@ from torch import Tensor
 from benchmarks.galore_quality import Setting, batches, small_llama, standard_library_bytes
 from galore_mem.optim import GaLoreAdamW
 from galore_mem.optim.projection import project
-from galore_mem.optim.refresh import Request, new_bases
+from galore_mem.optim.refresh import Request, frobenius_norm, new_bases
 
 MODELS = {
     "350m": Setting(hidden_size=1024, intermediate_size=2736, heads=16, rank=256),
@@ -77,8 +77,8 @@ def refresh_row(first: Tensor, second: Tensor, rank: int, repeats: int, device: 
     exact = project(second, {side: bases[-1]}).square().sum()  # type: ignore[dict-item]
 
     def request(gradient: Tensor) -> Request:
-        magnitude = float(torch.linalg.vector_norm(gradient, ord=torch.inf))
-        return Request(rank=rank, proj_type="std", kind="subspace", seed=0, magnitude=magnitude)
+        norm = frobenius_norm(gradient)
+        return Request(rank=rank, proj_type="std", kind="subspace", seed=0, norm=norm)
 
     before = new_bases(first, request(first), None)
     warm_seconds = median_seconds(lambda: new_bases(second, request(second), before), max(3, repeats), device)

@@ -7,8 +7,8 @@ whatever their number and whatever the inner optimizer's kernel. Inside an opera
 cuSOLVER's workspaces and the copies that LAPACK factorises in place.
 
 With k the shorter and M the longer side, R = min(rank, k) and l = min(k, R + 16) vectors, an iterative refresh holds
-about 2 * 4kl + 2 * 4ll bytes and one chunk of at most 16 MiB; no fp32 copy of the gradient, and
-nothing of size M for `std`.
+2 * 4kl bytes and one chunk of at most 16 MiB, or 4ll more than 2 * 4kl, or 4kl and 2 * 4ll, whichever is most; no fp32
+copy of the gradient, and nothing of size M for `std`. Every pass holds the same, so their number does not matter.
 """
 
 from typing import Literal
@@ -21,8 +21,6 @@ RefreshKind = Literal["subspace", "randomized", "svd"]
 CHUNK_BYTES = 16 * 2**20
 """fp32 gradient rows, and their product with the block of vectors, that a refresh holds at a time."""
 OVERSAMPLING = 16
-COLD_PASSES = 2
-WARM_PASSES = 2
 
 _SCALAR_BYTES = rounded(4)
 
@@ -58,47 +56,25 @@ def refresh_scratch_bytes(
     rank = min(rank, short)
     needs_long = _needs_longer_side(rows, columns, proj_type)
     needs_short = proj_type == "full" or not needs_long
-    basis, long_basis = _fp32(short, rank), _fp32(long, rank)
-    points = []
-    cold = first or refresh == "randomized"
-    orthonormal = _householder_bytes if cold else _cholesky_bytes
-    if cold:
-        width, passes = min(short, rank + OVERSAMPLING), COLD_PASSES
-        start = _fp32(short, width)
-        if width == short:
-            points.append(start + _householder_bytes(short, width))
-    else:
-        width, passes = rank, WARM_PASSES
-        start = basis if itemsize != 4 or not needs_short else 0
-        if not needs_short:
-            cast = rounded(4 * short * _chunk(short, long, rank)) if itemsize != 4 else 0
-            vectors = rounded(4 * _chunk(short, long, rank) * rank) if itemsize != 4 else 0
-            points += [basis + cast + vectors, basis + orthonormal(short, rank)]
-    for number in range(passes):
-        points.append(start + _fp32(short, width) + _chunk_bytes(short, long, width, itemsize))
-        if number < passes - 1:
-            points.append(_fp32(short, width) + orthonormal(short, width))
-            start = _fp32(short, width)
-    points += [*_ritz_points(short, width, rank, start), basis + orthonormal(short, rank)]
+    width = min(short, rank + OVERSAMPLING)
+    block, square, basis, long_basis = _fp32(short, width), _fp32(width, width), _fp32(short, rank), _fp32(long, rank)
+    chunk = _chunk_bytes(short, long, width, itemsize)
+    points = [
+        2 * block + max(chunk, square),  # Q and its image; the image, and both factors of its QR decomposition
+        block + square + max(chunk, square + rounded(4 * width)),  # T = QᵀAQ; T, its eigenvalues and eigenvectors
+        block + square + basis,  # the rotated basis
+    ]
+    if not (first or refresh == "randomized" or needs_short) and itemsize != 4:
+        cast_columns = _chunk(short, long, rank)
+        points.append(block + rounded(4 * short * cast_columns) + rounded(4 * cast_columns * rank))
     if needs_long:
         cast = rounded(4 * short * _chunk(short, long, rank)) if itemsize != 4 else 0
-        points += [basis + long_basis + cast, basis + long_basis + orthonormal(long, rank)]
+        points += [basis + long_basis + cast, basis + 2 * long_basis + _fp32(rank, rank)]
     if first:
         made = [basis] + [long_basis] * needs_long
         stored = rounded(itemsize * short * rank) * needs_short + rounded(itemsize * long * rank) * needs_long
         points.append((sum(made) if proj_type == "full" else max(made)) + stored)
     return max(points)
-
-
-def _ritz_points(short: int, width: int, rank: int, start: int) -> list[int]:
-    """The last pass: Y = A Q is there; T = QᵀY, its eigenvectors V, and Y V[:, :R]."""
-    image, square = _fp32(short, width), _fp32(width, width)
-    rotation = _fp32(width, rank)
-    return [
-        start + image + square,
-        image + 2 * square + max(rounded(4 * width), rotation),
-        image + rotation + _fp32(short, rank),
-    ]
 
 
 def _svd_scratch_bytes(rows: int, columns: int, rank: int, itemsize: int, *, first: bool, proj_type: ProjType) -> int:
@@ -203,19 +179,6 @@ def _low_rank_shape(rows: int, columns: int, rank: int, proj_type: ProjType) -> 
 
 def _fp32(rows: int, columns: int) -> int:
     return rounded(4 * rows * columns)
-
-
-def _householder_bytes(rows: int, columns: int) -> int:
-    """Both factors of a QR decomposition."""
-    return _fp32(rows, columns) + _fp32(columns, columns)
-
-
-def _cholesky_bytes(rows: int, columns: int) -> int:
-    """The second of two rounds: the first one's columns, their Gram matrix, its factor and status.
-
-    Where it meets dependent columns it turns to Householder and holds less.
-    """
-    return max(_fp32(rows, columns) + 2 * _fp32(columns, columns) + _SCALAR_BYTES, rounded(4 * columns))
 
 
 def _chunk(short: int, long: int, width: int) -> int:

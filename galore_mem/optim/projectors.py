@@ -70,14 +70,14 @@ def renew(group: Group, state: State, gradient: Tensor, seed: int) -> bool:
         Neither has directions; what is there stays, and the refresh is due again.
     """
     shape = (gradient.shape[0], gradient.shape[1])
-    magnitude = geometry.scalar(torch.linalg.vector_norm(gradient, ord=torch.inf), 1.0)
+    norm = refresh.frobenius_norm(gradient)
     previous = bases(group, state, shape, gradient.dtype) if _are_there(group, state, shape) else None
     state.setdefault(STEP, 0)
-    if not 0.0 < magnitude < math.inf:
+    if not 0.0 < norm < math.inf:
         state[POSTPONED] = True
-        return magnitude == 0.0 and previous is not None
+        return norm == 0.0 and previous is not None
     request = refresh.Request(
-        rank=group["rank"], proj_type=group["proj_type"], kind=group["refresh"], seed=seed, magnitude=magnitude
+        rank=group["rank"], proj_type=group["proj_type"], kind=group["refresh"], seed=seed, norm=norm
     )
     found = refresh.new_bases(gradient, request, previous)
     _carry_moments(group, state, previous, found)

@@ -31,7 +31,7 @@ def make(cls: type[GaLore], shape: tuple[int, int], rank: int, dtype: torch.dtyp
 
 
 def test_constants_are_those_of_the_optimizer() -> None:
-    for name in ("CHUNK_BYTES", "OVERSAMPLING", "COLD_PASSES", "WARM_PASSES"):
+    for name in ("CHUNK_BYTES", "OVERSAMPLING"):
         assert getattr(galore_scratch, name) == getattr(refresh, name)
 
 
