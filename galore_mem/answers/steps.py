@@ -1,8 +1,8 @@
 """Training steps on fake tensors, recorded: one after another, or each kind of step once for any order of them."""
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Literal
 
 from estimators.workload import Workload
@@ -10,6 +10,8 @@ from galore_mem.answers.needs import require_packages
 from galore_mem.profiler.recording import Recording
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from galore_mem.profiler.recorder import Recorder
     from galore_mem.profiler.splice import Piece, Place
     from galore_mem.training.session import Session
@@ -78,7 +80,7 @@ def watching(
     mode = FakeTensorMode() if fake else None
     session = Session(workload, kernel, mode)
     rules = Rules(workspace_bytes=workspace_bytes, scalars=1.0 if fake else None)
-    recorder = Recorder(rules, workload.model.vocab_size)
+    recorder = Recorder(rules, workload.model.vocab_size, mode)
     for category, name, tensor in session.weights_in_order():
         recorder.hold(category, name, tensor)
     collects = gc.isenabled()
@@ -89,12 +91,26 @@ def watching(
             if mode is not None:
                 stack.enter_context(mode)
             stack.enter_context(recorder)
+            if fake:
+                stack.enter_context(_refreshes_repeated(recorder))
             stack.enter_context(recorder.following(session.model))
             yield Watch(session, recorder, told)
         recorder.close()
     finally:
         if collects:
             gc.enable()
+
+
+def _refreshes_repeated(recorder: "Recorder") -> AbstractContextManager[None]:
+    """Projectors of equal shapes are recomputed by equal operators: look on once for each shape."""
+    from galore_mem.optim import refresh
+    from galore_mem.profiler.repeats import Repeats, sizes_of
+
+    def key_of(gradient: "Tensor", request: refresh.Request, previous: "Mapping[str, Tensor] | None") -> object:
+        before = tuple((side, sizes_of(basis)) for side, basis in (previous or {}).items())
+        return request.rank, request.proj_type, request.kind, sizes_of(gradient), before
+
+    return Repeats(recorder).of(refresh, "new_bases", key_of)
 
 
 def record(

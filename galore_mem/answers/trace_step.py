@@ -47,7 +47,7 @@ def _record(mode: Any, model: Any, optimizer: Any, step: Callable[[], object], w
     from galore_mem.profiler.recorder import Recorder
     from galore_mem.profiler.rules import Rules
 
-    recorder = Recorder(Rules(workspace_bytes=workspace_bytes))
+    recorder = Recorder(Rules(workspace_bytes=workspace_bytes), fake=mode)
     for category, named in (("weights", model.named_parameters()), ("buffers", model.named_buffers())):
         for name, tensor in named:
             recorder.hold(category, name, tensor)

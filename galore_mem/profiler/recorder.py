@@ -7,15 +7,18 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from galore_mem.profiler import engine
+from galore_mem.profiler.outcomes import Outcomes
 from galore_mem.profiler.places import OUTSIDE, Places, layer_of
 from galore_mem.profiler.recording import Life, Recording
 from galore_mem.profiler.rules import Rules
 
 _MATMULS = frozenset({"mm", "bmm", "addmm", "baddbmm", "_scaled_mm"})
+_DEVICE = torch.ops.prim.device.default
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -27,9 +30,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     Args:
         rules: what a run on a GPU does that the watched tensors do not.
         vocabulary: width of the head's output, by which logits are told from other tensors; None where unknown.
+        fake: the mode of the fake tensors that are watched; None where they are real.
     """
 
-    def __init__(self, rules: Rules, vocabulary: int | None = None) -> None:
+    def __init__(self, rules: Rules, vocabulary: int | None = None, fake: FakeTensorMode | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.recording = Recording()
         self.places = Places()
@@ -37,6 +41,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.iteration = ""
         self.rules = rules
         self._vocabulary = vocabulary
+        self._run = Outcomes(fake).run if fake is not None else _run
         self._alive: dict[int, int] = {}
         self._watches: dict[int, weakref.ref[torch.UntypedStorage]] = {}
         self._layer = OUTSIDE
@@ -85,7 +90,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Name the category of living tensors' storages, for their whole lives, and whose they are."""
         for tensor in tensors:
             if isinstance(tensor, Tensor):
-                number = self._number(tensor)
+                number = self.number_of(tensor)
                 if number is not None:
                     self._claim(category, number)
                     if owner:
@@ -111,6 +116,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:  # noqa: ANN401
         """Runs the operator and looks at what it returns."""
         kwargs = kwargs or {}
+        if func is _DEVICE and args[0].__class__ is FakeTensor:
+            return args[0].fake_device
         in_backward = torch._C._current_graph_task_id() != -1
         if in_backward:
             if self.window == "forward_end":
@@ -131,11 +138,19 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         ):
             return self._accumulate(args[0], args[1])
         else:
-            result = func(*args, **kwargs)
-        for leaf in tree_leaves(result):
-            if isinstance(leaf, Tensor):
-                self._see(leaf, name)
+            result = self._run(func, args, kwargs)
+        if isinstance(result, Tensor):
+            self._see(result, name)
+        elif result is not None:
+            for leaf in tree_leaves(result):
+                if isinstance(leaf, Tensor):
+                    self._see(leaf, name)
         return result
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled while it is recorded: torch need not wrap every call to guard against it."""
+        return False
 
     def __enter__(self) -> Self:
         """Starts to record."""
@@ -150,29 +165,30 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _accumulate(self, held: Tensor, arriving: Tensor) -> Tensor:
         in_place = engine.adds_in_place(held, arriving)
-        result: Tensor = engine.ADD(held, arriving)
-        number = self._number(held)
+        result: Tensor = self._run(engine.ADD, (held, arriving), {})
+        number = self.number_of(held)
         if in_place and number is not None:
             key = held.untyped_storage()._cdata
             del self._watches[key], self._alive[key]
-            self._watch(result.untyped_storage(), number)
+            self.watch(result.untyped_storage(), number)
         else:
             self._see(result, "add")
-        into = self._number(result)
+        into = self.number_of(result)
         for term in (held, arriving):
-            part = self._number(term)
+            part = self.number_of(term)
             if into is not None and part is not None and part != into:
                 self._terms.setdefault(into, []).append(part)
         return result
 
-    def _number(self, tensor: Tensor) -> int | None:
+    def number_of(self, tensor: Tensor) -> int | None:
+        """The living tensor's storage, by its number in the recording."""
         return self._alive.get(tensor.untyped_storage()._cdata)
 
     def _follow_backward(self, args: tuple[Any, ...]) -> None:
         """See what reaches a parameter, and move to the window of the layer whose backward runs."""
-        node = torch._C._current_autograd_node()
         if self.window not in ("backward_start", "backward_end"):
             return
+        node = torch._C._current_autograd_node()
         if node is not None and not self.places.in_forward and node.name().endswith("AccumulateGrad"):
             self.claim("gradients", args)
         path = self.places.entered or self._node_path()
@@ -195,6 +211,18 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         number = node._sequence_nr()
         return self.places.of_node(number) if number < 1 << 62 else None
 
+    @property
+    def module(self) -> str:
+        """The module whose forward, or whose forward's backward, runs; empty where there is none."""
+        if self.places.entered or torch._C._current_graph_task_id() == -1:
+            return self.places.entered
+        return self._node_path() or ""
+
+    @property
+    def category_in_scope(self) -> str:
+        """What everything born now is; empty outside of scopes."""
+        return self._scope[-1] if self._scope else ""
+
     def _take_workspace(self, thread: str) -> None:
         """CuBLAS takes its workspace at a thread's first matrix product, and keeps it."""
         if not self.rules.workspace_bytes or thread in self._workspaces:
@@ -208,16 +236,14 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         key = storage._cdata
         if key in self._alive or storage.nbytes() == 0:
             return
-        module = module or self.places.entered
-        if not module and torch._C._current_graph_task_id() != -1:
-            module = self._node_path() or ""
+        module = module or self.module
         life = Life(
             nbytes=storage.nbytes(),
             operator=operator,
             module=module,
-            category=category or (self._scope[-1] if self._scope else self._category(tensor, operator, module)),
+            category=category or self.category_in_scope or self._category(tensor, operator, module),
         )
-        self._watch(storage, self._bear(life))
+        self.watch(storage, self._bear(life))
 
     def _category(self, tensor: Tensor, operator: str, module: str) -> str:
         """What a storage is unless it is claimed later."""
@@ -234,10 +260,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _bear(self, life: Life) -> int:
         number = len(self.recording.lives)
         self.recording.lives.append(life)
-        self._event(number + 1)
+        self.recording.events.append(number + 1)
         return number
 
-    def _watch(self, storage: torch.UntypedStorage, number: int) -> None:
+    def watch(self, storage: torch.UntypedStorage, number: int) -> None:
+        """Note when a storage dies, as the death of the life of that number."""
         key = storage._cdata
         self._alive[key] = number
         self._watches[key] = weakref.ref(storage, self._burier(key))
@@ -245,12 +272,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _burier(self, key: int) -> Callable[[object], None]:
         def bury(_: object) -> None:
             if not self._closed:
-                self._event(-self._alive.pop(key) - 1)
+                self.recording.events.append(-self._alive.pop(key) - 1)
                 self._watches.pop(key)
 
         return bury
 
-    def _event(self, code: int) -> None:
-        self.recording.events.append(code)
-        self.recording.windows.append(self.window)
-        self.recording.iterations.append(self.iteration)
+
+def _run(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    return func(*args, **kwargs)

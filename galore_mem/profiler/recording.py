@@ -1,6 +1,7 @@
 """What a recorder saw: the lives of storages, in order, with the windows of the step they fall into."""
 
 from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 ALIGNMENT_BYTES = 512
@@ -41,18 +42,21 @@ class Life:
 
 @dataclass(slots=True)
 class Recording:
-    """Births and deaths in order.
-
-    `events` holds the number of a life plus one for a birth, its negative for a death; `windows` and `iterations` say
-    of each event into which window and iteration it falls.
-    """
+    """Births and deaths in order."""
 
     lives: list[Life] = field(default_factory=list)
     events: "array[int]" = field(default_factory=lambda: array("q"))
-    windows: list[str] = field(default_factory=list)
-    iterations: list[str] = field(default_factory=list)
+    """The number of a life plus one for its birth, the negative of that for its death."""
     borders: list[tuple[int, str, str]] = field(default_factory=list)
     """(position in `events`, iteration, window) wherever a window begins."""
+
+    def stretches(self) -> Iterator[tuple[int, int, str, str]]:
+        """(first event, end, iteration, window) from border to border; the first stretch precedes all borders."""
+        begin, iteration, window = 0, "", "between"
+        for position, next_iteration, next_window in self.borders:
+            yield begin, position, iteration, window
+            begin, iteration, window = position, next_iteration, next_window
+        yield begin, len(self.events), iteration, window
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,32 +78,41 @@ def peaks_of(recording: Recording) -> list[Peak]:
     """
     sizes = [0 if life.category == HOST else rounded(life.nbytes) for life in recording.lives]
     best: dict[tuple[str, str], tuple[int, int]] = {}
-    total, border = 0, 0
-    borders = recording.borders
-    for position in range(len(recording.events) + 1):
-        while border < len(borders) and borders[border][0] == position:
-            _, iteration, window = borders[border]
-            key = (iteration, window)
-            if total > best.get(key, (-1, 0))[0]:
-                best[key] = (total, position)
-            border += 1
-        if position == len(recording.events):
-            break
-        code = recording.events[position]
-        total += sizes[code - 1] if code > 0 else -sizes[-code - 1]
-        key = (recording.iterations[position], recording.windows[position])
-        if total > best.get(key, (-1, 0))[0]:
-            best[key] = (total, position + 1)
+    total = 0
+    for begin, end, iteration, window in recording.stretches():
+        largest, position = best.get((iteration, window), (-1, 0))
+        if total > largest and iteration:
+            largest, position = total, begin
+        for place, code in enumerate(recording.events[begin:end], begin + 1):
+            if code > 0:
+                total += sizes[code - 1]
+                if total > largest:
+                    largest, position = total, place
+            else:
+                total -= sizes[-code - 1]
+        if largest >= 0:
+            best[iteration, window] = (largest, position)
+    held = _categories_at(recording, sizes, sorted({position for _, position in best.values()}))
     return [
-        Peak(
-            iteration=iteration,
-            window=window,
-            position=position,
-            live_bytes=largest,
-            by_category=by_category(recording, position),
-        )
+        Peak(iteration=iteration, window=window, position=position, live_bytes=largest, by_category=held[position])
         for (iteration, window), (largest, position) in best.items()
     ]
+
+
+def _categories_at(recording: Recording, sizes: list[int], positions: list[int]) -> dict[int, dict[str, int]]:
+    """Live bytes by category, largest first, after each of these numbers of events."""
+    totals: dict[str, int] = {}
+    held: dict[int, dict[str, int]] = {}
+    done = 0
+    for position in positions:
+        for code in recording.events[done:position]:
+            number = abs(code) - 1
+            category = recording.lives[number].category
+            totals[category] = totals.get(category, 0) + (sizes[number] if code > 0 else -sizes[number])
+        done = position
+        largest_first = sorted(totals.items(), key=lambda item: -item[1])
+        held[position] = {category: nbytes for category, nbytes in largest_first if nbytes}
+    return held
 
 
 def alive_at(recording: Recording, position: int) -> list[Life]:
@@ -112,11 +125,3 @@ def alive_at(recording: Recording, position: int) -> list[Life]:
             del alive[-code - 1]
     lives = [recording.lives[number] for number in alive]
     return sorted((life for life in lives if life.category != HOST), key=lambda life: -life.nbytes)
-
-
-def by_category(recording: Recording, position: int) -> dict[str, int]:
-    """Live bytes by category after that many events."""
-    totals: dict[str, int] = {}
-    for life in alive_at(recording, position):
-        totals[life.category] = totals.get(life.category, 0) + rounded(life.nbytes)
-    return totals

@@ -40,8 +40,6 @@ class Piece:
     """What hangs over from before, in order of trait."""
     born: tuple[Life, ...]
     changes: tuple[Change, ...]
-    windows: tuple[str, ...]
-    iterations: tuple[str, ...]
     borders: tuple[tuple[int, str, str], ...]
     """As in a Recording, with positions from the start of the piece."""
     outgoing: tuple[int, ...]
@@ -89,8 +87,6 @@ def _piece(recording: Recording, first: Place, last: Place, alive: dict[int, Non
         incoming=tuple(trait_of(lives[number]) for number in incoming),
         born=tuple(born),
         changes=tuple(changes),
-        windows=tuple(recording.windows[start:end]),
-        iterations=tuple(recording.iterations[start:end]),
         borders=tuple((at - start, iteration, window) for at, iteration, window in borders),
         outgoing=tuple(slots[number] for number in outgoing),
         outgoing_traits=tuple(trait_of(lives[number]) for number in outgoing),
@@ -124,8 +120,6 @@ def splice(pieces: Sequence[Piece]) -> Recording:
         spliced.lives.extend(piece.born)
         codes = [*hanging, *range(first + 1, first + 1 + len(piece.born))]
         events.extend(sign * codes[slot] for slot, sign in piece.changes)
-        spliced.windows.extend(piece.windows)
-        spliced.iterations.extend(piece.iterations)
         spliced.borders.extend((start + at, iteration, window) for at, iteration, window in piece.borders)
         hanging = [codes[slot] for slot in piece.outgoing]
     return spliced

@@ -25,28 +25,26 @@ def tape_of(
     """
     table = EventTable()
     marks: list[Mark] = []
-    borders = iter(recording.borders)
-    border = next(borders, None)
-    iteration = ""
-    for position, code in enumerate(recording.events):
-        while border is not None and border[0] <= position:
-            if border[1] != iteration:
-                iteration = border[1]
-                marks.append(Mark(row=len(table), kind="iteration", name=iteration))
-            marks.append(Mark(row=len(table), kind="phase", name=PHASES[border[2]]))
-            border = next(borders, None)
-        number = abs(code) - 1
-        life = recording.lives[number]
-        if life.category == HOST:
-            continue
-        table.append(
-            "alloc" if code > 0 else "free",
-            number + 1,
-            life.nbytes,
-            category=life.category,
-            phase=PHASES[recording.windows[position]],
-            module=life.module,
-            operator=life.operator,
+    lives = recording.lives
+    texts = [[table.intern(text) for text in (life.category, life.module, life.operator)] for life in lives]
+    on_device = [life.category != HOST for life in lives]
+    seen = ""
+    for begin, end, iteration, window in recording.stretches():
+        if iteration != seen:
+            seen = iteration
+            marks.append(Mark(row=len(table), kind="iteration", name=iteration))
+        if iteration:
+            marks.append(Mark(row=len(table), kind="phase", name=PHASES[window]))
+        codes = [code for code in recording.events[begin:end] if on_device[abs(code) - 1]]
+        numbers = [abs(code) - 1 for code in codes]
+        table.extend(
+            ["alloc" if code > 0 else "free" for code in codes],
+            blocks=[number + 1 for number in numbers],
+            sizes=[lives[number].nbytes for number in numbers],
+            category=[texts[number][0] for number in numbers],
+            module=[texts[number][1] for number in numbers],
+            operator=[texts[number][2] for number in numbers],
+            phase=[table.intern(PHASES[window])] * len(codes),
         )
     device = DeviceTape(events=table, marks=tuple(marks))
     return Tape(devices=(device,), settings=settings, source=source, metadata=metadata or {})

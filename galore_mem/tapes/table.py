@@ -1,7 +1,7 @@
 """Events in columns: compact in memory, quick to append to, quick to read."""
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 ACTIONS: tuple[str, ...] = (
     "alloc",
@@ -90,6 +90,28 @@ class EventTable:
             for name, column in self.known.items():
                 if name not in known:
                     column.append(0)
+
+    def extend(self, actions: Sequence[str], blocks: Sequence[int], sizes: Sequence[int], **known: list[int]) -> None:
+        """Record many events of the default stream and pool at once.
+
+        Args:
+            actions: of `ACTIONS`.
+            blocks: the recorder's numbers.
+            sizes: bytes requested.
+            known: optional columns as in `append`, texts as positions in `names`; the same ones in every call.
+        """
+        count, before = len(actions), len(self.action)
+        self.action.extend(map(ACTION_CODES.__getitem__, actions))
+        self.block.extend(blocks)
+        self.size.extend(sizes)
+        zeros = array("q", bytes(8 * count))
+        self.stream.extend(zeros)
+        self.pool.extend(zeros)
+        for name in known.keys() | self.known.keys():
+            if name not in OPTIONAL:
+                raise TypeError(f"an event has no column {name!r}")
+            column = self.known.setdefault(name, array("q", bytes(8 * before)))
+            column.extend(known.get(name, zeros))
 
     def _new_column(self, name: str) -> "array[int]":
         """An optional column, empty for the rows before the last."""

@@ -35,7 +35,8 @@ def events_of(recording: Any) -> list[tuple[int, str, str, str]]:  # noqa: ANN40
     lives = recording.lives
     return [
         ((1 if code > 0 else -1) * lives[abs(code) - 1].nbytes, lives[abs(code) - 1].category, window, iteration)
-        for code, window, iteration in zip(recording.events, recording.windows, recording.iterations, strict=True)
+        for begin, end, iteration, window in recording.stretches()
+        for code in recording.events[begin:end]
     ]
 
 

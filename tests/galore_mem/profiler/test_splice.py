@@ -32,11 +32,11 @@ def history(recording: Recording) -> list[tuple[object, ...]]:
     """Every event with what it concerns: which storage by the order of births, bytes, category, window, iteration."""
     births: dict[int, int] = {}
     found: list[tuple[object, ...]] = []
-    events = zip(recording.events, recording.windows, recording.iterations, strict=True)
-    for code, window, iteration in events:
-        life = recording.lives[abs(code) - 1]
-        number = births.setdefault(abs(code), len(births))
-        found.append((number, code > 0, life.nbytes, life.category, life.module, life.operator, window, iteration))
+    for begin, end, iteration, window in recording.stretches():
+        for code in recording.events[begin:end]:
+            life = recording.lives[abs(code) - 1]
+            number = births.setdefault(abs(code), len(births))
+            found.append((number, code > 0, life.nbytes, life.category, life.module, life.operator, window, iteration))
     return found
 
 
