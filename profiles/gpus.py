@@ -76,6 +76,8 @@ class Gpu:
     """One cuBLAS workspace (hipBLAS on AMD) in torch releases before about February 2026; a step holds two."""
     cublas_workspace_recent_bytes: int
     """The same in later torch releases, which raised it on Blackwell."""
+    svd_scratch: tuple[tuple[int, int, int], ...] = ()
+    """(shorter side, longer side, bytes) of decompositions whose scratch was measured on this very card."""
     memory_bandwidth_gb_s: float | None = None
     bandwidth_source: str = ""
     bf16_dense_tflops: float | None = None

@@ -18,7 +18,7 @@ from estimators.analytic.buffers import buffers
 from estimators.analytic.parameters import parameters_of
 from estimators.analytic.states import group_states, shared_states
 from estimators.analytic.tensors import Tensors, rounded
-from estimators.analytic.unknown_scratch import unknown_scratch
+from estimators.analytic.unknown_scratch import SvdTable, unknown_scratch
 from estimators.footprint import Term
 from estimators.workload import Method, Precision, Workload
 from profiles.gpus import CONTEXTS, GIB, Gpu
@@ -93,7 +93,8 @@ def reach_of(workload: Workload, gpu: Gpu | None, *, live_bytes: int, lasting_by
         live_bytes: the live peak.
         lasting_bytes: weights, buffers and states.
     """
-    loss, scratch = _method_figures(workload.model, workload.method, workload.precision)
+    measured = gpu.svd_scratch if gpu is not None else ()
+    loss, scratch = _method_figures(workload.model, workload.method, workload.precision, measured)
     reserved = live_bytes + loss
     fragmentation = max(live_bytes - lasting_bytes, 0) * FRAGMENTATION_PCT // 100 + LARGE_SEGMENT_BYTES
     low, high = context_range(gpu)
@@ -107,16 +108,16 @@ def reach_of(workload: Workload, gpu: Gpu | None, *, live_bytes: int, lasting_by
 
 
 @lru_cache(maxsize=4096)
-def _method_figures(model: ModelShape, method: Method, precision: Precision) -> tuple[int, int]:
+def _method_figures(model: ModelShape, method: Method, precision: Precision, measured: SvdTable) -> tuple[int, int]:
     """Bytes lost in segments, and the bound of unknown scratch."""
     loss = granularity(persistent_sizes(model, method, precision))
-    return loss, sum(term.high_bytes for term in scratch_terms(model, method, precision))
+    return loss, sum(term.high_bytes for term in scratch_terms(model, method, precision, measured))
 
 
 @lru_cache(maxsize=4096)
-def scratch_terms(model: ModelShape, method: Method, precision: Precision) -> Terms:
+def scratch_terms(model: ModelShape, method: Method, precision: Precision, measured: SvdTable = ()) -> Terms:
     """What a refresh may hold inside cuSOLVER, by `unknown_scratch`."""
-    return unknown_scratch(parameters_of(model, method, precision), method)
+    return unknown_scratch(parameters_of(model, method, precision), method, measured)
 
 
 def terms_of(workload: Workload, reach: Reach, gpu: Gpu | None) -> Terms:
@@ -136,7 +137,7 @@ def terms_of(workload: Workload, reach: Reach, gpu: Gpu | None) -> Terms:
             high_bytes=reach.fragmentation_bytes,
             reason=f"up to {FRAGMENTATION_PCT} % of what comes and goes within a step, and one segment",
         ),
-        *scratch_terms(workload.model, workload.method, workload.precision),
+        *scratch_terms(workload.model, workload.method, workload.precision, gpu.svd_scratch if gpu is not None else ()),
         Term(
             name="context",
             low_bytes=(low + high) // 2,

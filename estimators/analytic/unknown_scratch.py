@@ -12,7 +12,7 @@ This package's own refresh needs QR and a small symmetric eigenproblem instead. 
 panel as wide, and for the eigenproblem LAPACK's documented workspace (ssyevd: 2l^2 + 6l + 1) beside a copy.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 from estimators.analytic.galore_scratch import OVERSAMPLING
@@ -27,13 +27,18 @@ from estimators.workload import Method
 PANEL_COLUMNS = 264
 
 
+SvdTable = tuple[tuple[int, int, int], ...]
+"""(shorter side, longer side, scratch bytes) as measured on a card."""
+
+
 @lru_cache(maxsize=4096)
-def unknown_scratch(groups: Groups, method: Method) -> tuple[Term, ...]:
+def unknown_scratch(groups: Groups, method: Method, measured: SvdTable = ()) -> tuple[Term, ...]:
     """Terms that a refresh may add to the largest moment of a run's steps: nothing to the central figure.
 
     Args:
         groups: all parameters.
         method: the optimizer; methods without projectors have no such terms.
+        measured: what decompositions took on this very card, by shape; others keep their bound.
 
     Returns:
         Terms whose `high_bytes`, added to the largest of all moments, bound what any refresh reaches. They are small or
@@ -46,6 +51,10 @@ def unknown_scratch(groups: Groups, method: Method) -> tuple[Term, ...]:
         high = max(_qr_and_eigh_bytes(group, method) for group in projected)
         return (_term("QR and eigh workspace", high, "a copy of the block, a panel of 264 columns, LAPACK's ssyevd"),)
     parts = [groups] if method.update == "whole" else [(group,) for group in projected]
+    known = {(shorter, longer): nbytes for shorter, longer, nbytes in measured}
+    if known.keys() & {(min(group.shape), max(group.shape)) for group in projected}:
+        held = max(_growth(part, method, lambda rows, columns: _known_bytes(known, rows, columns)) for part in parts)
+        return (_term("SVD scratch", held, "as measured on this card; for other shapes its bound"),)
     copied = max(_growth(part, method, svd_copy_bytes) for part in parts)
     worked = max(_growth(part, method, _svd_bytes) for part in parts)
     return (
@@ -88,6 +97,11 @@ def svd_workspace_bytes(rows: int, columns: int) -> int:
 
 def _svd_bytes(rows: int, columns: int) -> int:
     return svd_copy_bytes(rows, columns) + svd_workspace_bytes(rows, columns)
+
+
+def _known_bytes(known: Mapping[tuple[int, int], int], rows: int, columns: int) -> int:
+    nbytes = known.get((min(rows, columns), max(rows, columns)))
+    return _svd_bytes(rows, columns) if nbytes is None else rounded(nbytes)
 
 
 def _qr_and_eigh_bytes(group: ParameterGroup, method: Method) -> int:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from profiles.errors import InputError
 from profiles.gpus import Gpu, find_gpu
@@ -57,6 +57,8 @@ class Card:
 
     gpu: Gpu
     other_use_bytes: int = 0
+    note: str = ""
+    """What a person should know of its figures."""
 
 
 def resolve_cards(names: Iterable[str], other_use_bytes: int | None = None) -> tuple[Card, ...]:
@@ -72,13 +74,15 @@ def resolve_cards(names: Iterable[str], other_use_bytes: int | None = None) -> t
     """
     found = [card for name in names for card in _cards(name)]
     if other_use_bytes is not None:
-        found = [Card(gpu=card.gpu, other_use_bytes=other_use_bytes) for card in found]
+        found = [replace(card, other_use_bytes=other_use_bytes) for card in found]
     return tuple(dict.fromkeys(found))
 
 
 def _cards(name: str) -> list[Card]:
+    from galore_mem.answers.calibrated import calibrated
+
     if name.lower() != "local":
-        return [Card(gpu=find_gpu(name))]
+        return [calibrated(Card(gpu=find_gpu(name)))]
     from galore_mem.answers.local_gpu import local_gpus
 
-    return [Card(gpu=local.gpu, other_use_bytes=local.other_use_bytes) for local in local_gpus()]
+    return [calibrated(Card(gpu=local.gpu, other_use_bytes=local.other_use_bytes)) for local in local_gpus()]

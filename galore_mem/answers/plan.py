@@ -125,7 +125,7 @@ def plan(
         raise InputError("settings and keywords exclude each other", "", f"give {', '.join(words)} in settings")
     chosen = settings or settings_from(words)
     asked = workloads(named.shape, (methods,) if isinstance(methods, str) else methods, chosen)
-    notes = dict.fromkeys(named.notes)
+    notes = dict.fromkeys((*named.notes, *(card.note for card in cards if card.note)))
     for workload in asked:
         for gpu in tuple(card.gpu for card in cards) or (None,):
             notes.update(dict.fromkeys((*check(workload, gpu), *closed_form_notes(workload))))

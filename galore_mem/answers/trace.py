@@ -132,7 +132,7 @@ def trace(
     cards = resolve_cards((gpus,) if isinstance(gpus, str) else gpus, other_bytes)
     gpu = cards[0].gpu if cards else None
     kernel = attention_kernel(workload, gpu)
-    notes += check(workload, gpu)
+    notes += (*(card.note for card in cards if card.note), *check(workload, gpu))
     told = told or silent
     if course is None:
         require_memory(workload)
@@ -226,7 +226,8 @@ def _footprint(
     top = max(peaks, key=lambda peak: peak.live_bytes)
     run = replayed.replayed
     reserved = run.peak_reserved_bytes
-    unknown = scratch_terms(workload.model, workload.method, workload.precision)
+    measured = gpu.svd_scratch if gpu is not None else ()
+    unknown = scratch_terms(workload.model, workload.method, workload.precision, measured)
     low, high = context_range(gpu)
     beyond = reserved - top.live_bytes
     worst = max(reserved, variation.reserved.high_bytes) if variation is not None else reserved

@@ -10,6 +10,7 @@ from typing import Any, get_args
 from estimators.accuracy import Accuracy, accuracy_of
 from estimators.analytic.estimate import reach
 from estimators.checks import check
+from galore_mem.answers.calibrated import calibrated
 from galore_mem.answers.homes import records_folder
 from galore_mem.answers.names import Card
 from galore_mem.answers.validation.costs import total_seconds
@@ -218,13 +219,16 @@ def bench_of(device: Device, into: str | None = None) -> Bench:
         from galore_mem.answers.local_gpu import local_gpus
 
         first = local_gpus()[0]
-        card, name = Card(gpu=first.gpu, other_use_bytes=first.other_use_bytes), first.device_name
+        card = calibrated(Card(gpu=first.gpu, other_use_bytes=first.other_use_bytes))
+        name = first.device_name
     environment: dict[str, str] = {}
     for package in ("torch", "transformers"):
         try:
             environment[package] = version(package)
         except PackageNotFoundError:
             raise MissingExtraError("validate", "train", package) from None
+    if card is not None and card.note:
+        environment["calibration"] = card.note
     folder = ready_folder(into or records_folder())
     return Bench(device=device, name=name, card=card, environment=environment, folder=folder)
 

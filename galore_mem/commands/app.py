@@ -14,6 +14,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Run the first training steps for real, on this machine's GPU or on CPU tensors: what did they hold?",
     ),
     "replay": ("Questions", "Run a recorded GPU memory history again, under other settings or on another card."),
+    "calibrate": ("Measuring", "Measure what this machine's GPU takes for itself; plan and trace use it."),
     "validate": ("Measuring", "How right are the predictions? Hold a matrix of workloads against this machine's GPU."),
     "oom": ("Questions", "Explain a CUDA out-of-memory error; given the run, name the tensor and the way out."),
     "gpus": ("Catalogue", "List the GPUs, with what torch can use of each."),
