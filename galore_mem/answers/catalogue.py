@@ -62,4 +62,11 @@ def models_dict(rows: "Sequence[Model]") -> dict[str, Any]:
 
 def gpus_dict(rows: "Sequence[Gpu]") -> dict[str, Any]:
     """The GPUS object of the JSON output; `source` is that of the usable size."""
-    return {"schema": "galore-mem/gpus/1", "gpus": [asdict(row) | {"source": row.usable_source} for row in rows]}
+    return {"schema": "galore-mem/gpus/1", "gpus": [_gpu_dict(row) for row in rows]}
+
+
+def _gpu_dict(row: "Gpu") -> dict[str, Any]:
+    """A row without what only a calibration of one very card knows."""
+    entries = asdict(row)
+    del entries["svd_scratch"]
+    return entries | {"source": row.usable_source}
