@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 EXTRAS = {
     **dict.fromkeys(("torch", "transformers", "accelerate", "bitsandbytes"), "train"),
     **dict.fromkeys(("galore_torch", "peft"), "test"),
-    **dict.fromkeys(("cyclopts", "rich", "textual", "plotly", "pynvml", "platformdirs"), ""),
+    **dict.fromkeys(("cyclopts", "rich", "textual", "plotly", "pynvml", "platformdirs", "yaml"), ""),
 }
 """Which extra brings a package that a command may miss; the base install brings those with none."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from estimators.analytic.attention import attention_kernel
 from estimators.analytic.estimate import estimate
@@ -17,6 +17,9 @@ from galore_mem.answers.published import Beside, published_beside
 from galore_mem.answers.settings import Settings, settings_from, workloads
 from galore_mem.answers.sizes import size_bytes
 from profiles.errors import InputError
+
+if TYPE_CHECKING:
+    from galore_mem.answers.written.run import WrittenRun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +60,8 @@ class PlanResult:
     """What a person should know although the question could be answered."""
     advice: Advice | None
     """None where there is no card to judge by."""
+    written: "WrittenRun | None" = None
+    """The other tool's file that the run was read from."""
 
     @property
     def parameters(self) -> int:
@@ -89,43 +94,55 @@ class PlanResult:
             "advice": self.advice.to_dict() if self.advice else None,
             "budget_bytes": self.budget_bytes,
             "other_use_bytes": [card.other_use_bytes for card in self.cards],
-        }
+        } | ({"from": self.written.to_dict()} if self.written else {})
 
 
 def plan(
-    model: str,
+    model: str | None = None,
     *,
     gpus: str | Sequence[str] = (),
     methods: str | Sequence[str] = (),
     settings: Settings | None = None,
     other_use: str | int | None = None,
     budget: str | int | None = None,
+    from_file: str | None = None,
     **words: Any,  # noqa: ANN401
 ) -> PlanResult:
     """Plan training runs of `model`: what each holds at every moment, and whether it fits.
 
     Args:
-        model: a catalogue name or alias, or the path of a config.json or of its folder.
+        model: a catalogue name or alias, or the path of a config.json or of its folder; the file's unless given.
         gpus: names or aliases of cards; `local` means those of this machine.
         methods: training methods; without any, the story of six.
         settings: everything else about the run; or give its fields as keywords.
         other_use: memory that other processes take from each card: bytes, or a size such as `800MiB`; nothing unless
             given, and on a local card what they hold now.
         budget: what no upper bound may exceed: bytes, or a size such as `22GiB`.
+        from_file: what another tool trains by: transformers' TrainingArguments, axolotl's or LLaMA-Factory's YAML. What
+            is stated here takes its place.
         words: fields of `Settings`, for instance `rank=128`.
 
     Raises:
         InputError: an unknown name, a value that means nothing, or options that contradict each other.
         NoDeviceError: `local`, and no usable card here.
     """
-    named = resolve_model(model)
-    other_bytes = None if other_use is None else size_bytes(other_use, "--other-use")
-    cards = resolve_cards((gpus,) if isinstance(gpus, str) else gpus, other_bytes)
     if settings is not None and words:
         raise InputError("settings and keywords exclude each other", "", f"give {', '.join(words)} in settings")
     chosen = settings or settings_from(words)
-    asked = workloads(named.shape, (methods,) if isinstance(methods, str) else methods, chosen)
-    notes = dict.fromkeys((*named.notes, *(card.note for card in cards if card.note)))
+    methods = (methods,) if isinstance(methods, str) else methods
+    written = None
+    if from_file is not None:
+        from galore_mem.answers.written.read import filled_in
+
+        written, model, methods, chosen = filled_in(from_file, model, methods, chosen)
+    if model is None:
+        raise InputError("MODEL is missing", "", "type: galore-mem plan llama-7b --gpu 4090, or give --from FILE")
+    named = resolve_model(model)
+    other_bytes = None if other_use is None else size_bytes(other_use, "--other-use")
+    cards = resolve_cards((gpus,) if isinstance(gpus, str) else gpus, other_bytes)
+    asked = workloads(named.shape, methods, chosen)
+    told = (*(written.notes if written else ()), *named.notes, *(card.note for card in cards if card.note))
+    notes = dict.fromkeys(told)
     for workload in asked:
         for gpu in tuple(card.gpu for card in cards) or (None,):
             notes.update(dict.fromkeys((*check(workload, gpu), *closed_form_notes(workload))))
@@ -137,6 +154,7 @@ def plan(
         budget_bytes=None if budget is None else size_bytes(budget, "--budget"),
         notes=tuple(notes),
         advice=advise([plan.fits[0] for plan in plans], asked, cards[0].other_use_bytes) if cards else None,
+        written=written,
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, get_args
+from typing import Any, Self, get_args
 
 from estimators.workload import (
     METHODS,
@@ -39,8 +39,20 @@ QUANT_BLOCKSIZES = (64, 128, 256, 512, 1024, 2048, 4096)
 """What bitsandbytes' blockwise kernels accept (backends/cuda/ops.py); its optimizers used 2048, then 256."""
 
 
+class _Stated:
+    """Remembers which fields were stated: a default that somebody asked for is more than a default."""
+
+    __slots__ = ("stated",)
+    stated: frozenset[str]
+
+    def __new__(cls, *_: object, **words: object) -> Self:
+        made = super().__new__(cls)
+        object.__setattr__(made, "stated", frozenset(words))
+        return made
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(_Stated):
     """One training run as options; None leaves the choice to the method."""
 
     update: Update | None = None
@@ -61,6 +73,8 @@ class Settings:
     """torch's AdamW and SGD: foreach, CUDA's default, unless given."""
     quant_blocksize: int | None = None
     """8-bit states: elements that share one scale; 256 unless given, 2048 before May 2024."""
+    lora_dropout: float | None = None
+    """LoRA and ReLoRA: dropout before the adapters; 0 unless given."""
     batch: int = 1
     """Sequences in one micro-batch."""
     seq: int = 256
@@ -104,8 +118,9 @@ class Settings:
                 raise InputError(f"{_option(name)} {value!r} is not a positive whole number", "", "give 1 or more")
         if self.scale is not None and not 0 < self.scale < float("inf"):
             raise InputError(f"--scale {self.scale} is not a positive number", "", "GaLore's default is 0.25")
-        if self.dropout is not None and not 0 <= self.dropout < 1:
-            raise InputError(f"--dropout {self.dropout} is not a probability", "", "give 0 or more, and less than 1")
+        for name, value in (("--dropout", self.dropout), ("--lora-dropout", self.lora_dropout)):
+            if value is not None and not 0 <= value < 1:
+                raise InputError(f"{name} {value} is not a probability", "", "give 0 or more, and less than 1")
         if self.quant_blocksize not in (None, *QUANT_BLOCKSIZES):
             sizes = ", ".join(map(str, QUANT_BLOCKSIZES))
             raise InputError(f"--quant-blocksize {self.quant_blocksize} has no kernel", "", f"choose {sizes}")
@@ -218,10 +233,13 @@ _APPLIES: dict[str, Callable[[MethodTraits], bool]] = {
     "scale": _galore,
     "proj_type": _galore,
     "implementation": _galore,
+    "lora_dropout": lambda traits: traits.parameterisation in ("lora", "relora"),
     "quant_blocksize": lambda traits: traits.optimizer == "adamw-8bit",
     "optimizer_kernel": lambda traits: traits.optimizer in ("adamw", "sgd", "sgd-momentum"),
 }
 """Which methods a method's setting means something to; `update` means something to all."""
+OF_A_METHOD = tuple(_APPLIES)
+"""Settings that only some methods have."""
 _CHOICES = {
     "update": get_args(Update),
     "proj_type": get_args(ProjType),

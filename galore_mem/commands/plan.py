@@ -8,12 +8,13 @@ DEFAULT_RUN = Settings()
 
 
 def plan(
-    model: str,
+    model: str | None = None,
     /,
     *,
     gpu: tuple[str, ...] = (),
     method: tuple[str, ...] = (),
     other_use: str | None = None,
+    from_: str | None = None,
     settings: Settings = DEFAULT_RUN,
     json: bool = False,
     csv: bool = False,
@@ -27,6 +28,7 @@ def plan(
         gpu: Names of `galore-mem gpus`, or local for the cards of this machine.
         method: Names of `galore-mem methods`; without any, six that tell the story.
         other_use: What others take from each card, such as 800MiB; on a local card, what they take now.
+        from_: What another tool trains by: transformers' TrainingArguments, axolotl's or LLaMA-Factory's YAML.
         settings: Everything else about the run.
         json: One JSON object on stdout, sizes in bytes.
         csv: One line per configuration and card, sizes in bytes.
@@ -39,7 +41,11 @@ def plan(
         raise UsageError("--json and --csv exclude each other", "", "leave one of them out")
     if check and not (gpu or budget):
         raise UsageError("--check has nothing to check against", "", "add --gpu NAME or --budget 22GiB")
-    result = answer(model, gpus=gpu, methods=method, settings=settings, other_use=other_use, budget=budget)
+    if model is None and from_ is None:
+        raise UsageError("MODEL is missing", "", "type: galore-mem plan llama-7b --gpu 4090, or give --from FILE")
+    result = answer(
+        model, gpus=gpu, methods=method, settings=settings, other_use=other_use, budget=budget, from_file=from_
+    )
     for note in result.notes:
         streams.narrate(f"note: {note}")
     if json:
@@ -55,5 +61,9 @@ def plan(
         from galore_mem.render.plan import print_plan
 
         print_plan(result)
+        if result.written is not None:
+            from galore_mem.render.written import print_written
+
+            print_written(result.written)
     says_no = (check and not result.all_fit) or not result.within_budget
     return ExitCode.CHECK_FAILED if says_no else ExitCode.ANSWERED

@@ -1,0 +1,64 @@
+"""Keys that transformers' Trainer, axolotl and LLaMA-Factory share, and what of them a plan cannot know."""
+
+from galore_mem.answers.written.keys import Keys
+
+_SHARDING = ("deepspeed", "fsdp", "fsdp_config", "fsdp_version", "tensor_parallel_size", "context_parallel_size")
+_COMPILED = ("torch_compile", "torch_compile_backend", "torch_compile_mode")
+
+
+def refuse_quantised(keys: Keys, *names: str) -> None:
+    """Refuse quantised base weights.
+
+    Raises:
+        UsageError: one of the keys asks for them.
+    """
+    for name in names:
+        if name in keys and keys.raw(name) not in (False, 0, "none", "false"):
+            keys.refuse(name, "quantised weights are not covered yet", "plan the run in bf16: remove that key")
+
+
+def not_modelled(keys: Keys) -> None:
+    """Say which keys would change memory in ways that a plan does not follow."""
+    sharded = [name for name in _SHARDING if keys.raw(name) not in (None, False, "", [], {}, 1)]
+    if sharded:
+        keys.note(f"{', '.join(sharded)}: sharding and offloading are not planned; figures are for one unsharded GPU")
+    compiled = [name for name in _COMPILED if keys.raw(name) not in (None, False, "")]
+    if compiled:
+        keys.note(f"{compiled[0]}: what torch.compile saves for backward is not covered; figures are for eager mode")
+    if "neftune_noise_alpha" in keys and keys.raw("neftune_noise_alpha"):
+        keys.note("neftune_noise_alpha: the noise on the embeddings (one hidden state) is not counted")
+    if keys.flag("auto_find_batch_size"):
+        keys.note("auto_find_batch_size: planned for the batch as written, which is where the search begins")
+
+
+def batch(
+    keys: Keys, size_key: str, default: int, accumulation_key: str = "gradient_accumulation_steps"
+) -> dict[str, int]:
+    """Micro-batch and accumulation."""
+    size, steps = keys.whole(size_key, default), keys.whole(accumulation_key, 1)
+    keys.means(size_key, f"--batch {size}")
+    if accumulation_key in keys:
+        keys.means(accumulation_key, f"--grad-accumulation {steps}")
+    return {"batch": size, "grad_accumulation": steps}
+
+
+def liger(keys: Keys, *names: str) -> dict[str, str]:
+    """Fused linear cross-entropy: logits of a piece at a time."""
+    for name in names:
+        if keys.flag(name):
+            keys.means(name, "--loss chunked")
+            keys.note(f"{name}: its fused norms and MLP save fewer activations than planned; the plan is above the run")
+            return {"loss": "chunked"}
+    return {}
+
+
+def adapters(keys: Keys, rank: int, rank_key: str, targets: tuple[str, ...], target_key: str) -> dict[str, object]:
+    """LoRA as peft builds it."""
+    keys.means(rank_key, f"--method lora --rank {rank}")
+    keys.means(target_key, f"--target-modules {' '.join(targets)}")
+    dropout = keys.number("lora_dropout", 0.0)
+    words: dict[str, object] = {"rank": rank, "target_modules": targets}
+    if dropout:
+        words["lora_dropout"] = dropout
+        keys.means("lora_dropout", f"--lora-dropout {dropout}")
+    return words

@@ -1,0 +1,254 @@
+"""Configurations of other tools: files like those in their documentation, what they mean, and what they cannot mean.
+
+The expectations follow the tools' own sources: transformers 5.23 (training_args.py, trainer_optimizer.py), axolotl's
+schemas and LLaMA-Factory's hparams, adapter.py and trainer_utils.py.
+"""
+
+import json
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from galore_mem.__main__ import main
+from galore_mem.answers.plan import plan
+from galore_mem.answers.written import axolotl, llama_factory, trainer
+from galore_mem.answers.written.read import Reader, read_run
+from galore_mem.errors import UsageError
+from profiles.errors import InputError
+
+FILES = Path(__file__).resolve().parents[2] / "fixtures" / "written"
+EXPECTED: dict[str, tuple[str, str | None, str, dict[str, Any]]] = {
+    "llama_factory_galore.yaml": (
+        "LLaMA-Factory",
+        "meta-llama/Llama-2-7b-hf",
+        "galore-adamw",
+        {
+            "update": "per-layer",
+            "implementation": "galore-torch",
+            "rank": 256,
+            "scale": 2.0,
+            "target_modules": ("self_attn", "mlp"),
+            "batch": 1,
+            "seq": 1024,
+            "precision": "bf16",
+            "checkpointing": "full",
+        },
+    ),
+    "llama_factory_lora.yaml": (
+        "LLaMA-Factory",
+        "Qwen/Qwen2.5-7B",
+        "lora",
+        {
+            "rank": 8,
+            "target_modules": ("all-linear",),
+            "batch": 2,
+            "grad_accumulation": 8,
+            "seq": 2048,
+            "padding": True,
+            "optimizer_kernel": "fused",
+        },
+    ),
+    "llama_factory_full.json": (
+        "LLaMA-Factory",
+        "Qwen/Qwen3-0.6B",
+        "adamw",
+        {"precision": "amp-bf16", "checkpointing": "none", "attention": "flash", "padding": False},
+    ),
+    "axolotl_full.yml": (
+        "axolotl",
+        "meta-llama/Llama-2-7b-hf",
+        "adamw-8bit",
+        {"precision": "bf16", "seq": 4096, "grad_accumulation": 2, "attention": "flash", "checkpointing": "full"},
+    ),
+    "axolotl_lora.yml": (
+        "axolotl",
+        "meta-llama/Llama-2-7b-hf",
+        "lora",
+        {"rank": 32, "lora_dropout": 0.05, "optimizer_kernel": "foreach", "padding": True, "checkpointing": "none"},
+    ),
+    "axolotl_galore.yml": (
+        "axolotl",
+        "meta-llama/Llama-2-7b-hf",
+        "galore-adamw-8bit",
+        {"update": "per-layer", "rank": 512, "implementation": "galore-torch", "target_modules": ("self_attn", "mlp")},
+    ),
+    "trainer_galore.json": (
+        "transformers",
+        "llama-1b",
+        "galore-adamw",
+        {"rank": 64, "update_proj_gap": 100, "scale": 0.1, "precision": "amp-bf16", "zero_grad": "end", "batch": 2},
+    ),
+    "trainer_minimal.yaml": (
+        "transformers",
+        None,
+        "adamw",
+        {"batch": 8, "optimizer_kernel": "fused", "precision": "amp-fp16", "checkpointing": "none"},
+    ),
+}
+
+
+def test_every_file_has_its_expectation() -> None:
+    assert {path.name for path in FILES.iterdir()} == set(EXPECTED)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_files_are_read_as_their_tools_would_run_them(name: str) -> None:
+    tool, model, method, words = EXPECTED[name]
+    run = read_run(str(FILES / name))
+    assert (run.tool, run.model, run.method) == (tool, model, method)
+    assert {key: getattr(run.settings, key) for key in words} == words
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_every_key_mattered_or_was_ignored(name: str) -> None:
+    from galore_mem.answers.written.document import read_document
+
+    run = read_run(str(FILES / name))
+    mattered = {meaning.key for meaning in run.meanings}
+    assert not mattered & set(run.ignored)
+    assert set(run.ignored) <= set(read_document(str(FILES / name)))
+    for key in ("learning_rate", "output_dir", "datasets"):
+        assert key not in mattered
+
+
+@pytest.mark.parametrize("name", [name for name, (_, model, _, _) in EXPECTED.items() if model])
+def test_files_are_planned_like_the_options_they_stand_for(name: str) -> None:
+    model, run = EXPECTED[name][1], read_run(str(FILES / name))
+    found = plan(from_file=str(FILES / name), gpus="a100-80gb")
+    same = plan(model, methods=run.method, settings=run.settings, gpus="a100-80gb")
+    assert found.plans == same.plans
+    assert found.to_dict()["from"]["tool"] == run.tool
+
+
+def test_what_is_stated_takes_the_place_of_the_file() -> None:
+    file = str(FILES / "trainer_minimal.yaml")
+    found = plan("llama-60m", from_file=file, batch=1, seq=64, methods="galore-adamw", rank=16)
+    workload = found.plans[0].workload
+    assert (workload.batch.micro_batch_size, workload.method.name, workload.method.rank) == (1, "galore-adamw", 16)
+    assert workload.precision == "amp-fp16"
+    assert found.written is not None
+    effects = {meaning.key: meaning.effect for meaning in found.written.meanings}
+    assert effects["per_device_train_batch_size"].endswith("(stated otherwise)")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("", ["is empty"]),
+        ("- a\n- b\n", ["no mapping"]),
+        ("a: [1, 2\n", ["not valid YAML", "line 2"]),
+        ("a: !!python/object/apply:os.system ['true']\n", ["not valid YAML"]),
+        ('{"a": 1,', ["not valid JSON", "column"]),
+        ("colour: blue\n", ["nobody's training configuration"]),
+        ("output_dir: out\n", ["names no model"]),
+        ("output_dir: out\nmodel_name_or_path: llama-60m\n", ["how long sequences are", "--seq"]),
+        ("base_model: llama-60m\noptimizer: lion_8bit\n", ["optimizer is lion_8bit", "plans cover"]),
+        ("base_model: llama-60m\nadapter: qlora\n", ["adapter is qlora"]),
+        ("base_model: llama-60m\nload_in_4bit: true\n", ["load_in_4bit is true", "quantised"]),
+        ("base_model: llama-60m\nrl: dpo\n", ["rl is dpo"]),
+        ("base_model: llama-60m\nadapter: lora\nlora_r: 8\n", ["lora_target_modules is missing"]),
+        ("base_model: llama-60m\nmicro_batch_size: many\n", ["micro_batch_size is many", "whole number"]),
+        ("base_model: llama-60m\nsequence_len: 0\n", ["sequence_len is 0"]),
+        ("base_model: llama-60m\noptimizer: galore_adamw\n", ["optim_target_modules is missing"]),
+        ("base_model: llama-60m\nflash_attention: perhaps\n", ["flash_attention is perhaps", "true or false"]),
+        ("finetuning_type: full\nstage: dpo\n", ["stage is dpo"]),
+        ("finetuning_type: freeze\n", ["finetuning_type is freeze"]),
+        ("finetuning_type: lora\nquantization_bit: 4\n", ["quantization_bit is 4"]),
+        ("finetuning_type: full\nuse_apollo: true\n", ["use_apollo is true"]),
+        ("finetuning_type: full\nuse_galore: true\noptim: sgd\n", ["with use_galore"]),
+        (
+            "finetuning_type: full\nuse_galore: true\ngalore_layerwise: true\ngradient_accumulation_steps: 4\n"
+            "model_name_or_path: llama-60m\n",
+            ["per-layer with --grad-accumulation 4 is impossible"],
+        ),
+    ],
+)
+def test_bad_files_are_one_line(
+    content: str,
+    words: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = tmp_path / ("run.json" if content.startswith("{") else "run.yaml")
+    file.write_text(content, encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", ["galore-mem", "plan", "--from", str(file)])
+    assert main() == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1, err
+    for word in words:
+        assert word in err
+
+
+def test_other_bad_files(tmp_path: Path) -> None:
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "large.yaml").write_bytes(b"a: 1\n" * 300_000)
+    for name, word in (
+        ("binary.yaml", "UTF-8"),
+        ("large.yaml", "1 MiB"),
+        ("none.yaml", "No such file"),
+        ("", "directory"),
+    ):
+        with pytest.raises(UsageError, match=word):
+            read_run(str(tmp_path / name))
+
+
+def test_what_a_plan_cannot_follow_is_said() -> None:
+    content = {
+        "base_model": "llama-60m",
+        "deepspeed": "zero2.json",
+        "torch_compile": True,
+        "liger_rms_norm": True,
+        "optimizer": "paged_adamw_8bit",
+    }
+    notes = " ".join(axolotl.read(content, "run.yml").notes)
+    for word in ("deepspeed", "torch_compile", "liger_rms_norm", "paged", "without flash attention"):
+        assert word in notes
+
+
+def test_all_linear_of_transformers_includes_the_output_head() -> None:
+    content = {"optim": "galore_adamw", "optim_target_modules": "all-linear", "max_length": 8}
+    run = trainer.read(content, "run.json")
+    assert run.settings.target_modules == ("all-linear", "lm_head")
+    assert run.settings.rank == 128
+
+
+WORDS = ["adamw_torch", "galore_adamw_8bit", "all", "bf16", "lora", "full", "true", "auto"]
+SCALARS = st.one_of(st.none(), st.booleans(), st.integers(-3, 5000), st.floats(), st.text(max_size=8))
+VALUES = st.one_of(
+    SCALARS,
+    st.sampled_from(WORDS),
+    st.lists(st.text(max_size=5), max_size=3),
+    st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
+)
+MORE_KEYS = (
+    "optimizer optim_args lora_r lora_rank lora_dropout lora_target_modules gradient_checkpointing flash_attention "
+    "flash_attn torch_dtype deepspeed max_length galore_rank use_peft sequence_len learning_rate"
+)
+KEYS = sorted({*axolotl.SIGNS, *llama_factory.SIGNS, *trainer.SIGNS, *MORE_KEYS.split()})
+
+
+@settings(max_examples=200)
+@given(
+    content=st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=12),
+    read=st.sampled_from([axolotl.read, llama_factory.read, trainer.read]),
+)
+def test_any_values_are_read_or_refused_in_one_line(content: dict[str, Any], read: Reader) -> None:
+    with suppress(UsageError, InputError):
+        json.dumps(read(content, "run.yml").to_dict())
+
+
+def test_a_plan_without_a_file_reads_no_yaml() -> None:
+    code = "import sys; from galore_mem.commands.app import call; call(['plan', 'llama-60m', '--json']); "
+    code += (
+        "sys.exit('yaml' in sys.modules or any(name.startswith('galore_mem.answers.written') for name in sys.modules))"
+    )
+    root = Path(__file__).resolve().parents[3]
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, check=False).returncode == 0
