@@ -191,8 +191,9 @@ def workload_of(model: ModelShape, method: Method, settings: Settings) -> Worklo
 def _method(name: str, update: Update | None, model: ModelShape, settings: Settings) -> Method:
     traits = METHODS[name]
     words: dict[str, Any] = {"name": name, "update": update or "whole", "rank": default_rank(name, model)}
+    given = settings.given
     for setting, applies in _APPLIES.items():
-        if setting in settings.given and applies(traits):
+        if setting in given and applies(traits):
             words[setting] = getattr(settings, setting)
     return Method(**words)
 
@@ -203,6 +204,11 @@ def default_rank(name: str, model: ModelShape) -> int | None:
     if parameterisation == "full":
         return None
     return LORA_RANK if parameterisation == "lora" else max(1, model.hidden_size // 4)
+
+
+def means_something(setting: str, method: str) -> bool:
+    """Whether a method has a setting; those that only some methods have are about ranks, projectors and kernels."""
+    return setting not in _APPLIES or _APPLIES[setting](METHODS[method])
 
 
 def _useless(setting: str, methods: Iterable[str]) -> InputError:
