@@ -66,3 +66,22 @@ class NetworkError(GaloreMemError):
     """The network was needed and did not answer."""
 
     exit_code = ExitCode.NETWORK
+
+
+EXTRAS = {
+    **dict.fromkeys(("torch", "transformers", "accelerate", "bitsandbytes"), "train"),
+    **dict.fromkeys(("galore_torch", "peft"), "test"),
+    **dict.fromkeys(("cyclopts", "rich", "textual", "plotly", "pynvml", "platformdirs", "yaml"), ""),
+}
+"""Which extra brings a package that a command may miss; the base install brings those with none."""
+
+
+def missing_extra(error: ModuleNotFoundError, feature: str) -> MissingExtraError | None:
+    """What to install where a package of ours is missing; None where the missing one is somebody else's.
+
+    Args:
+        error: what the import raised.
+        feature: what needs the package.
+    """
+    module = (error.name or "").partition(".")[0]
+    return MissingExtraError(feature, EXTRAS[module], module) if module in EXTRAS else None

@@ -4,20 +4,13 @@ import os
 import sys
 from typing import TYPE_CHECKING, cast
 
-from galore_mem.errors import ExitCode, GaloreMemError, MissingExtraError
+from galore_mem.errors import ExitCode, GaloreMemError, missing_extra
 from galore_mem.streams import narrate, silence
 
 if TYPE_CHECKING:
     from cyclopts import CycloptsError
 
     from profiles.errors import InputError
-
-EXTRAS = {
-    **dict.fromkeys(("torch", "transformers", "accelerate", "bitsandbytes"), "train"),
-    **dict.fromkeys(("galore_torch", "peft"), "test"),
-    **dict.fromkeys(("cyclopts", "rich", "textual", "plotly", "pynvml", "platformdirs", "yaml"), ""),
-}
-"""Which extra brings a package that a command may miss; the base install brings those with none."""
 
 
 def report(error: BaseException) -> int:
@@ -38,9 +31,8 @@ def outcome_of(error: BaseException) -> tuple[str, ExitCode]:
     """The line and the exit code of an error."""
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", ExitCode.INTERRUPTED
-    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in EXTRAS:
-        module = (error.name or "").partition(".")[0]
-        error = MissingExtraError("this command", EXTRAS[module], module)
+    if isinstance(error, ModuleNotFoundError):
+        error = missing_extra(error, "this command") or error
     if isinstance(error, GaloreMemError):
         return _sentence(error.what, error.why, error.fix), error.exit_code
     if _is(error, "profiles.errors", "InputError"):
