@@ -5,6 +5,7 @@ from collections.abc import Sequence
 COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("Questions", "Will this training run fit on that GPU, and what would make it fit?"),
     "fit": ("Questions", "What would make it fit: the configuration to take on a card, and what just misses."),
+    "tui": ("Questions", "Explore: every configuration against every card, changed by keys and by the mouse."),
     "trace": (
         "Questions",
         "Run the real step on fake tensors: what a GPU would hold, without a GPU and without weights.",

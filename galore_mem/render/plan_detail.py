@@ -26,9 +26,9 @@ def detail(result: PlanResult, screen: Terminal) -> list[Text]:
         Text(),
         *legend([plan.footprint], screen),
         Text(),
-        *_moments(plan.footprint, capacity, screen),
+        *moment_lines(plan.footprint, capacity, screen),
         Text(),
-        *_ledger(plan.footprint, screen),
+        *ledger_lines(plan.footprint, screen),
         Text(),
     ]
 
@@ -45,7 +45,7 @@ def _verdict(result: PlanResult) -> Text:
     return text
 
 
-def _moments(footprint: Footprint, capacity: int | None, screen: Terminal) -> list[Text]:
+def moment_lines(footprint: Footprint, capacity: int | None, screen: Terminal) -> list[Text]:
     """Live bytes of every moment, in a first and in a steady iteration."""
     names = list(dict.fromkeys(moment.name for moment in footprint.moments))
     found = {(moment.iteration, moment.name): moment for moment in footprint.moments}
@@ -77,7 +77,7 @@ def _who_wins(peak: Moment, runner_up: Moment) -> Text:
     )
 
 
-def _ledger(footprint: Footprint, screen: Terminal) -> list[Text]:
+def ledger_lines(footprint: Footprint, screen: Terminal) -> list[Text]:
     """From the largest category up to the bound of what nvidia-smi will show."""
     live = footprint.peak_live_bytes
     lines = [Text(f"{'alive at the peak':<{LABEL}}{'GiB':>7}", style="dim")]

@@ -1,0 +1,1 @@
+"""The interactive comparison: every configuration against every card, over `answers`."""

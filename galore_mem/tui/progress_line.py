@@ -1,0 +1,38 @@
+"""How far a trace is: one line, there only while one runs."""
+
+from rich.text import Text
+from textual.widgets import Static
+
+from galore_mem.answers.trace import STAGES
+
+
+class ProgressLine(Static):
+    """The row, the stage, and how many there are."""
+
+    DEFAULT_CSS = """
+    ProgressLine { height: 1; display: none; padding: 0 1; background: $panel; }
+    ProgressLine.-running { display: block; }
+    """
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a trace runs."""
+        return self.has_class("-running")
+
+    def begin(self, name: str) -> None:
+        """A trace begins."""
+        self.show(name, STAGES[0])
+
+    def show(self, name: str, stage: str) -> None:
+        """A stage begins."""
+        number = STAGES.index(stage) if stage in STAGES else 0
+        done = "━" * (4 * number) + "╺" + "─" * (4 * (len(STAGES) - number) - 1)
+        line = Text.assemble(
+            ("tracing ", "bold"), name, "  ", (done, "bold"), f"  {stage}", no_wrap=True, overflow="ellipsis"
+        )
+        self.update(line.append("  (T stops)", style="dim"))
+        self.add_class("-running")
+
+    def end(self) -> None:
+        """Nothing runs."""
+        self.remove_class("-running")

@@ -1,0 +1,109 @@
+"""From what was set to rows: every model, method and combination of settings as a workload of its own."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from estimators.checks import check
+from estimators.workload import Update, Workload
+from galore_mem.answers.names import NamedModel
+from galore_mem.answers.settings import STORY, Settings, means_something, workloads
+from galore_mem.render.words import configuration
+from galore_mem.tui.command import plan_command
+from galore_mem.tui.state import MOST_ROWS, State, Value
+from profiles.errors import InputError
+
+_SAID = ("update", "rank", "implementation")
+"""Settings that a configuration's name says already."""
+_WORDS = {
+    "precision": "{}",
+    "batch": "batch {}",
+    "seq": "seq {:,}",
+    "grad_accumulation": "accumulate {}",
+    "checkpointing": "checkpointing {}",
+    "attention": "{} attention",
+    "loss": "{} loss",
+    "alloc_conf": "{}",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One configuration."""
+
+    key: str
+    """The command that plans it: tells rows apart, also from one session to the next."""
+    name: str
+    """Method, rank, update, and whatever else differs between rows."""
+    model: str
+    """As the person named it."""
+    named: NamedModel
+    workload: Workload
+    problem: str = ""
+    """Why it cannot run on any card."""
+
+
+def rows_of(state: State, models: Mapping[str, NamedModel]) -> tuple[Row, ...]:
+    """Every row that a state asks for, in the order of models, methods and values.
+
+    Raises:
+        InputError: more than `MOST_ROWS`.
+    """
+    count = state.combinations * len(state.models)
+    if count > MOST_ROWS:
+        raise InputError(f"{count:,} configurations are too many to compare", "", f"narrow them to {MOST_ROWS:,}")
+    several = len(state.models) > 1
+    rows: dict[Workload, Row] = {}
+    for model in state.models:
+        if model not in models:
+            continue
+        named = models[model]
+        for workload, varied in _workloads(state, named):
+            words = [configuration(workload.method), *varied]
+            rows.setdefault(
+                workload,
+                Row(
+                    key=plan_command(workload, model),
+                    name=" ".join([named.shape.name, *words] if several else words),
+                    model=model,
+                    named=named,
+                    workload=workload,
+                    problem=_problem(workload),
+                ),
+            )
+    return tuple(rows.values())
+
+
+def _workloads(state: State, named: NamedModel) -> Iterator[tuple[Workload, list[str]]]:
+    story: Sequence[tuple[str, Update | None]] = STORY
+    pairs = [(name, None) for name in state.methods] or story
+    names = [name for name, _ in state.settings]
+    for method, own in pairs:
+        for values in product(*(values for _, values in state.settings)):
+            chosen: dict[str, Any] = {
+                name: value for name, value in zip(names, values, strict=True) if means_something(name, method)
+            }
+            if own is not None:
+                chosen.setdefault("update", own)
+            (workload,) = workloads(named.shape, (method,), Settings(**chosen))
+            yield workload, _varied(state, chosen)
+
+
+def _varied(state: State, chosen: Mapping[str, Value]) -> list[str]:
+    """Values of the settings that have more than one."""
+    return [
+        _WORDS.get(name, f"{name.replace('_', ' ')} {{}}").format(
+            chosen[name] if chosen[name] != "" else "default allocator"
+        )
+        for name, values in state.settings
+        if len(values) > 1 and name in chosen and name not in _SAID
+    ]
+
+
+def _problem(workload: Workload) -> str:
+    try:
+        check(workload)
+    except InputError as error:
+        return str(error)
+    return ""
