@@ -17,6 +17,7 @@ _METHOD_FIELDS = (
     "implementation",
     "optimizer_kernel",
     "quant_blocksize",
+    "lora_dropout",
 )
 _WORKLOAD_FIELDS = (
     "precision",

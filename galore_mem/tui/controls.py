@@ -78,6 +78,7 @@ CONTROLS: tuple[Control, ...] = (
     _setting("keep_outputs", "keep outputs", help="The model's outputs stay referenced during backward."),
     _setting("use_cache", "use cache", help="The forward also keeps a key-value cache."),
     _setting("dropout", "dropout", 0.0, 0.05, 0.1, help="In attention; the config's unless given."),
+    _setting("lora_dropout", "LoRA dropout", 0.0, 0.05, 0.1, help="In front of LoRA's adapters."),
     _setting("padding", "padding", help="The batch carries a padding mask: no flash attention."),
     _setting("zero_grad", "zero_grad", help="At the start of a step, or at its end."),
 )
@@ -155,7 +156,7 @@ def stepped(control: Control, state: State, step: int) -> tuple[Value, ...] | No
     if not control.is_setting:
         return None
     default = DEFAULTS[control.name]
-    if control.kind == "number" and control.name not in ("scale", "dropout", "quant_blocksize"):
+    if control.kind == "number" and control.name not in ("scale", "dropout", "lora_dropout", "quant_blocksize"):
         start = values or ((default,) if default is not None else (control.choices[len(control.choices) // 2],))
         return tuple(max(1, int(value) * 2 if step > 0 else int(value) // 2) for value in start)  # type: ignore[arg-type]
     ring: tuple[Value | None, ...] = control.choices if default in control.choices else (None, *control.choices)

@@ -40,7 +40,7 @@ def explain(row: Row, card: Card) -> Explained:
         InputError: the row cannot run on the card.
     """
     workload = row.workload
-    notes = (*row.named.notes, *check(workload, card.gpu), *closed_form_notes(workload))
+    notes = (*row.named.notes, *filter(None, (card.note,)), *check(workload, card.gpu), *closed_form_notes(workload))
     fit = judge(workload, card.gpu, other_use_bytes=card.other_use_bytes)
     kernel = attention_kernel(workload, card.gpu)
     plan = Plan(

@@ -3,7 +3,7 @@
 from rich.text import Text
 from textual.widgets import Static
 
-from galore_mem.answers.trace import STAGES
+from galore_mem.answers.steps import STAGES
 
 
 class ProgressLine(Static):

@@ -37,12 +37,14 @@ class Session:
         *,
         resolve: Callable[[str], NamedModel] = resolve_model,
         local: Callable[[], tuple[Card, ...]] = read_local,
+        find: Callable[[str], Card] = lambda name: resolve_cards((name,))[0],
     ) -> None:
         self.figures = Figures()
         self.read_local = local
         self.explained: dict[tuple[str, str], Explained] = {}
         """By row and card."""
         self._resolve = resolve
+        self._find = find
         self._models: dict[str, NamedModel] = {}
         self._cards: dict[str, Card] = {}
         self._local: tuple[Card, ...] = ()
@@ -68,7 +70,7 @@ class Session:
             InputError: no such card.
         """
         if name != LOCAL and name not in self._cards:
-            self._cards[name] = resolve_cards((name,))[0]
+            self._cards[name] = self._find(name)
 
     def learn_local(self, cards: tuple[Card, ...]) -> bool:
         """Take over a reading of this machine's cards; True where it says anything new."""

@@ -14,6 +14,7 @@ from galore_mem.tui.app import GaloreMemApp
 from galore_mem.tui.session import Session
 from galore_mem.tui.state import State
 from galore_mem.tui.tracing import Tracer
+from profiles.gpus import find_gpu
 
 BUSY = (WorkerState.PENDING, WorkerState.RUNNING)
 AppMaker = Callable[..., GaloreMemApp]
@@ -47,7 +48,7 @@ def _settle() -> Callable[[Pilot[Any]], Awaitable[None]]:
 @pytest.fixture
 def make_app() -> AppMaker:
     def make(state: State | None = None, **words: Any) -> GaloreMemApp:  # noqa: ANN401
-        words.setdefault("session", Session(local=no_gpu))
+        words.setdefault("session", Session(local=no_gpu, find=lambda name: Card(gpu=find_gpu(name))))
         words.setdefault("tracer", Tracer(lambda: ["false"]))
         return GaloreMemApp(state or State(), **words)
 

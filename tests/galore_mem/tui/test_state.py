@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from estimators.workload import METHODS
 from galore_mem.answers.names import resolve_model
 from galore_mem.answers.plan import plan
+from galore_mem.answers.settings import means_something
 from galore_mem.commands.quick import bind
-from galore_mem.tui.command import plan_command
+from galore_mem.tui.command import plan_command, settings_of
+from galore_mem.tui.controls import CONTROLS
 from galore_mem.tui.rows import Row, rows_of
 from galore_mem.tui.saved import Keeper, load, save
-from galore_mem.tui.state import CHANGES, State, state_from
+from galore_mem.tui.state import CHANGES, DEFAULTS, State, Value, state_from
 from profiles.errors import InputError
 
 RICH = (
@@ -132,6 +135,40 @@ def test_the_command_of_a_row_plans_the_same_workload() -> None:
         _, (model,), named = bound
         result = plan(model, gpus=named["gpu"], methods=named["method"], settings=named.get("settings"))
         assert result.plans[0].workload == row.workload
+
+
+def test_every_setting_has_a_control_and_a_place_in_the_command() -> None:
+    assert {control.name for control in CONTROLS if control.is_setting} == set(DEFAULTS)
+    others: dict[str, Value] = {
+        "update": "per-layer",
+        "update_proj_gap": 7,
+        "scale": 2.0,
+        "proj_type": "right",
+        "target_modules": ("q_proj",),
+        "optimizer_kernel": "fused",
+        "quant_blocksize": 2048,
+        "rank": 5,
+        "implementation": "galore-torch",
+        "lora_dropout": 0.1,
+        "batch": 3,
+        "seq": 99,
+        "grad_accumulation": 2,
+        "precision": "fp32",
+        "checkpointing": "full",
+        "attention": "math",
+        "loss": "chunked",
+        "keep_outputs": True,
+        "use_cache": True,
+        "dropout": 0.1,
+        "padding": True,
+        "zero_grad": "end",
+        "alloc_conf": "expandable_segments:True",
+    }
+    assert set(others) == set(DEFAULTS)
+    for name, value in others.items():
+        method = next(method for method in METHODS if means_something(name, method))
+        (row,) = rows(State(methods=(method,)).with_values(name, (value,)))
+        assert settings_of(row.workload)[name] == value
 
 
 def test_keys_are_commands_and_tell_rows_apart() -> None:
