@@ -25,8 +25,8 @@ from galore_mem.answers.validation.worker import GO, packed
 State = Literal["measured", "out-of-memory", "failed", "out-of-time"]
 ALLOC_CONF = "PYTORCH_CUDA_ALLOC_CONF"
 NEWER_ALLOC_CONF = "PYTORCH_ALLOC_CONF"
-PATIENCE_SECONDS = 60.0
-"""On top of three times a row's estimate, before it counts as hanging."""
+PATIENCE_SECONDS = {"cuda": 60.0, "cpu": 900.0}
+"""On top of three times a row's estimate, before it counts as hanging; nothing is known of a processor's speed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +169,7 @@ class Crew:
                 worker.end()
                 yield Done(job=worker.job, state="out-of-time")
                 continue
-            self._turn, self._deadline = worker, now + 3 * needs + PATIENCE_SECONDS
+            self._turn, self._deadline = worker, now + 3 * needs + PATIENCE_SECONDS[worker.job.bench.device]
             self._started(worker.job)
             worker.go()
 
@@ -180,7 +180,7 @@ class Crew:
             worker, message = self._inbox.get(timeout=max(0.01, min(waits) - time.monotonic()))
         except queue.Empty:
             if self._turn is not None:
-                yield self._over(self._turn, "failed", "it took longer than three times what it should, and was ended")
+                yield self._over(self._turn, "failed", "it took far longer than it should, and was ended")
             return
         if worker not in self._live:
             return
