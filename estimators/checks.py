@@ -4,6 +4,7 @@ from estimators.analytic.parameters import ParameterGroup, workload_parameters
 from estimators.workload import Workload
 from profiles.errors import InputError
 from profiles.gpus import Gpu
+from profiles.shapes import UncoveredShape
 
 
 def check(workload: Workload, gpu: Gpu | None = None) -> tuple[str, ...]:
@@ -39,7 +40,11 @@ def closed_form_notes(workload: Workload) -> tuple[str, ...]:
 def _rank(workload: Workload) -> str:
     """GaLore and low-rank factors cap the rank at the smaller side; peft's LoRA does not."""
     rank = workload.method.rank
-    if rank is None or workload.method.parameterisation not in ("galore", "low-rank"):
+    if (
+        isinstance(workload.model, UncoveredShape)
+        or rank is None
+        or workload.method.parameterisation not in ("galore", "low-rank")
+    ):
         return ""
     capped = _capped(workload, rank)
     if not capped:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from profiles.errors import InputError
+from profiles.errors import InputError, UncoveredError
 
 _LARGEST = 2**31 - 1
 
@@ -23,9 +23,9 @@ class ConfigKeys:
         """The error for a key that other keys, or its own value, rule out."""
         return InputError(f"{self._name}: {key} {why}", "", f"correct {key} in the config")
 
-    def uncovered(self, key: str, why: str) -> InputError:
+    def uncovered(self, key: str, why: str) -> UncoveredError:
         """The error for a valid model that has no activation ledger."""
-        return InputError(f"{self._name}: {key} {why}", "no activation ledger covers that yet", "")
+        return UncoveredError(f"{self._name}: {key} {why}", "no activation ledger covers that yet", "")
 
     def size(self, key: str, default: int | None = None, *, absent: int | None = None) -> int:
         """A positive integer. `default` stands in for a missing key, `absent` for null or no default."""

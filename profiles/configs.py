@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from profiles.config_keys import ConfigKeys, described
-from profiles.errors import InputError
+from profiles.errors import InputError, UncoveredError
 from profiles.shapes import ModelShape
 
 if TYPE_CHECKING:
@@ -146,7 +146,8 @@ def shape_from_config(config: Mapping[str, Any], name: str) -> ModelShape:
         name: what to call the model in answers and errors.
 
     Raises:
-        InputError: another family, a missing key, a value of the wrong type, or sizes that contradict each other.
+        UncoveredError: another family, or a variant that no closed form covers.
+        InputError: a missing key, a value of the wrong type, or sizes that contradict each other.
     """
     model_type = _model_type(config, name)
     family = FAMILIES[model_type]
@@ -189,7 +190,7 @@ def shape_from_config(config: Mapping[str, Any], name: str) -> ModelShape:
 
 
 def _model_type(config: Mapping[str, Any], name: str) -> str:
-    planned = f"plans cover {', '.join(FAMILIES)}; tracing the real model of any other family is planned"
+    planned = f"plans cover {', '.join(FAMILIES)}; galore-mem trace takes the other families"
     if isinstance(config.get("text_config"), Mapping):
         raise InputError(
             f"{name} describes a model of several parts (key text_config)",
@@ -208,7 +209,7 @@ def _model_type(config: Mapping[str, Any], name: str) -> str:
     if not isinstance(model_type, str):
         raise InputError(f"{name}: model_type is {described(model_type)}", "it should be a string", "")
     if model_type not in FAMILIES:
-        raise InputError(f"no activation ledger for the {model_type[:40]} family yet ({name})", planned, "")
+        raise UncoveredError(f"no activation ledger for the {model_type[:40]} family yet ({name})", planned, "")
     return model_type
 
 

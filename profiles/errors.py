@@ -15,3 +15,7 @@ class InputError(ValueError):
         self.why = why
         self.fix = fix
         super().__init__(". ".join(part.rstrip(".") for part in (what, why, fix) if part))
+
+
+class UncoveredError(InputError):
+    """A model that may well be valid, and that no closed form covers."""

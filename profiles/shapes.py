@@ -34,3 +34,19 @@ class ModelShape:
     attention_dropout: float = 0.0
     sliding_window: int | None = None
     hidden_act: str = "silu"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UncoveredShape(ModelShape):
+    """A model that no closed form covers: transformers alone knows how to build it.
+
+    The fields of `ModelShape` are as near as its own keys come to them; they decide the attention kernel and defaults.
+    """
+
+    config: str
+    """The whole `config.json` as JSON text."""
+    head: str
+    """What is trained on top: `causal-lm`, `seq2seq-lm`, or `classification` of whole sequences."""
+    attention_code: str
+    """`shared` where the model calls transformers' attention functions, `sdpa` where it calls torch's by itself, `own`
+    where it computes attention from matrix products."""

@@ -18,6 +18,7 @@ from galore_mem.profiler.recording import HOST, Recording
 from profiles.errors import InputError
 
 if TYPE_CHECKING:
+    from estimators.analytic.parameters import ParameterGroup
     from galore_mem.profiler.splice import Piece
 
 DEFAULT_STEPS = 8
@@ -184,13 +185,16 @@ class Courses:
         self._workspace_bytes = workspace_bytes
         self._told = told
         self._pieces: dict[Step, Piece] = {}
+        self.groups: tuple[ParameterGroup, ...] = ()
+        """All parameters."""
 
     def prepare(self, runs: Iterable[Lengths]) -> None:
         """Record what these runs need and is not there yet."""
         needed = {step for lengths in runs for step in steps_of(self.workload, lengths)}
-        self._pieces |= record_pieces(
+        pieces, self.groups = record_pieces(
             self.workload, self._kernel, needed, workspace_bytes=self._workspace_bytes, told=self._told
         )
+        self._pieces |= pieces
 
     def recording(self, lengths: Lengths) -> Recording:
         """The recording of steps of these lengths.

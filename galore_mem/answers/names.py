@@ -1,8 +1,9 @@
 """From what a person types to a model and to cards."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from profiles.errors import InputError
 from profiles.gpus import Gpu, find_gpu
@@ -19,11 +20,42 @@ class NamedModel:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedConfig:
+    """A model that a person named, as its `config.json` states it."""
+
+    name: str
+    config: Mapping[str, Any]
+    source: str
+    """Where it was read."""
+    is_file: bool
+
+    def with_shape(self, shape: ModelShape, notes: tuple[str, ...] = ()) -> NamedModel:
+        """The model, once its shape is known."""
+        from profiles.configs import config_notes
+
+        own = config_notes(self.config) if self.is_file else ()
+        return NamedModel(shape=shape, source=self.source, notes=(*own, *notes))
+
+
 def resolve_model(name: str) -> NamedModel:
     """The model that `name` means: a path if it looks like one, then the catalogue, then a folder of that name.
 
     Raises:
-        InputError: no such model or file, or a family that cannot be planned.
+        UncoveredError: a family or variant that no closed form covers.
+        InputError: no such model or file, or a config that makes no sense.
+    """
+    from profiles.configs import shape_from_config
+
+    found = find_config(name)
+    return found.with_shape(shape_from_config(found.config, found.name))
+
+
+def find_config(name: str) -> NamedConfig:
+    """The config that `name` means.
+
+    Raises:
+        InputError: no such model or file.
     """
     if name.startswith((".", "~", os.sep)) or name.endswith(".json"):
         return _from_path(os.path.expanduser(name))
@@ -41,14 +73,13 @@ def resolve_model(name: str) -> NamedModel:
                 "download its config.json and give the path",
             ) from None
         raise
-    return NamedModel(shape=model.shape, source=model.source)
+    return NamedConfig(name=model.name, config=model.config, source=model.source, is_file=False)
 
 
-def _from_path(path: str) -> NamedModel:
-    from profiles.configs import config_notes, read_config, shape_from_config
+def _from_path(path: str) -> NamedConfig:
+    from profiles.configs import read_config
 
-    config = read_config(path)
-    return NamedModel(shape=shape_from_config(config, path), source=path, notes=config_notes(config))
+    return NamedConfig(name=path, config=read_config(path), source=path, is_file=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Literal
 
 from estimators.workload import Workload
 from galore_mem.answers.needs import require_packages
+from galore_mem.errors import UsageError
 from galore_mem.profiler.recording import Recording
+from profiles.errors import InputError
+from profiles.shapes import UncoveredShape
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from estimators.analytic.parameters import ParameterGroup
     from galore_mem.profiler.recorder import Recorder
     from galore_mem.profiler.splice import Piece, Place
     from galore_mem.training.session import Session
@@ -36,6 +40,8 @@ class Watch:
         self.recording: Recording = recorder.recording
         self.ends: list[Place] = []
         """Where each step ended."""
+        self.groups = session.parameter_groups()
+        """All parameters."""
 
     def step(self, step: Step) -> None:
         """Record one step."""
@@ -88,6 +94,7 @@ def watching(
     gc.disable()  # the collector would end lives at moments of its own
     try:
         with ExitStack() as stack:
+            stack.enter_context(_refusals_told(workload))
             if mode is not None:
                 stack.enter_context(mode)
             stack.enter_context(recorder)
@@ -99,6 +106,28 @@ def watching(
     finally:
         if collects:
             gc.enable()
+
+
+@contextmanager
+def _refusals_told(workload: Workload) -> Iterator[None]:
+    """Operators that fake tensors cannot run become one line; of models that a closed form covers, only by a fault."""
+    from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
+
+    name = workload.model.name
+    try:
+        yield
+    except (DataDependentOutputException, DynamicOutputShapeException) as error:
+        operator = str(getattr(error, "func", error))
+        raise UsageError(
+            f"{name} cannot be traced",
+            f"its step needs the values of a tensor ({operator}), and fake tensors have none",
+            "record it on a GPU with torch.cuda.memory._record_memory_history(), and use galore-mem replay",
+        ) from None
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError) as error:
+        if not isinstance(workload.model, UncoveredShape) or isinstance(error, InputError):
+            raise
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise UsageError(f"{name} cannot be traced", f"its step fails with {reason}", "") from error
 
 
 def _refreshes_repeated(recorder: "Recorder") -> AbstractContextManager[None]:
@@ -157,23 +186,28 @@ def steps_of(workload: Workload, lengths: Sequence[int]) -> tuple[Step, ...]:
 
 def record_pieces(
     workload: Workload, kernel: str, steps: set[Step], *, workspace_bytes: int = 0, told: Told | None = None
-) -> "dict[Step, Piece]":
+) -> "tuple[dict[Step, Piece], tuple[ParameterGroup, ...]]":
     """Record every one of these steps once, so that `splice` can lay them in any order.
 
     A first step needs a run of its own; all others are recorded in one run, after one first step.
+
+    Returns:
+        The steps, and all parameters.
     """
     from galore_mem.profiler.splice import cut
 
     firsts, later = (sorted(step for step in steps if (step[0] == "first") is is_first) for is_first in (True, False))
     later.sort(key=lambda step: step[0] == "plain")
     pieces: dict[Step, Piece] = {}
+    groups: tuple[ParameterGroup, ...] = ()
     for number, first in enumerate(firsts):
         with watching(workload, kernel, workspace_bytes=workspace_bytes, told=told) as watch:
             run = [first, *(later if number == 0 else ())]
             for step in run:
                 watch.step(step)
         pieces |= zip(run, cut(watch.recording, watch.ends), strict=True)
-    return pieces
+        groups = watch.groups
+    return pieces, groups
 
 
 def silent(stage: str) -> None:

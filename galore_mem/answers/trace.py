@@ -6,25 +6,27 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from estimators.analytic.attention import attention_kernel
 from estimators.analytic.bounds import context_range, scratch_terms
-from estimators.analytic.parameters import parameter_count
+from estimators.analytic.parameters import ParameterGroup, parameter_count
+from estimators.analytic.unknown_scratch import unknown_scratch
 from estimators.checks import check
 from estimators.footprint import Footprint, Moment, Term
 from estimators.verdict import Fit, max_micro_batch_size, max_sequence_length, verdict_of
 from estimators.workload import Workload, with_batch
+from galore_mem.answers.any_model import kernel_of, traced_model
 from galore_mem.answers.lengths import Course, Courses, Variation, course_of, vary
-from galore_mem.answers.names import Card, resolve_cards, resolve_model
+from galore_mem.answers.names import Card, resolve_cards
 from galore_mem.answers.needs import require_memory
 from galore_mem.answers.replay import DeviceReplay, replay_tape
 from galore_mem.answers.settings import Settings, settings_from, workloads
 from galore_mem.answers.sizes import size_bytes
-from galore_mem.answers.steps import STAGES, Told, record, silent
+from galore_mem.answers.steps import STAGES, Told, silent
 from galore_mem.profiler.recording import HOST, PHASES, Life, Recording, alive_at, peaks_of
 from galore_mem.profiler.to_tape import tape_of
 from galore_mem.tapes.tape import Tape
 from profiles.errors import InputError
 from profiles.gpus import SMALL_WORKSPACE_BYTES, Gpu
+from profiles.shapes import UncoveredShape
 
 LARGEST = 10
 """Tensors alive at the peak that are named."""
@@ -35,10 +37,12 @@ class Trace:
     """One traced step."""
 
     workload: Workload
+    parameters: int
+    """Of the model, each shared one once; adapters do not count."""
     attention_kernel: str
     footprint: Footprint
     fits: tuple[Fit, ...]
-    """One per card; the largest batch and sequence in them are the closed form's."""
+    """One per card; the largest batch and sequence in them are the closed form's, and 0 where none covers the model."""
     largest: tuple[Life, ...]
     """The largest tensors alive at the live peak."""
     replay: DeviceReplay
@@ -55,10 +59,10 @@ class Trace:
         run = self.replay.replayed
         return {
             "schema": "galore-mem/trace/1",
-            "workload": self.workload.to_dict() | {"parameters": parameter_count(self.workload.model)},
+            "workload": self.workload.to_dict() | {"parameters": self.parameters},
             "attention_kernel": self.attention_kernel,
             "footprint": self.footprint.to_dict(),
-            "fits": [fit.to_dict() for fit in self.fits],
+            "fits": [_fit_dict(fit, covered=_is_covered(self.workload)) for fit in self.fits],
             "largest": [
                 {"bytes": life.nbytes, "category": life.category, "module": life.module, "operator": life.operator}
                 for life in self.largest
@@ -119,7 +123,7 @@ def trace(
     if isinstance(model, Workload):
         workload = model
     else:
-        named = resolve_model(model)
+        named = traced_model(model)
         if settings is not None and words:
             raise InputError("settings and keywords exclude each other", "", f"give {', '.join(words)} in settings")
         (workload,) = workloads(named.shape, (method,), settings or settings_from(words))
@@ -131,15 +135,11 @@ def trace(
     other_bytes = None if other_use is None else size_bytes(other_use, "--other-use")
     cards = resolve_cards((gpus,) if isinstance(gpus, str) else gpus, other_bytes)
     gpu = cards[0].gpu if cards else None
-    kernel = attention_kernel(workload, gpu)
+    kernel = kernel_of(workload, gpu)
     notes += (*(card.note for card in cards if card.note), *check(workload, gpu))
     told = told or silent
-    if course is None:
-        require_memory(workload)
-        recording = record(workload, kernel, workspace_bytes=_workspace_bytes(gpu), told=told)
-        told(STAGES[4])
-        return answer_of(workload, kernel, recording, cards, notes)
-    return _answer_of_course(workload, kernel, course, cards, notes, told)
+    alike = Course(lengths=(workload.batch.sequence_length,) * 2, seed=seed, asked="")
+    return _answer_of_course(workload, kernel, course or alike, cards, notes, told)
 
 
 def _check_course(course: Course, settings: Settings | None, words: dict[str, Any]) -> None:
@@ -161,7 +161,16 @@ def _answer_of_course(
         notes += ("the micro-batches of one step have one length",)
     told(STAGES[4])
     recording = courses.recording(course.lengths)
-    return answer_of(workload, kernel, recording, cards, notes, steps=len(course.lengths), variation=variation)
+    return answer_of(
+        workload,
+        kernel,
+        recording,
+        cards,
+        notes,
+        steps=len(course.lengths),
+        variation=variation,
+        groups=courses.groups,
+    )
 
 
 def answer_of(
@@ -173,15 +182,34 @@ def answer_of(
     *,
     steps: int = 2,
     variation: Variation | None = None,
+    groups: tuple[ParameterGroup, ...] = (),
 ) -> Trace:
-    """From a recording to the answer."""
+    """From a recording to the answer.
+
+    Args:
+        workload: what was recorded.
+        kernel: the attention kernel that ran.
+        recording: its steps.
+        cards: to judge by.
+        notes: what a person should know.
+        steps: how many were recorded.
+        variation: what the order of their lengths does.
+        groups: all parameters; needed where no closed form covers the model.
+    """
     gpu = cards[0].gpu if cards else None
     metadata = {"workload": workload.to_dict(), "attention_kernel": kernel, "environment": environment()}
     tape = tape_of(recording, source="traced", settings=workload.allocator_settings, metadata=metadata)
     (replayed,) = replay_tape(tape).devices
-    footprint, position = _footprint(workload, recording, replayed, gpu, variation)
+    covered = _is_covered(workload)
+    measured = gpu.svd_scratch if gpu is not None else ()
+    if covered:
+        unknown = scratch_terms(workload.model, workload.method, workload.precision, measured)
+    else:
+        unknown = unknown_scratch(groups, workload.method, measured)
+    footprint, position = _footprint(recording, replayed, gpu, variation, unknown)
     return Trace(
         workload=workload,
+        parameters=parameter_count(workload.model) if covered else _base_parameters(groups),
         attention_kernel=kernel,
         footprint=footprint,
         fits=tuple(_fit(workload, footprint, card) for card in cards),
@@ -206,11 +234,11 @@ def environment() -> dict[str, str]:
 
 
 def _footprint(
-    workload: Workload,
     recording: Recording,
     replayed: DeviceReplay,
     gpu: Gpu | None,
     variation: Variation | None,
+    unknown: tuple[Term, ...],
 ) -> tuple[Footprint, int]:
     """The footprint, and after how many events the live peak is reached."""
     peaks = [peak for peak in peaks_of(recording) if peak.window != "between"]
@@ -226,8 +254,6 @@ def _footprint(
     top = max(peaks, key=lambda peak: peak.live_bytes)
     run = replayed.replayed
     reserved = run.peak_reserved_bytes
-    measured = gpu.svd_scratch if gpu is not None else ()
-    unknown = scratch_terms(workload.model, workload.method, workload.precision, measured)
     low, high = context_range(gpu)
     beyond = reserved - top.live_bytes
     worst = max(reserved, variation.reserved.high_bytes) if variation is not None else reserved
@@ -272,6 +298,21 @@ def resident_bytes(recording: Recording) -> dict[str, int]:
     return totals
 
 
+def _is_covered(workload: Workload) -> bool:
+    """Whether there is a closed form."""
+    return not isinstance(workload.model, UncoveredShape)
+
+
+def _base_parameters(groups: Sequence[ParameterGroup]) -> int:
+    return sum(group.numel * group.count for group in groups if "lora_" not in group.name)
+
+
+def _fit_dict(fit: Fit, *, covered: bool) -> dict[str, Any]:
+    """A fit as JSON; what only a closed form could search is null without one."""
+    unknown = {} if covered else dict.fromkeys(("max_sequence_length", "max_micro_batch_size"))
+    return fit.to_dict() | unknown
+
+
 def _fit(workload: Workload, footprint: Footprint, card: Card) -> Fit:
     usable = card.gpu.usable_bytes - card.other_use_bytes
     return Fit(
@@ -279,8 +320,8 @@ def _fit(workload: Workload, footprint: Footprint, card: Card) -> Fit:
         footprint=footprint,
         usable_bytes=usable,
         verdict=verdict_of(footprint, usable),
-        max_sequence_length=max_sequence_length(workload, card.gpu, usable),
-        max_micro_batch_size=max_micro_batch_size(workload, card.gpu, usable),
+        max_sequence_length=max_sequence_length(workload, card.gpu, usable) if _is_covered(workload) else 0,
+        max_micro_batch_size=max_micro_batch_size(workload, card.gpu, usable) if _is_covered(workload) else 0,
     )
 
 

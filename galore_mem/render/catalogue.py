@@ -23,7 +23,7 @@ def print_methods(rows: Sequence[MethodRow], screen: Terminal | None = None) -> 
 
 
 def print_models(rows: Sequence[Model], screen: Terminal | None = None) -> None:
-    """Models that can be planned, then those that cannot be yet."""
+    """Models that can be planned, then those that can only be traced."""
     screen = screen or terminal()
     lines: list[Text] = []
     for planned in (True, False):
@@ -34,7 +34,7 @@ def print_models(rows: Sequence[Model], screen: Terminal | None = None) -> None:
         ]
         lines += _columns(("model", "parameters", "family", "also called"), "<><<", cells, screen)
         if planned:
-            note = Text("Known, but without an activation ledger yet, so that plan refuses them:")
+            note = Text("Without a closed form, so that plan refuses them; galore-mem trace runs their real classes:")
             lines += [Text(), *flow(note, screen.width), Text()]
     screen.show(lines)
 

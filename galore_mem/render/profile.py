@@ -1,5 +1,6 @@
 """`galore-mem profile` for a terminal."""
 
+from estimators.analytic.parameters import parameter_count
 from galore_mem.answers.profile import Profile
 from galore_mem.answers.trace import Trace
 from galore_mem.profiler.steps import StepRecord
@@ -18,6 +19,7 @@ def print_profile(result: Profile, screen: Terminal | None = None) -> None:
 def _as_trace(result: Profile) -> Trace:
     return Trace(
         workload=result.workload,
+        parameters=parameter_count(result.workload.model),
         attention_kernel=result.attention_kernel,
         footprint=result.footprint,
         fits=result.fits,

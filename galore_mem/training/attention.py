@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from galore_mem.training.config import ATTENTION_KEY
+from galore_mem.training.heads import ATTENTION_KEY
 
 _LIBRARY = torch.library.Library("galore_mem", "DEF")  # type: ignore[no-untyped-call]
 _LIBRARY.define("fused_attention(Tensor q, Tensor k, Tensor v, str kernel) -> Tensor[]")  # type: ignore[no-untyped-call]
@@ -50,8 +50,9 @@ _KERNELS = {
 @torch.library.register_fake("galore_mem::fused_attention")  # type: ignore[untyped-decorator]
 def _forward(q: Tensor, k: Tensor, v: Tensor, kernel: str) -> list[Tensor]:
     """Output in the order (b, s, n, d), log-sum-exp, random state."""
-    batch, heads, rows, width = q.shape
+    batch, heads, rows, _ = q.shape
     traits = _KERNELS[kernel]
+    width = v.shape[-1]
     out = q.new_empty_strided((batch, heads, rows, width), (rows * heads * width, width, heads * width, 1))
     sums = q.new_empty((batch, heads, _up(rows, traits.rows_multiple)), dtype=torch.float32)
     return [out, sums, *(q.new_empty((count,), dtype=torch.int64) for count in traits.seed_elements)]
@@ -132,9 +133,8 @@ def register_on_cuda(kernel: str, mask_scope: Callable[[], Any], seen: Callable[
         mask_scope: a context manager around the making of masks.
         seen: told the kernel's name whenever one ran that keeps a graph.
     """
-    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers import AttentionInterface
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
-    from transformers.masking_utils import eager_mask, sdpa_mask
 
     def watched(module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         out, weights = sdpa_attention_forward(module, *args, **kwargs)
@@ -142,14 +142,22 @@ def register_on_cuda(kernel: str, mask_scope: Callable[[], Any], seen: Callable[
             seen(kernel_of(out.grad_fn))
         return out, weights
 
+    AttentionInterface.register(ATTENTION_KEY, _eager if kernel == "eager" else watched)
+    _register_mask(kernel, mask_scope)
+
+
+def _register_mask(kernel: str, mask_scope: Callable[[], Any]) -> None:
+    """Masks as transformers makes them; a padding mask is taken to pad something."""
+    from transformers import AttentionMaskInterface
+    from transformers.masking_utils import eager_mask, sdpa_mask
+
     def mask(*args: Any, attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor | None:  # noqa: ANN401
-        if attention_mask is not None:
-            kwargs["allow_is_causal_skip"] = False  # it would look whether anything is padded; here it is meant to be
+        if attention_mask is not None:  # else it would look whether anything is padded
+            kwargs |= {"allow_is_causal_skip": False, "allow_is_bidirectional_skip": False}
         with mask_scope():
             make = eager_mask if kernel == "eager" else sdpa_mask
             return make(*args, attention_mask=attention_mask, **kwargs)  # type: ignore[no-any-return]
 
-    AttentionInterface.register(ATTENTION_KEY, _eager if kernel == "eager" else watched)
     AttentionMaskInterface.register(ATTENTION_KEY, mask)
 
 
@@ -174,52 +182,47 @@ def register(kernel: str, mask_scope: Callable[[], Any]) -> None:
         kernel: `flash`, `efficient`, `cudnn`, `math`, `eager`, or `cpu` for what torch runs on CPU tensors.
         mask_scope: a context manager around the making of masks.
     """
-    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers import AttentionInterface
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
-    from transformers.masking_utils import eager_mask, sdpa_mask
 
-    def fused(
-        module: torch.nn.Module,
+    AttentionInterface.register(ATTENTION_KEY, _eager if kernel == "eager" else sdpa_attention_forward)
+    _register_mask(kernel, mask_scope)
+
+
+def as_on_cuda(kernel: str) -> Callable[..., Tensor]:
+    """`torch.nn.functional.scaled_dot_product_attention` as a CUDA kernel runs it.
+
+    Args:
+        kernel: a fused one, which runs wherever it can: beside a mask, or where values are not as wide as keys, flash
+            gives way to the memory-efficient kernel (sdp_utils.cpp).
+    """
+
+    def scaled_dot_product_attention(
         query: Tensor,
         key: Tensor,
         value: Tensor,
-        attention_mask: Tensor | None,
-        **kwargs: Any,  # noqa: ANN401
-    ) -> tuple[Tensor, None]:
-        if torch.is_autocast_enabled("cpu"):  # scaled_dot_product_attention is on autocast's list
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> Tensor:
+        if torch.is_autocast_enabled("cpu"):  # it is on autocast's list
             dtype = torch.get_autocast_dtype("cpu")
             query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
-        if attention_mask is not None and key.shape[1] < query.shape[1]:  # as transformers does beside a mask
-            groups = query.shape[1] // key.shape[1]
-            key, value = _repeat(key, groups), _repeat(value, groups)
-        additive = None
-        if attention_mask is not None:  # convert_boolean_attn_mask, in every layer
-            additive = torch.zeros_like(attention_mask, dtype=query.dtype)
-        out = _Fused.apply(query, key, value, additive, kernel)  # type: ignore[no-untyped-call]
-        return out.transpose(1, 2).contiguous(), None
+        if attn_mask is not None and attn_mask.dtype != query.dtype:  # convert_boolean_attn_mask, in every layer
+            attn_mask = torch.zeros_like(attn_mask, dtype=query.dtype)
+        gives_way = kernel == "flash" and (attn_mask is not None or value.shape[-1] != query.shape[-1])
+        return _Fused.apply(query, key, value, attn_mask, "efficient" if gives_way else kernel)  # type: ignore[no-any-return, no-untyped-call]
 
-    def mask(*args: Any, attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor | None:  # noqa: ANN401
-        if attention_mask is None:
-            return None
-        with mask_scope():
-            kwargs.pop("allow_is_causal_skip", None)
-            return sdpa_mask(*args, attention_mask=attention_mask, allow_is_causal_skip=False, **kwargs)  # type: ignore[no-any-return]
+    return scaled_dot_product_attention
 
-    def scoped_eager_mask(*args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
-        with mask_scope():
-            return eager_mask(*args, **kwargs)  # type: ignore[no-any-return]
 
-    forward = {"math": sdpa_attention_forward, "cpu": sdpa_attention_forward, "eager": _eager}.get(kernel, fused)
-    AttentionInterface.register(ATTENTION_KEY, forward)
-    AttentionMaskInterface.register(ATTENTION_KEY, scoped_eager_mask if kernel == "eager" else mask)
+def is_fused(kernel: str) -> bool:
+    """Whether one kernel computes all of attention."""
+    return kernel in _KERNELS
 
 
 def _eager(module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
     """The model's own eager attention."""
     return sys.modules[type(module).__module__].eager_attention_forward(module, *args, **kwargs)
-
-
-def _repeat(states: Tensor, groups: int) -> Tensor:
-    batch, heads, rows, width = states.shape
-    wide = states[:, :, None, :, :].expand(batch, heads, groups, rows, width)
-    return wide.reshape(batch, heads * groups, rows, width)

@@ -1,34 +1,47 @@
 """From a model's shape to the configuration of transformers' own model class."""
 
+import json
 from typing import Any
 
 from estimators.workload import Workload
 from galore_mem.errors import UsageError
-from profiles.shapes import ModelShape
+from galore_mem.training.heads import attention_word, own_config
+from profiles.shapes import ModelShape, UncoveredShape
 
-ATTENTION_KEY = "galore_mem"
-"""Under which our attention and mask functions are registered; transformers looks for a kernel on the Hub where the
-name contains `flash`."""
+ATTENTION_DROPOUTS = ("attention_dropout", "attn_pdrop", "attention_probs_dropout_prob", "dropout_rate")
+"""What families call the dropout on attention weights; each has one of them at most."""
 
 
-def config_of(workload: Workload, attention: str) -> Any:  # noqa: ANN401
+def config_of(workload: Workload) -> Any:  # noqa: ANN401
     """The transformers configuration of a workload's model.
 
-    Args:
-        workload: the run.
-        attention: `_attn_implementation`.
-
     Raises:
-        UsageError: this transformers does not know the architecture.
+        UsageError: this transformers does not know the architecture, or refuses a value.
     """
+    shape = workload.model
+    if isinstance(shape, UncoveredShape):
+        config = own_config(json.loads(shape.config), shape.name)
+        if shape.head == "classification":
+            config.problem_type = "single_label_classification"  # else some look at the labels' values
+        for key in ATTENTION_DROPOUTS if workload.dropout is not None else ():
+            if hasattr(config, key):
+                setattr(config, key, workload.dropout)
+    else:
+        config = _covered(workload, shape)
+    code = shape.attention_code if isinstance(shape, UncoveredShape) else "shared"
+    config._attn_implementation = attention_word(code)
+    config.use_cache = workload.use_cache
+    return config
+
+
+def _covered(workload: Workload, shape: ModelShape) -> Any:  # noqa: ANN401
     from transformers import AutoConfig
 
-    shape = workload.model
     words = _words(shape)
     if workload.dropout is not None:
         words["attention_dropout"] = workload.dropout
     try:
-        config = AutoConfig.for_model(shape.model_type, **words)
+        return AutoConfig.for_model(shape.model_type, **words)
     except (ValueError, KeyError):
         import transformers
 
@@ -37,9 +50,6 @@ def config_of(workload: Workload, attention: str) -> Any:  # noqa: ANN401
             "",
             "run: pip install -U transformers",
         ) from None
-    config._attn_implementation = attention
-    config.use_cache = workload.use_cache
-    return config
 
 
 def _words(shape: ModelShape) -> dict[str, Any]:

@@ -10,35 +10,45 @@ from torch import nn
 from torch._subclasses import FakeTensorMode
 
 from estimators.workload import Workload
-from galore_mem.errors import MissingExtraError, UsageError
+from galore_mem.errors import GaloreMemError, MissingExtraError, UsageError
 from galore_mem.training.config import config_of
+from galore_mem.training.heads import AUTO_CLASSES, target_modules, trained_head
+from profiles.errors import InputError
 
+_TASKS = {"causal-lm": "CAUSAL_LM", "seq2seq-lm": "SEQ_2_SEQ_LM", "classification": "SEQ_CLS"}
+"""Peft's names."""
+_REFUSALS = (ValueError, AssertionError, RuntimeError, ArithmeticError, LookupError, TypeError, AttributeError)
+"""What transformers' model classes raise for configurations that they cannot build."""
 _INITIAL_STD = 0.02
 """`initializer_range` of most configurations."""
 
 
-def build_model(workload: Workload, attention: str, fake: FakeTensorMode | None, device: str = "cpu") -> Any:  # noqa: ANN401
-    """Transformers' model for causal language modelling, parameterised as the method trains it, in training mode.
+def build_model(workload: Workload, fake: FakeTensorMode | None, device: str = "cpu") -> Any:  # noqa: ANN401
+    """Transformers' model with the head that is trained, parameterised as the method says, in training mode.
 
     Args:
         workload: the run.
-        attention: `_attn_implementation`.
         fake: weights are made under this mode; None makes and initialises real ones.
         device: where real weights live.
 
     Raises:
         UsageError: the architecture is unknown, or no layer is meant by `target_modules`.
     """
-    from transformers import AutoModelForCausalLM
+    import transformers
 
-    config = config_of(workload, attention)
+    config = config_of(workload)
+    auto = getattr(transformers, AUTO_CLASSES[trained_head(workload.model)])
     dtype = torch.bfloat16 if workload.precision == "bf16" else torch.float32
     try:
         with _elsewhere(fake, device):
-            model = _reparameterised(AutoModelForCausalLM.from_config(config, dtype=dtype), workload)
-    except (ValueError, AssertionError, RuntimeError, ZeroDivisionError) as error:
+            model = _reparameterised(auto.from_config(config, dtype=dtype), workload)
+    except (InputError, GaloreMemError):
+        raise
+    except _REFUSALS as error:
         raise UsageError(
-            f"{workload.model.name} cannot be built", f"transformers says: {error}", "check its config.json"
+            f"{workload.model.name} cannot be built",
+            f"transformers says: {type(error).__name__}: {error}",
+            "check its config.json",
         ) from None
     model.train()
     if fake is not None:
@@ -120,17 +130,9 @@ def _reparameterised(model: Any, workload: Workload) -> Any:  # noqa: ANN401
     if kind in ("lora", "relora"):
         return _with_adapters(model, workload)
     if kind == "low-rank":
-        for name in _targets(model, workload):
+        for name in target_modules(model, workload.method.target_modules):
             _replace(model, name, _factored(model.get_submodule(name), workload.method.rank or 1))
     return model
-
-
-def _targets(model: nn.Module, workload: Workload) -> list[str]:
-    """Names of the linear layers that the method is applied to."""
-    from estimators.analytic.parameters import matches
-
-    patterns = workload.method.target_modules
-    return [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and matches(name, patterns)]
 
 
 def _with_adapters(model: Any, workload: Workload) -> Any:  # noqa: ANN401
@@ -139,9 +141,12 @@ def _with_adapters(model: Any, workload: Workload) -> Any:  # noqa: ANN401
         from peft import LoraConfig, get_peft_model
     except ImportError:
         raise MissingExtraError(f"--method {workload.method.name}", "test", "peft") from None
-    targets = _targets(model, workload)
+    targets = target_modules(model, workload.method.target_modules)
     config = LoraConfig(
-        r=workload.method.rank, target_modules=targets, lora_dropout=workload.method.lora_dropout, task_type="CAUSAL_LM"
+        r=workload.method.rank,
+        target_modules=targets,
+        lora_dropout=workload.method.lora_dropout,
+        task_type=_TASKS[trained_head(workload.model)],
     )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*gradient_checkpointing", FutureWarning)  # peft asks by the old name
@@ -153,14 +158,14 @@ def _with_adapters(model: Any, workload: Workload) -> Any:  # noqa: ANN401
     return adapted
 
 
-def _factored(linear: nn.Module, rank: int) -> nn.Module:
-    """Two factors in the place of a linear layer: `x A.T B.T + bias`."""
-    assert isinstance(linear, nn.Linear)
-    dtype = linear.weight.dtype
-    rank = min(rank, linear.in_features, linear.out_features)
+def _factored(linear: Any, rank: int) -> nn.Module:  # noqa: ANN401
+    """Two factors in the place of a linear layer or of a Conv1D, whose weight is the transpose: `x A.T B.T + bias`."""
+    rows, columns = linear.weight.shape
+    out, into = (rows, columns) if isinstance(linear, nn.Linear) else (columns, rows)
+    dtype, rank = linear.weight.dtype, min(rank, rows, columns)
     factors = nn.Sequential()
-    factors.add_module("A", nn.Linear(linear.in_features, rank, bias=False, dtype=dtype))
-    factors.add_module("B", nn.Linear(rank, linear.out_features, bias=linear.bias is not None, dtype=dtype))
+    factors.add_module("A", nn.Linear(into, rank, bias=False, dtype=dtype))
+    factors.add_module("B", nn.Linear(rank, out, bias=linear.bias is not None, dtype=dtype))
     return factors
 
 

@@ -5,7 +5,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from estimators.analytic.parameters import matches
 from estimators.workload import Method
 from galore_mem.errors import MissingExtraError
 
@@ -19,18 +18,19 @@ _LEARNING_RATE = 1e-3
 Named = list[tuple[str, nn.Parameter]]
 
 
-def build_optimizer(method: Method, parameters: Named) -> torch.optim.Optimizer:
+def build_optimizer(method: Method, parameters: Named, targets: frozenset[str]) -> torch.optim.Optimizer:
     """The optimizer over these parameters, with the settings of transformers' Trainer.
 
     Args:
         method: optimizer family and GaLore's settings.
         parameters: those that are trained, by name.
+        targets: names of the matrices that GaLore projects.
 
     Raises:
         MissingExtraError: the library that brings it is not installed.
     """
     if method.parameterisation == "galore":
-        groups = _groups(method, parameters)
+        groups = _groups(method, parameters, targets)
         optimizer = _galore_torch(method, groups) if method.implementation == "galore-torch" else _own(method, groups)
     else:
         optimizer = _plain(method, [parameter for _, parameter in parameters])
@@ -81,22 +81,15 @@ def _plain(method: Method, parameters: list[nn.Parameter]) -> torch.optim.Optimi
             return Adafactor(parameters, lr=_LEARNING_RATE, scale_parameter=False, relative_step=False)  # type: ignore[no-any-return]
 
 
-def is_projected(name: str, parameter: nn.Parameter, method: Method) -> bool:
-    """Whether GaLore projects this parameter: the weight of a linear layer that `target_modules` means."""
-    if parameter.dim() != 2 or "embed" in name:
-        return False
-    return matches(name, method.target_modules)
-
-
-def _groups(method: Method, parameters: Named) -> list[dict[str, Any]]:
+def _groups(method: Method, parameters: Named, targets: frozenset[str]) -> list[dict[str, Any]]:
     settings = {
         "rank": method.rank,
         "update_proj_gap": method.update_proj_gap,
         "scale": method.scale,
         "proj_type": method.proj_type,
     }
-    full = [p for name, p in parameters if not is_projected(name, p, method)]
-    projected = [p for name, p in parameters if is_projected(name, p, method)]
+    full = [p for name, p in parameters if name not in targets]
+    projected = [p for name, p in parameters if name in targets]
     groups: list[dict[str, Any]] = [{"params": full}, {"params": projected, **settings}]
     return [group for group in groups if group["params"]]
 

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
+from estimators.analytic.parameters import ParameterGroup
 from estimators.workload import Workload
 from galore_mem.training import attention
-from galore_mem.training.config import ATTENTION_KEY
+from galore_mem.training.heads import target_modules
 from galore_mem.training.model import build_model, post_order
 from galore_mem.training.optimizers import build_optimizer
 from galore_mem.training.step import Batcher, Witness, marked_loss, run_backwards
@@ -61,8 +62,11 @@ class Session:
             attention.register_on_cuda(kernel, lambda: self._mask_scope(), self.attention_kernels.add)
         else:
             attention.register(kernel, lambda: self._mask_scope())
-        self.model = build_model(workload, ATTENTION_KEY, fake, device)
+        self.model = build_model(workload, fake, device)
         self.named = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
+        targets = target_modules(self.model, workload.method.target_modules)
+        self.targets = frozenset(f"{name}.weight" for name in targets)
+        """Names of the matrices that the method is applied to."""
         self.optimizers: list[Any] = []
         self.per_layer: Any = None
         self._optimizer_of: dict[int, Any] = {}
@@ -77,22 +81,37 @@ class Session:
         """Whether the step runs on a real GPU."""
         return self.device != "cpu"
 
+    def parameter_groups(self) -> tuple[ParameterGroup, ...]:
+        """Every parameter as the closed forms of optimizers take it, one in each group."""
+        return tuple(
+            ParameterGroup(
+                name=name,
+                shape=tuple(parameter.shape),
+                count=1,
+                kind="linear" if name in self.targets else "norm",
+                itemsize=parameter.element_size(),
+                trainable=parameter.requires_grad,
+                projected=name in self.targets and self.workload.method.parameterisation == "galore",
+            )
+            for name, parameter in self.model.named_parameters()
+        )
+
     def _attach(self) -> None:
         method = self.workload.method
         if method.update == "whole":
-            self.optimizers = [build_optimizer(method, self.named)]
+            self.optimizers = [build_optimizer(method, self.named, self.targets)]
             return
         for _, parameter in self.named:
             parameter.register_post_accumulate_grad_hook(self._before_update)
         if method.parameterisation == "galore" and method.implementation == "galore-mem":
             from galore_mem.optim import PerLayer
 
-            self.optimizers = [build_optimizer(method, self.named)]
+            self.optimizers = [build_optimizer(method, self.named, self.targets)]
             steps = self.workload.batch.gradient_accumulation_steps
             self.per_layer = PerLayer(self.optimizers[0], accumulation_steps=steps)
         else:
             for name, parameter in self.named:
-                optimizer = build_optimizer(method, [(name, parameter)])
+                optimizer = build_optimizer(method, [(name, parameter)], self.targets)
                 self.optimizers.append(optimizer)
                 self._optimizer_of[id(parameter)] = optimizer
                 parameter.register_post_accumulate_grad_hook(self._updater(optimizer))
@@ -188,6 +207,9 @@ class Session:
                 stack.enter_context(sdpa_kernel([getattr(SDPBackend, _BACKENDS[self.kernel])]))
             if self.kernel != "cpu" and not self.on_gpu:
                 stack.enter_context(_replaced(torch.nn.functional, "dropout", _cuda_dropout))
+            if attention.is_fused(self.kernel) and not self.on_gpu:
+                like_cuda = attention.as_on_cuda(self.kernel)
+                stack.enter_context(_replaced(torch.nn.functional, "scaled_dot_product_attention", like_cuda))
             if not torch.cuda.is_available():  # galore_torch synchronises after every 8-bit update
                 stack.enter_context(_replaced(torch.cuda, "synchronize", lambda device=None: None))
             if self.is_fake:

@@ -13,7 +13,10 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from estimators.workload import Workload
+from galore_mem.training.heads import trained_head
 
+CLASSES = 2
+"""Labels that a sequence classifier tells apart, as in transformers' configurations."""
 CHUNK_TOKENS = 1024
 """Tokens whose logits the chunked loss holds at once."""
 
@@ -47,16 +50,22 @@ class Batcher:
         self.sequence_length = workload.batch.sequence_length
         self._vocabulary = workload.model.vocab_size
         self._padding = workload.padding
+        self._classifies = trained_head(workload.model) == "classification"
         self._device = device
 
     def __call__(self) -> dict[str, Tensor]:
         """One micro-batch, labels included."""
         size = (self._sequences, self.sequence_length)
         ids = torch.randint(0, self._vocabulary, size, device=self._device)
-        batch = {"input_ids": ids, "labels": ids.clone()}
+        batch = {"input_ids": ids, "labels": self._labels(ids)}
         if self._padding:
             batch["attention_mask"] = torch.ones(size, dtype=torch.int64, device=self._device)
         return batch
+
+    def _labels(self, ids: Tensor) -> Tensor:
+        if self._classifies:
+            return torch.randint(0, CLASSES, (len(ids),), device=self._device)
+        return ids.clone()
 
 
 def run_backwards(
