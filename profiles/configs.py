@@ -91,7 +91,15 @@ def read_config(path: "str | Path") -> dict[str, Any]:
     if file.is_dir():
         file = file / "config.json"
     shown = f"{file}" if f"{file}".isprintable() else ascii(f"{file}")
-    data = _read_bytes(file, shown)
+    return parse_config(_read_bytes(file, shown), shown)
+
+
+def parse_config(data: bytes, shown: str) -> dict[str, Any]:
+    """The content of a `config.json`, given its bytes and what to call it in errors.
+
+    Raises:
+        InputError: not a JSON object.
+    """
     if not data.strip():
         raise InputError(f"{shown} is empty", "", _FIX)
     try:

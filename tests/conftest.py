@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # Every worker of a parallel run has a core, not all of them; torch reads this when it is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# No test asks the real Hub; those about it bring a server of their own.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 # What was calibrated on the machine that runs the tests is no part of what they expect.
 os.environ["GALORE_MEM_CALIBRATION"] = ""

@@ -3,11 +3,14 @@
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from profiles.errors import InputError
 from profiles.gpus import Gpu, find_gpu
 from profiles.shapes import ModelShape
+
+if TYPE_CHECKING:
+    from galore_mem.hub.headers import Weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +21,8 @@ class NamedModel:
     source: str
     """Where its shape was read."""
     notes: tuple[str, ...] = ()
+    checkpoint: "Weights | None" = None
+    """What its checkpoint on the Hub stores, where it was looked up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,21 +34,31 @@ class NamedConfig:
     source: str
     """Where it was read."""
     is_file: bool
+    """It was written by somebody else, so that what it says is not known to be right."""
+    notes: tuple[str, ...] = ()
+    checkpoint: "Weights | None" = None
+    """What its checkpoint on the Hub stores, where it was looked up."""
 
     def with_shape(self, shape: ModelShape, notes: tuple[str, ...] = ()) -> NamedModel:
         """The model, once its shape is known."""
         from profiles.configs import config_notes
 
-        own = config_notes(self.config) if self.is_file else ()
-        return NamedModel(shape=shape, source=self.source, notes=(*own, *notes))
+        own = (*self.notes, *(config_notes(self.config) if self.is_file else ()))
+        if self.checkpoint is not None:
+            from galore_mem.answers.hub_models import differences
+
+            own += differences(shape, self.checkpoint)
+        return NamedModel(shape=shape, source=self.source, notes=(*own, *notes), checkpoint=self.checkpoint)
 
 
 def resolve_model(name: str) -> NamedModel:
-    """The model that `name` means: a path if it looks like one, then the catalogue, then a folder of that name.
+    """The model that `name` means: a path if it looks like one, then the catalogue, then a folder, then the Hub.
 
     Raises:
         UncoveredError: a family or variant that no closed form covers.
         InputError: no such model or file, or a config that makes no sense.
+        UsageError: the Hub shows no such model.
+        NetworkError: the Hub was needed and did not answer.
     """
     from profiles.configs import shape_from_config
 
@@ -56,6 +71,8 @@ def find_config(name: str) -> NamedConfig:
 
     Raises:
         InputError: no such model or file.
+        UsageError: the Hub shows no such model.
+        NetworkError: the Hub was needed and did not answer.
     """
     if name.startswith((".", "~", os.sep)) or name.endswith(".json"):
         return _from_path(os.path.expanduser(name))
@@ -67,11 +84,9 @@ def find_config(name: str) -> NamedConfig:
         if os.path.exists(name):
             return _from_path(name)
         if "/" in name:
-            raise InputError(
-                f"{name} is neither in the catalogue nor a path here",
-                "models are not fetched from the Hugging Face Hub yet",
-                "download its config.json and give the path",
-            ) from None
+            from galore_mem.answers.hub_models import from_hub
+
+            return from_hub(name)
         raise
     return NamedConfig(name=model.name, config=model.config, source=model.source, is_file=False)
 

@@ -86,6 +86,8 @@ class PlanResult:
     def to_dict(self) -> dict[str, Any]:
         """The PLAN object of the JSON output."""
         model = asdict(self.model.shape) | {"parameters": self.parameters, "source": self.model.source}
+        if self.model.checkpoint is not None:
+            model["checkpoint"] = asdict(self.model.checkpoint)
         return {
             "schema": "galore-mem/plan/1",
             "model": model,

@@ -42,7 +42,7 @@ def fit(
     """What would make it fit: the configuration to take on a card, what it costs, and what just misses.
 
     Args:
-        model: A name of `galore-mem models`, or the path of a config.json or of its folder.
+        model: A name of `galore-mem models`, the path of a config.json or its folder, or org/name on the Hub.
         gpu: Names of `galore-mem gpus`, or local; several are ranked for the job.
         for_: What to have most of among equally faithful methods.
         method: Methods to choose from; all unless given.

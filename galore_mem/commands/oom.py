@@ -23,7 +23,7 @@ def oom(
 
     Args:
         file: A log file, - for stdin, or the message itself in quotes.
-        model: What was trained: a name of `galore-mem models`, or the path of a config.json or of its folder.
+        model: What was trained: a name of `galore-mem models`, the path of a config.json, or org/name on the Hub.
         gpu: The card, where its total memory does not tell.
         method: One name of `galore-mem methods`.
         settings: Everything else about the run, as for plan.

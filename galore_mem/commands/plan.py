@@ -24,7 +24,7 @@ def plan(
     """Will this training run fit on that GPU, and what would make it fit?
 
     Args:
-        model: A name of `galore-mem models`, or the path of a config.json or of its folder.
+        model: A name of `galore-mem models`, the path of a config.json or its folder, or org/name on the Hub.
         gpu: Names of `galore-mem gpus`, or local for the cards of this machine.
         method: Names of `galore-mem methods`; without any, six that tell the story.
         other_use: What others take from each card, such as 800MiB; on a local card, what they take now.

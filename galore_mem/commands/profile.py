@@ -26,7 +26,7 @@ def profile(
     """Run the first training steps for real and see what they held: on this machine's GPU, or on CPU tensors.
 
     Args:
-        model: A name of `galore-mem models`, or the path of a config.json or of its folder.
+        model: A name of `galore-mem models`, the path of a config.json or its folder, or org/name on the Hub.
         device: cuda measures on the GPU; cpu runs on CPU tensors and replays their history.
         steps: Training steps; the last of several recomputes projectors.
         gpu: Names of `galore-mem gpus` to compare with.

@@ -25,7 +25,7 @@ def trace(
     """Run the real model class and optimizer on fake tensors, and see what a GPU would hold: no GPU, no weights.
 
     Args:
-        model: A name of `galore-mem models`, or the path of a config.json or of its folder.
+        model: A name of `galore-mem models`, the path of a config.json or its folder, or org/name on the Hub.
         gpu: Names of `galore-mem gpus`; the first decides attention kernel and workspaces.
         method: One name of `galore-mem methods`.
         other_use: What others take from each card, such as 800MiB.

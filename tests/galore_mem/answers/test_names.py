@@ -49,7 +49,7 @@ def test_the_catalogue_wins_over_a_folder_of_the_same_name(tmp_path: Path, monke
     ("name", "words"),
     [
         ("llama-8b", "did you mean"),
-        ("somebody/some-model", "config.json"),
+        ("somebody/some/model", "org/name"),
         ("missing.json", "no file"),
         ("./missing", "no file"),
         ("", "unknown model"),

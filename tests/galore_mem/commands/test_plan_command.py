@@ -90,7 +90,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
             ["--update per-layer with --grad-accumulation 2", "galore-mem"],
         ),
         ("plan falcon-7b", ["falcon", "no activation ledger"]),
-        ("plan nobody/nothing", ["not fetched", "config.json"]),
+        ("plan nobody/nothing/at-all", ["org/name@revision"]),
         ("plan ./missing.json", ["no file"]),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
