@@ -68,6 +68,18 @@ class History:
             replayed=replace(run, ooms=tuple(oom.at(oom.event - len(start)) for oom in run.ooms)), shift=len(start)
         )
 
+    def segments(self, limit: Limit | None, event: int) -> tuple[PlacedSegment, ...]:
+        """The segment map right after one of the recording's own events, under its own settings."""
+        capacity, total = self._room(limit)
+        return replay(
+            self.events[: event + 1],
+            self._usable(self.own, total),
+            initial=self.initial,
+            capacity_bytes=capacity,
+            total_bytes=total,
+            segment_addresses=self._addresses,
+        ).segments
+
     def fragmentation(self, run: Run, limit: Limit | None) -> Fragmentation:
         """How memory was used at a run's reserved peak."""
         capacity, total = self._room(limit)

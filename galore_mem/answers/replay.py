@@ -77,14 +77,15 @@ def replay_tape(tape: Tape, *, alloc_conf: str | None = None, cards: Sequence[Ca
     Raises:
         InputError: the settings do not parse, or the Tape contradicts itself.
     """
-    own, note = _own_settings(tape.settings)
+    own, note = own_settings(tape.settings)
     chosen = own if alloc_conf is None else parse_settings(alloc_conf)
     limits = tuple(map(limit_of, cards))
     devices = tuple(_device(History(device, own), chosen, limits, note) for device in tape.devices)
     return ReplayAnswer(settings=chosen.text, recorded_settings=tape.settings, devices=devices)
 
 
-def _own_settings(text: str) -> tuple[AllocatorSettings, str]:
+def own_settings(text: str) -> tuple[AllocatorSettings, str]:
+    """The settings a recording was made with as the replica can take them, and what had to be left out."""
     try:
         settings = parse_settings(text)
     except InputError as error:

@@ -18,6 +18,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "calibrate": ("Measuring", "Measure what this machine's GPU takes for itself; plan and trace use it."),
     "validate": ("Measuring", "How right are the predictions? Hold a matrix of workloads against this machine's GPU."),
     "oom": ("Questions", "Explain a CUDA out-of-memory error; given the run, name the tensor and the way out."),
+    "report": (
+        "Questions",
+        "Draw a recording as one HTML page: what holds memory, when, and because of which tensors.",
+    ),
     "gpus": ("Catalogue", "List the GPUs, with what torch can use of each."),
     "models": ("Catalogue", "List the models, with their parameters and other names."),
     "methods": ("Catalogue", "List the training methods."),

@@ -52,6 +52,8 @@ def _described(name: str, hint: Any) -> Any:  # noqa: ANN401
         return hint
     if hint is Settings:
         return Annotated[hint, Parameter(name="*", group=RUN)]
+    if name == "output":
+        return Annotated[hint, Parameter(name=("--output", "-o"), group=OUTPUT, show_default=False)]
     if hint is bool or name in ABOUT_THE_ANSWER:
         return Annotated[hint, Parameter(group=OUTPUT, show_default=False)]
     return Annotated[hint, Parameter(group=QUESTION, show_default=False)]

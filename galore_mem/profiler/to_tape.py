@@ -28,13 +28,16 @@ def tape_of(
     lives = recording.lives
     texts = [[table.intern(text) for text in (life.category, life.module, life.operator)] for life in lives]
     on_device = [life.category != HOST for life in lives]
-    seen = ""
+    seen, before = "", ""
     for begin, end, iteration, window in recording.stretches():
-        if iteration != seen:
+        begins = window == before == "between"  # a step ends in `between`, and the next one begins in it
+        before = window
+        if iteration != seen or (begins and iteration):
             seen = iteration
             marks.append(Mark(row=len(table), kind="iteration", name=iteration))
         if iteration:
             marks.append(Mark(row=len(table), kind="phase", name=PHASES[window]))
+            marks.append(Mark(row=len(table), kind="moment", name=window))
         codes = [code for code in recording.events[begin:end] if on_device[abs(code) - 1]]
         numbers = [abs(code) - 1 for code in codes]
         table.extend(

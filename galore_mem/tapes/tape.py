@@ -48,7 +48,8 @@ class Mark:
     row: int
     """The event it stands before; the number of events when it stands after the last."""
     kind: str
-    """`phase`, `iteration`, `start` and `end` of an annotation, `snapshot`, `oom`."""
+    """`iteration`, `phase`, `moment` (the window of a phase, named after the peak it may hold), `start` and `end` of an
+    annotation, `snapshot`, `oom`."""
     name: str = ""
     time_us: int | None = None
     value: int | None = None

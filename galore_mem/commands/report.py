@@ -1,0 +1,37 @@
+"""`galore-mem report`."""
+
+from galore_mem import streams
+
+
+def report(
+    file: str,
+    second: str | None = None,
+    /,
+    *,
+    output: str,
+    gpu: tuple[str, ...] = (),
+    other_use: str | None = None,
+    categories: str | None = None,
+    device: int | None = None,
+    force: bool = False,
+) -> None:
+    """Draw a recording as one HTML page that needs no network: what holds memory, when, and because of which tensors.
+
+    Args:
+        file: A Tape of galore-mem trace or profile, or a snapshot of torch.cuda.memory._dump_snapshot().
+        second: Another one, laid over the first.
+        output: The page to write.
+        gpu: Cards to judge by, of `galore-mem gpus`; those that the recording names unless given.
+        other_use: What others take from each card, such as 800MiB.
+        categories: A TOML file with rules of yours for what blocks are for.
+        device: Which device of the recording to draw; the busiest unless given.
+        force: Replace the page if it exists.
+    """
+    from galore_mem.answers.report.answer import report as answer
+    from galore_mem.render.report.write import check_free, write_page
+
+    check_free(output, force=force)
+    files = (file,) if second is None else (file, second)
+    result = answer(files, gpus=gpu, other_use=other_use, categories=categories, device=device)
+    write_page(output, result)
+    streams.narrate(f"wrote {output}")

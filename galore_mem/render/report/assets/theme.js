@@ -1,0 +1,49 @@
+// Light and dark: as the system, until someone chooses.
+const figures = [];
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+const isPhone = () => innerWidth < 720;
+
+const baseLayout = (more = {}) => ({
+  paper_bgcolor: 'rgba(0,0,0,0)',
+  plot_bgcolor: 'rgba(0,0,0,0)',
+  font: { family: getComputedStyle(document.body).fontFamily, size: 12.5, color: colour('ink') },
+  margin: { l: 58, r: 14, t: 12, b: 40 },
+  showlegend: false,
+  hoverlabel: {
+    bgcolor: colour('card'), bordercolor: colour('line'), align: 'left',
+    font: { family: getComputedStyle(document.body).fontFamily, size: 12.5, color: colour('ink') },
+  },
+  ...more,
+});
+const axis = (more = {}) => ({
+  gridcolor: colour('line'), zerolinecolor: colour('line'), linecolor: colour('line'), tickcolor: colour('line'),
+  tickfont: { color: colour('dim'), size: 12 }, ticks: 'outside', ticklen: 4, automargin: true, fixedrange: true, ...more,
+});
+const config = { displayModeBar: false, responsive: true, displaylogo: false, doubleClick: false };
+
+const draw = (id, make) => {
+  const target = byId(id);
+  if (!target) return;
+  const once = () => {
+    const made = make(target);
+    if (made) Plotly.react(target, made.data, made.layout, config);
+  };
+  figures.push(once);
+  once();
+};
+const redraw = () => figures.forEach((once) => once());
+
+const THEMES = [['', 'Auto', 'as the system'], ['light', 'Light', 'light'], ['dark', 'Dark', 'dark']];
+const setTheme = (name) => {
+  const [, label, spoken] = THEMES.find(([key]) => key === name) ?? THEMES[0];
+  if (name) document.documentElement.dataset.theme = name;
+  else delete document.documentElement.dataset.theme;
+  byId('theme').textContent = label;
+  byId('theme').setAttribute('aria-label', `Colours: ${spoken}`);
+};
+byId('theme').addEventListener('click', () => {
+  const now = THEMES.findIndex(([key]) => key === (document.documentElement.dataset.theme ?? ''));
+  setTheme(THEMES[(now + 1) % THEMES.length][0]);
+  redraw();
+});
+matchMedia('(prefers-color-scheme: dark)').addEventListener('change', redraw);

@@ -1,0 +1,185 @@
+"""The whole page: one file, no network, the same bytes for the same report."""
+
+import json
+from importlib.resources import files
+from typing import Any
+
+from galore_mem.answers.report.answer import Report
+from galore_mem.answers.report.run import RunReport
+from galore_mem.render import words as spoken
+from galore_mem.render.report import sections
+from galore_mem.render.report.colours import category_colours
+from galore_mem.render.report.data import page_data
+from galore_mem.render.report.text import escaped, words
+from galore_mem.render.report.verdict import banner
+
+STYLES = ("base.css", "banner.css", "figures.css", "print.css")
+SCRIPTS = (
+    *("read.js", "theme.js", "points.js", "timeline.js", "cursor.js", "overlay.js"),
+    *("peak.js", "tensors.js", "segments.js", "steps.js", "page.js"),
+)
+_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; "
+    "form-action 'none'"
+)
+
+
+def page_html(report: Report) -> str:
+    """The page.
+
+    Raises:
+        ModuleNotFoundError: plotly is not installed.
+    """
+    from plotly.offline import get_plotlyjs
+
+    title = " and ".join(title_of(run) for run in report.runs)
+    content = _content(report)
+    closing = "<\\/script"
+    links = "".join(f'<a href="#{ident}">{name}</a>' for ident, name, _ in content)
+    return "\n".join(
+        (
+            "<!doctype html>",
+            '<html lang="en"><head><meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
+            '<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,">',
+            f"<title>{escaped(title)} : memory report</title>",
+            f"<style>{_colours()}{''.join(map(_asset, STYLES))}</style></head><body>",
+            '<a class="skip" href="#main">Skip to the report</a>',
+            f"<header>{_header(report)}</header>",
+            f'<nav aria-label="Sections">{links}</nav>',
+            f'<main id="main">{_banners(report)}{"".join(body for _, _, body in content)}</main>',
+            '<div id="tip" role="status" aria-live="polite" hidden></div>',
+            "<noscript><p class=lead>The figures need JavaScript; every number above does not.</p></noscript>",
+            f'<script type="application/json" id="data">{_json(page_data(report.runs))}</script>',
+            *(f'<script type="text/plain" id="raw-{run}">{raw}</script>' for run, raw in enumerate(report.raw)),
+            f"<script>{get_plotlyjs().replace('</script', closing)}</script>",
+            f"<script>(() => {{'use strict';\n{''.join(map(_asset, SCRIPTS))}}})();</script>",
+            "</body></html>\n",
+        )
+    )
+
+
+def title_of(run: RunReport) -> str:
+    """What was run, or else the file's name."""
+    if run.workload is not None:
+        return f"{run.workload.model.name}, {spoken.configuration(run.workload.method)}"
+    return run.name
+
+
+def _header(report: Report) -> str:
+    run = report.runs[0]
+    facts = [f"{words(run.source)} run"]
+    if run.workload is not None:
+        facts = [spoken.batch(run.workload), run.workload.precision, *facts]
+    subtitle = " · ".join(facts)
+    if len(report.runs) == 2:
+        subtitle = f"compared with {title_of(report.runs[1])}"
+    return (
+        f'<div><p class="brand">galore-mem report</p><h1>{escaped(title_of(run))}</h1><p>{escaped(subtitle)}</p></div>'
+        '<div class="tools"><button type="button" id="theme" aria-label="Colours: as the system">Auto</button>'
+        '<button type="button" id="print">Print</button></div>'
+    )
+
+
+def _banners(report: Report) -> str:
+    if len(report.runs) == 1:
+        return _late(report.runs[0]) + banner(report.runs[0])
+    return "".join(
+        f'<div class="run"><p class="which">{"AB"[number]} · {escaped(run.name)}</p>{_late(run)}{banner(run)}</div>'
+        for number, run in enumerate(report.runs)
+    )
+
+
+def _late(run: RunReport) -> str:
+    """A mark on histories of which a part is missing."""
+    if not run.is_overflowed:
+        return ""
+    return (
+        '<p class="warning"><b>The history is not whole.</b> It begins late: older events were never recorded, or fell '
+        "out of the recorder's buffer. What was held at its start was worked out from the end.</p>"
+    )
+
+
+def _content(report: Report) -> list[tuple[str, str, str]]:
+    """(anchor, name, HTML) of every section that has something to show."""
+    run = report.runs[0]
+    found: list[tuple[str, str, str]] = []
+
+    def add(ident: str, name: str, title: str, body: str, lead: str = "") -> None:
+        if body:
+            found.append((ident, name, sections.section(ident, title, body, lead)))
+
+    if report.differences is not None:
+        add("overlay", "A and B", "Two runs over each other", _OVERLAY)
+        add("differences", "Differences", "What differs", sections.differences(report))
+    if len(run.timeline.event):
+        add("timeline", "Timeline", "Memory over the run", _TIMELINE)
+    if run.alive.tensors:
+        add("peak", "At the peak", "What is alive at the peak", _PEAK)
+        add("tensors", "Tensors", "Every tensor alive at the peak", _TENSORS)
+    if run.alive.layers:
+        add("layers", "Layers", "Layer by layer, at the peak", '<div class="plot" id="layers-plot"></div>')
+    add("gap", "Gap", "From tensors to the process", sections.gap(run))
+    add("expected", "Expected", "Closed form against recorded", sections.expected(run), _EXPECTED)
+    if run.segments:
+        add("segments", "Segments", "The allocator's segments at the reserved peak", _SEGMENTS)
+    add("what-if", "What if", "The same history under other settings", sections.what_ifs(run))
+    if run.steps:
+        add("steps", "Steps", "How long steps take", '<div class="plot short" id="steps-plot"></div>')
+    about = "".join(
+        (f"<h3>{escaped(each.name)}</h3>" if len(report.runs) == 2 else "")
+        + sections.about(each, str(number), has_raw=bool(report.raw[number]))
+        for number, each in enumerate(report.runs)
+    )
+    add("run", "Run", "The run and its environment", about)
+    return found
+
+
+_EXPECTED = (
+    "Live bytes: the closed form of <code>galore-mem plan</code> beside what was recorded. Nothing is fitted to make "
+    "them agree."
+)
+_TIMELINE = (
+    '<div class="controls" role="toolbar" aria-label="Timeline"><span id="zooms"></span>'
+    '<span class="spring"></span><button type="button" id="axis" hidden>By time</button></div>'
+    '<div class="plot tall" id="timeline-plot" tabindex="0" aria-label="Memory by category over events. Arrow keys '
+    'move the cursor, P goes to the peak."></div><div id="phases" class="key"></div>'
+    '<p id="readout" class="readout" aria-live="polite"></p><div id="legend" class="chips"></div>'
+)
+_OVERLAY = '<div class="plot" id="overlay-plot"></div>'
+_PEAK = (
+    '<div class="controls"><span role="group" id="tree-by" aria-label="Group by"><button type="button" '
+    'data-by="modules" aria-pressed="true">By module</button><button type="button" data-by="layer_tree" '
+    'aria-pressed="false">By layer</button><button type="button" data-by="category" aria-pressed="false">By category'
+    '</button></span></div><div class="plot tall" id="tree-plot"></div>'
+)
+_TENSORS = (
+    '<div class="controls"><label>Filter <input type="search" id="filter" placeholder="module, operator, category" '
+    'autocomplete="off" spellcheck="false"></label><label>Category <select id="kind"><option value="">all</option>'
+    '</select></label><span id="count" role="status"></span></div><div class="scroll"><table id="tensor-table">'
+    "<caption>Tensors alive at the peak</caption><thead><tr></tr></thead><tbody></tbody></table></div>"
+    '<p><button type="button" id="more" hidden>Show more</button></p>'
+)
+_SEGMENTS = (
+    '<div class="facts" id="segment-facts"></div><canvas id="segment-map" tabindex="0" role="img" aria-label="Memory '
+    'by address: one line after another, a gap where a segment ends"></canvas><div id="segment-key" class="key"></div>'
+)
+
+
+def _colours() -> str:
+    """The palette as CSS variables and swatches."""
+    table = category_colours()
+    variables = "".join(f"--c-{name}:{colour};" for name, colour in table.items())
+    swatches = "".join(f'[data-category="{name}"]{{background:var(--c-{name})}}' for name in table)
+    return f":root{{{variables}}}{swatches}"
+
+
+def _asset(name: str) -> str:
+    return files(__package__).joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def _json(data: dict[str, Any]) -> str:
+    """JSON that cannot end the script element that holds it."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

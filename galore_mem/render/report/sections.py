@@ -1,0 +1,219 @@
+"""The page's sections that are words and tables."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from galore_mem.answers.replay import WhatIf
+from galore_mem.answers.report.answer import Report
+from galore_mem.answers.report.run import RunReport
+from galore_mem.render.report.tables import comparison, table
+from galore_mem.render.report.text import escaped, signed_size, size, words
+
+if TYPE_CHECKING:
+    from galore_mem.answers.report.differences import Differences
+
+
+def section(ident: str, title: str, body: str, lead: str = "") -> str:
+    """One section with its heading."""
+    told = f'<p class="lead">{lead}</p>' if lead else ""
+    heading = f'<h2 id="{ident}-title">{title}</h2>'
+    return f'<section id="{ident}" aria-labelledby="{ident}-title">{heading}{told}{body}</section>'
+
+
+def gap(run: RunReport) -> str:
+    """From live tensors to the process: every part of the distance named."""
+    figures = run.figures
+    waste = run.replay.fragmentation
+    context = (figures.context_low_bytes + figures.context_high_bytes) // 2
+    unattributed = run.alive.by_category.get("unattributed", 0)
+    rows = [
+        ("live tensors", figures.live_bytes, "what the program holds, each request rounded up to 512 B"),
+        (
+            "rounding and rests",
+            figures.allocated_bytes - figures.live_bytes,
+            "parts of blocks that were lent along with a tensor because splitting them off is not allowed",
+        ),
+        (
+            "cached",
+            figures.reserved_bytes - figures.allocated_bytes,
+            f"held by the allocator, lent to nobody: fragmentation. At the reserved peak {size(waste.cached_bytes)} in "
+            f"pieces of at most {size(waste.largest_cached_bytes)}",
+        ),
+        (
+            "context",
+            context,
+            f"CUDA context, outside the allocator: {size(figures.context_low_bytes)} to "
+            f"{size(figures.context_high_bytes)} were seen; the middle is counted",
+        ),
+    ]
+    before = [0, *(sum(row[1] for row in rows[:number]) for number in range(1, len(rows)))]
+    total = max(1, figures.upper_bytes)
+    body = [
+        (
+            escaped(name),
+            (size(nbytes) if number == 0 else signed_size(nbytes)),
+            _step_bar(before[number], nbytes, total),
+            escaped(reason),
+        )
+        for number, (name, nbytes, reason) in enumerate(rows)
+    ]
+    body.append(
+        (
+            "<b>process</b>",
+            f"<b>{size(figures.process_bytes)}</b>",
+            _step_bar(0, figures.process_bytes, total),
+            "what nvidia-smi shows",
+        )
+    )
+    if figures.scratch_bytes:
+        body.append(
+            (
+                "scratch nobody sees",
+                signed_size(figures.scratch_bytes),
+                _step_bar(figures.process_bytes, figures.scratch_bytes, total),
+                "at most, inside kernels: in the bound only",
+            )
+        )
+    if unattributed:
+        body.append(
+            (
+                "unattributed",
+                size(unattributed),
+                _step_bar(0, unattributed, total),
+                "of the live tensors: no rule knows what they are for (--categories takes rules of yours)",
+            )
+        )
+    return table(("part", "bytes", "", "what it is"), body, numbers=(1,), caption="From live tensors to the process")
+
+
+def _step_bar(start: int, nbytes: int, total: int) -> str:
+    left, width = 100 * max(0, start) / total, 100 * max(0, nbytes) / total
+    return f'<span class="ladder"><i style="left:{left:.3f}%;width:{width:.3f}%"></i></span>'
+
+
+def expected(run: RunReport) -> str:
+    """The closed form beside the recording; empty where the recording does not say what was trained."""
+    found = run.expectation
+    if found is None:
+        return ""
+    head = ("moment", "closed form", "recorded")
+    return (
+        "<h3>Moment by moment</h3>"
+        + comparison(found.moments, head, caption="Live bytes of every moment")
+        + "<h3>Category by category, each at its own peak</h3>"
+        + comparison(
+            found.categories,
+            ("category", "closed form", "recorded"),
+            caption="Live bytes by category",
+            with_swatches=True,
+        )
+    )
+
+
+def what_ifs(run: RunReport) -> str:
+    """The same history under other allocator settings."""
+    base = next((row for row in run.replay.what_ifs if row.is_recorded and not row.start_anew), None)
+    rows = [
+        (
+            f"<code>{escaped(row.settings or 'defaults')}</code>"
+            + (" <small>as recorded</small>" * row.is_recorded)
+            + (" <small>started anew</small>" * row.start_anew),
+            size(row.peak_reserved_bytes),
+            signed_size(row.peak_reserved_bytes - base.peak_reserved_bytes) if base and row is not base else "",
+            f"{row.unused_share:.1%}",
+            escaped(_outcome(row)),
+        )
+        for row in run.replay.what_ifs
+    ]
+    return table(
+        ("allocator settings", "reserved", "against recorded", "unused", "outcome"),
+        rows,
+        numbers=(1, 2, 3),
+        caption="The same history under other allocator settings",
+    )
+
+
+def _outcome(row: WhatIf) -> str:
+    if row.oom:
+        return f"runs out of memory at event {row.oom.event:,}"
+    if row.limit:
+        return f"runs on {row.limit.name}"
+    return f"smallest card: {row.smallest_card}" if row.smallest_card else "no card of the catalogue"
+
+
+def differences(report: Report) -> str:
+    """Everything that two runs do not share."""
+    found: Differences | None = report.differences
+    if found is None:
+        return ""
+    first, second = (run.name for run in report.runs)
+    head = (first, second)
+    parts = [
+        comparison(found.peaks, ("peak", *head), caption="Peaks of both runs"),
+        "<h3>Category by category, each at its own peak</h3>",
+        comparison(found.categories, ("category", *head), caption="Categories of both runs", with_swatches=True),
+    ]
+    if found.moments:
+        parts += ["<h3>Moment by moment</h3>", comparison(found.moments, ("moment", *head), caption="Moments")]
+    if found.layers:
+        parts += ["<h3>By layer</h3>", comparison(found.layers, ("layer", *head), caption="Layers of both runs")]
+    if found.settings:
+        rows = [(escaped(row.name), escaped(row.first or "-"), escaped(row.second or "-")) for row in found.settings]
+        parts += ["<h3>What was not the same</h3>", table(("setting", *head), rows, caption="Settings that differ")]
+    return "".join(parts)
+
+
+def about(run: RunReport, label: str, *, has_raw: bool) -> str:
+    """Environment, command, and the run itself."""
+    rows = [
+        (escaped(key), escaped(value))
+        for key, value in [
+            ("file", run.name),
+            ("source", run.source),
+            ("history", _history(run)),
+            ("events", f"{run.lives.events:,}, {len(run.lives):,} blocks"),
+            (
+                "categories",
+                "by rules: sizes, lifetimes, stacks" if run.categories_by_rule else "recorded",
+            ),
+            ("allocator settings", run.settings or "defaults"),
+            *_pairs(run.metadata.get("workload")),
+            *_pairs(run.metadata.get("environment")),
+        ]
+    ]
+    command = run.metadata.get("command")
+    typed = (
+        '<h3>The same run again</h3><div class="command"><code tabindex="0">'
+        f'{escaped(command)}</code><button type="button" class="copy">Copy</button></div>'
+        if isinstance(command, str) and command
+        else ""
+    )
+    what = "The whole run as JSON" if has_raw else "What this page draws, as JSON"
+    why = (
+        "a Tape: galore-mem replay and report read it"
+        if has_raw
+        else "the whole run is too large for a page: it stays in its file"
+    )
+    notes = "".join(f"<li>{escaped(note)}</li>" for note in run.notes)
+    return (
+        f'{typed}<p><button type="button" class="download" data-run="{label}">{what}</button> '
+        f"<small>{escaped(why)}</small></p>"
+        + (f'<ul class="notes">{notes}</ul>' if notes else "")
+        + table(("what", "value"), rows, caption="The run and its environment")
+    )
+
+
+def _history(run: RunReport) -> str:
+    return {
+        "complete": "complete",
+        "rebuilt": "began late: older events were not recorded, or had fallen out of the recorder's buffer",
+        "final": "segments only, without events",
+    }[run.history]
+
+
+def _pairs(value: Any, prefix: str = "") -> list[tuple[str, str]]:  # noqa: ANN401
+    if isinstance(value, Mapping):
+        return [pair for key, inner in value.items() for pair in _pairs(inner, f"{prefix} {words(str(key))}".strip())]
+    if value is None or value in ("", []) or not prefix:
+        return []
+    return [(prefix, ", ".join(map(str, value)) if isinstance(value, list) else str(value))]

@@ -1,0 +1,75 @@
+"""Tables of the page that need no script."""
+
+from collections.abc import Iterable, Sequence
+
+from galore_mem.answers.report.expected import Compared
+from galore_mem.render.report.text import escaped, signed_size, size, words
+
+_LEAST_SCALE = 0.02
+"""Bars of differences end at this share of the largest figure or beyond, so that small ones look small."""
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Sequence[int] = (), caption: str = "") -> str:
+    """A table of cells that are HTML already.
+
+    Args:
+        head: titles.
+        rows: cells.
+        numbers: columns that are set flush right.
+        caption: read out before the table, and not shown.
+    """
+    kinds = [' class="n"' if column in numbers else "" for column in range(len(head))]
+    top = "".join(f'<th scope="col"{kind}>{escaped(title)}</th>' for title, kind in zip(head, kinds, strict=True))
+    body = "".join(
+        "<tr>" + "".join(f"<td{kind}>{cell}</td>" for cell, kind in zip(row, kinds, strict=True)) + "</tr>"
+        for row in rows
+    )
+    named = f"<caption>{escaped(caption)}</caption>" if caption else ""
+    return f'<div class="scroll"><table>{named}<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def swatch(category: str) -> str:
+    """A category's colour, and its name."""
+    return f'<i class="swatch" data-category="{escaped(category)}"></i>{escaped(words(category))}'
+
+
+def comparison(
+    rows: Sequence[Compared], head: tuple[str, str, str], *, caption: str, with_swatches: bool = False
+) -> str:
+    """Two figures a row, and their difference as a number and as a bar."""
+    largest = max((abs(row.difference_bytes) for row in rows), default=0)
+    figure = max((max(row.expected_bytes, row.found_bytes) for row in rows), default=0)
+    scale = max(largest, round(figure * _LEAST_SCALE))
+    return table(
+        (*head, "difference", ""),
+        (
+            (
+                swatch(row.name) if with_swatches else escaped(words(row.name)),
+                size(row.expected_bytes),
+                size(row.found_bytes),
+                f"{signed_size(row.difference_bytes)}{_share(row)}",
+                difference_bar(row.difference_bytes, scale),
+            )
+            for row in rows
+        ),
+        numbers=(1, 2, 3),
+        caption=caption,
+    )
+
+
+def _share(row: Compared) -> str:
+    if not row.expected_bytes or not row.difference_bytes:
+        return ""
+    share = row.difference_bytes / row.expected_bytes
+    text = f"{share:+.1%}" if abs(share) >= 0.0005 else "<0.1%"
+    return f" <small>{escaped(text)}</small>"
+
+
+def difference_bar(nbytes: int, scale: int) -> str:
+    """More to the right, less to the left of the middle, where nothing stands for no difference."""
+    if not nbytes or not scale:
+        return '<span class="diff"></span>'
+    width = 50 * abs(nbytes) / scale
+    side = "left:50%" if nbytes >= 0 else f"left:{50 - width:.2f}%"
+    kind = "more" if nbytes >= 0 else "less"
+    return f'<span class="diff"><i class="{kind}" style="{side};width:{width:.2f}%"></i></span>'
