@@ -197,7 +197,12 @@ def answer_of(
         groups: all parameters; needed where no closed form covers the model.
     """
     gpu = cards[0].gpu if cards else None
-    metadata = {"workload": workload.to_dict(), "attention_kernel": kernel, "environment": environment()}
+    metadata: dict[str, Any] = {
+        "workload": workload.to_dict(),
+        "attention_kernel": kernel,
+        "environment": environment(),
+        "gpus": [card.gpu.name for card in cards],
+    }
     tape = tape_of(recording, source="traced", settings=workload.allocator_settings, metadata=metadata)
     (replayed,) = replay_tape(tape).devices
     covered = _is_covered(workload)

@@ -4,6 +4,7 @@ from typing import Literal
 
 from galore_mem import streams
 from galore_mem.answers.settings import Settings
+from galore_mem.commands.pages import check_page, write_report
 from galore_mem.errors import UsageError
 
 DEFAULT_RUN = Settings()
@@ -21,6 +22,8 @@ def profile(
     settings: Settings = DEFAULT_RUN,
     tape: str | None = None,
     snapshot: str | None = None,
+    report: str | None = None,
+    force: bool = False,
     json: bool = False,
 ) -> None:
     """Run the first training steps for real and see what they held: on this machine's GPU, or on CPU tensors.
@@ -35,12 +38,16 @@ def profile(
         settings: Everything else about the run.
         tape: Write the history as a Tape: galore-mem replay and report read it.
         snapshot: Write the history as a pickle that pytorch.org/memory_viz opens.
+        report: Write the answer as one HTML page that needs no network.
+        force: Replace the page if it exists.
         json: One JSON object on stdout, sizes in bytes.
     """
     from galore_mem.answers.profile import profile as answer
 
     if len(method) != 1:
         raise UsageError("a profile takes one --method", "", "name one, or compare several with galore-mem plan")
+    if report is not None:
+        check_page(report, force=force)
     result = answer(
         model, device=device, steps=steps, gpus=gpu, method=method[0], settings=settings, other_use=other_use
     )
@@ -54,6 +61,8 @@ def profile(
         from galore_mem.answers.snapshot import write_predicted
 
         write_predicted(snapshot, result.tape)
+    if report is not None:
+        write_report(report, result.tape, cards=gpu, other_use=other_use)
     if json:
         from galore_mem.render.documents import json_text
 

@@ -2,6 +2,7 @@
 
 from galore_mem import streams
 from galore_mem.answers.settings import Settings
+from galore_mem.commands.pages import check_page, write_report
 from galore_mem.errors import UsageError
 
 DEFAULT_RUN = Settings()
@@ -20,6 +21,8 @@ def trace(
     seed: int = 0,
     tape: str | None = None,
     snapshot: str | None = None,
+    report: str | None = None,
+    force: bool = False,
     json: bool = False,
 ) -> None:
     """Run the real model class and optimizer on fake tensors, and see what a GPU would hold: no GPU, no weights.
@@ -35,6 +38,8 @@ def trace(
         seed: Of the lengths that are drawn, and of the orders that are tried.
         tape: Write the history as a Tape: galore-mem replay and report read it.
         snapshot: Write the predicted history as a pickle that pytorch.org/memory_viz opens.
+        report: Write the answer as one HTML page that needs no network.
+        force: Replace the page if it exists.
         json: One JSON object on stdout, sizes in bytes.
     """
     from galore_mem.answers.trace import trace as answer
@@ -46,6 +51,8 @@ def trace(
         raise UsageError("a trace takes one --method", "", "name one, or compare several with galore-mem plan")
     for path in filter(None, (tape, snapshot)):
         check_target(path)
+    if report is not None:
+        check_page(report, force=force)
     with kept(), progress() as told:
         result = answer(
             model,
@@ -68,6 +75,8 @@ def trace(
         from galore_mem.answers.snapshot import write_predicted
 
         write_predicted(snapshot, result.tape)
+    if report is not None:
+        write_report(report, result.tape, cards=gpu, other_use=other_use)
     if json:
         from galore_mem.render.documents import json_text
 

@@ -46,9 +46,10 @@ def expectation(workload: Workload | None, gpu: Gpu | None, moments: Sequence[Pe
         footprint = estimate(workload, gpu)
     except InputError:
         return None
-    expected = {moment.label: moment.live_bytes for moment in footprint.moments}
     found = {moment.label: moment.live_bytes for moment in moments}
-    if not expected.keys() & found.keys():  # a recording that knows phases only
+    if any(moment.name != moment.phase for moment in moments):
+        expected = {moment.label: moment.live_bytes for moment in footprint.moments}
+    else:  # the recording knows phases only
         expected = _by_phase(footprint)
     top = max(moments, key=lambda moment: moment.live_bytes)
     return Expectation(

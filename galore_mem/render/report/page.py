@@ -1,6 +1,7 @@
 """The whole page: one file, no network, the same bytes for the same report."""
 
 import json
+from collections.abc import Callable
 from importlib.resources import files
 from typing import Any
 
@@ -120,11 +121,11 @@ def _content(report: Report) -> list[tuple[str, str, str]]:
         add("tensors", "Tensors", "Every tensor alive at the peak", _TENSORS)
     if run.alive.layers:
         add("layers", "Layers", "Layer by layer, at the peak", '<div class="plot" id="layers-plot"></div>')
-    add("gap", "Gap", "From tensors to the process", sections.gap(run))
-    add("expected", "Expected", "Closed form against recorded", sections.expected(run), _EXPECTED)
+    add("gap", "Gap", "From tensors to the process", _each(report, sections.gap))
+    add("expected", "Expected", "Closed form against recorded", _each(report, sections.expected), _EXPECTED)
     if run.segments:
         add("segments", "Segments", "The allocator's segments at the reserved peak", _SEGMENTS)
-    add("what-if", "What if", "The same history under other settings", sections.what_ifs(run))
+    add("what-if", "What if", "The same history under other settings", _each(report, sections.what_ifs))
     if run.steps:
         add("steps", "Steps", "How long steps take", '<div class="plot short" id="steps-plot"></div>')
     about = "".join(
@@ -136,6 +137,18 @@ def _content(report: Report) -> list[tuple[str, str, str]]:
     return found
 
 
+def _each(report: Report, draw: Callable[[RunReport], str]) -> str:
+    """A section's body for every run; of two, the one that is chosen is shown."""
+    bodies = [draw(run) for run in report.runs]
+    if len(bodies) == 1 or not any(bodies):
+        return bodies[0]
+    return "".join(
+        f'<div data-of="{number}"{" hidden" * bool(number)}>{body or _NOTHING}</div>'
+        for number, body in enumerate(bodies)
+    )
+
+
+_NOTHING = '<p class="lead">This run does not say what was trained.</p>'
 _EXPECTED = (
     "Live bytes: the closed form of <code>galore-mem plan</code> beside what was recorded. Nothing is fitted to make "
     "them agree."

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from galore_mem.answers.command_line import command_line
 from galore_mem.answers.replay import WhatIf
 from galore_mem.answers.report.answer import Report
 from galore_mem.answers.report.run import RunReport
@@ -11,6 +12,8 @@ from galore_mem.render.report.text import escaped, signed_size, size, words
 
 if TYPE_CHECKING:
     from galore_mem.answers.report.differences import Differences
+
+_COMMANDS = {"traced": "trace", "replayed": "profile", "measured": "profile"}
 
 
 def section(ident: str, title: str, body: str, lead: str = "") -> str:
@@ -181,11 +184,11 @@ def about(run: RunReport, label: str, *, has_raw: bool) -> str:
             *_pairs(run.metadata.get("environment")),
         ]
     ]
-    command = run.metadata.get("command")
+    command = _command(run)
     typed = (
         '<h3>The same run again</h3><div class="command"><code tabindex="0">'
         f'{escaped(command)}</code><button type="button" class="copy">Copy</button></div>'
-        if isinstance(command, str) and command
+        if command
         else ""
     )
     what = "The whole run as JSON" if has_raw else "What this page draws, as JSON"
@@ -200,6 +203,20 @@ def about(run: RunReport, label: str, *, has_raw: bool) -> str:
         f"<small>{escaped(why)}</small></p>"
         + (f'<ul class="notes">{notes}</ul>' if notes else "")
         + table(("what", "value"), rows, caption="The run and its environment")
+    )
+
+
+def _command(run: RunReport) -> str:
+    """What to type for the same run: as it was typed where that is known, else as the workload says."""
+    typed = run.metadata.get("command")
+    if isinstance(typed, str):
+        return typed
+    if run.workload is None or run.source not in _COMMANDS:
+        return ""
+    gpus = run.metadata.get("gpus")
+    names = [str(name) for name in gpus] if isinstance(gpus, list) else []
+    return command_line(_COMMANDS[run.source], run.workload.model.name, run.workload, names) + (
+        " --device cpu" if run.source == "replayed" else ""
     )
 
 

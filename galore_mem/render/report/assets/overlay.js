@@ -1,9 +1,9 @@
 // Two runs over each other, step by step where both have as many.
 const borders = (run) => [0, ...run.iterations.map(([, start]) => start).filter((start) => start > 0), run.line.events];
+const haveSteps = () => runs.every((run) => run.iterations.length);
 
-const aligned = (run, other) => {
-  const mine = borders(run);
-  const steps = mine.length === borders(other).length ? mine : [0, run.line.events];
+const aligned = (run) => {
+  const steps = haveSteps() ? borders(run) : [0, run.line.events];
   return (event) => {
     const step = Math.min(Math.max(0, lastAtMost(steps, event)), steps.length - 2);
     return step + (event - steps[step]) / Math.max(1, steps[step + 1] - steps[step]);
@@ -16,8 +16,7 @@ const overlayFigure = () => {
   const [unit, factor] = unitFor(top);
   const tones = [colour('accent'), '#d55e00'];
   const data = runs.flatMap((run, number) => {
-    const other = number ? first : second;
-    const along = aligned(run, other);
+    const along = aligned(run);
     const drawn = pointsBetween(run.line, 0, run.line.events);
     const x = drawn.map((i) => along(run.line.event[i]));
     return [['live', run.line.live, 'solid', 2], ['reserved', run.line.reserved, 'dot', 1.4]].map(([kind, column, dash, width]) => ({
@@ -27,15 +26,15 @@ const overlayFigure = () => {
       hovertemplate: '%{customdata}<extra></extra>',
     }));
   });
-  const steps = borders(first);
-  const same = steps.length === borders(second).length;
-  const names = same ? steps.slice(0, -1).map((start) => spanAt(first, first.iterations, start) || 'before') : [];
+  const same = haveSteps();
+  const longer = borders(first).length >= borders(second).length ? first : second;
+  const names = same ? borders(longer).slice(0, -1).map((start, i) => (spanAt(longer, longer.iterations, start) ? `step ${i + Number(longer.iterations[0][1] === 0)}` : 'before')) : [];
   return {
     data,
     layout: baseLayout({
       hovermode: 'closest', showlegend: true, legend: { orientation: 'h', x: 0, y: 1.12, font: { color: colour('ink') } },
       margin: { l: 58, r: 14, t: 30, b: 40 },
-      xaxis: axis({ showgrid: same, tickvals: same ? names.map((_, i) => i) : undefined, ticktext: same ? names : undefined,
+      xaxis: axis({ showgrid: same, ...(same && names.length <= 24 && { tickvals: names.map((_, i) => i), ticktext: names }),
         title: { text: same ? 'steps' : 'share of the run', font: { size: 12, color: colour('dim') } } }),
       yaxis: axis({ rangemode: 'tozero', ticksuffix: ` ${unit}` }),
     }),
