@@ -37,6 +37,8 @@ def bind(tokens: Sequence[str], commands: Container[str]) -> Bound | None:
     if read is None or not required <= len(read[0]) <= len(positional_names):
         return None
     positional, named = read
+    if set(hints) - set(positional_names) - set(function.__kwdefaults__ or ()) - set(named):
+        return None  # an option that must be given is missing
     return function, positional, _with_settings(hints, named)
 
 
