@@ -106,7 +106,7 @@ MATRIX: tuple[Row, ...] = (
     _row("llama-60m", "galore-adafactor", **_TORCH),
     _row("llama-60m", "galore-adamw", **_TORCH, precision="fp32"),
     _row("llama-1b", "galore-adamw", layers=2, **_TORCH, seq=512),
-    _row("llama-7b", "galore-adamw-8bit", layers=2, **_TORCH, **_LAYER, target_modules=("q_proj", "down_proj")),
+    _row("llama-7b", "galore-adamw-8bit", layers=2, **_TORCH, **_LAYER, target_modules=("down_proj",)),
     # Attention kernels, one model and length.
     _row("llama-350m", "adamw", layers=8, attention="flash", seq=2048),
     _row("llama-350m", "adamw", layers=8, attention="efficient", seq=2048),
@@ -115,13 +115,12 @@ MATRIX: tuple[Row, ...] = (
     _row("llama-350m", "adamw", layers=8, attention="eager", seq=2048),
     _row("llama-350m", "adamw", layers=8, attention="efficient", padding=True, batch=2, seq=1024),
     # Sequence length and checkpointing.
-    _row("llama-1b", "galore-adamw-8bit", **_LAYER, seq=2048),
     _row("llama-1b", "galore-adamw-8bit", **_LAYER, seq=4096),
     _row("llama-7b", "galore-adamw-8bit", layers=4, **_LAYER, **_FULL, seq=4096),
     _row("llama-350m", "adamw", **_FULL, precision="amp-bf16", seq=2048),
     # Grouped queries, tied embeddings, biases, other vocabularies, at the width of 7B.
     _row("llama-3-8b", "adamw-8bit", layers=4, seq=2048),
-    _row("mistral-7b-v0.1", "galore-adamw", layers=4, seq=1024),
+    _row("mistral-7b-v0.1", "galore-adamw", layers=2, seq=1024),
     _row("llama-3.2-1b", "galore-adamw-8bit", seq=1024),
     _row("qwen3-0.6b", "adamw", seq=1024),
     _row("llama-7b", "adamw", layers=4, seq=2048),

@@ -178,9 +178,10 @@ def figures_from(footprint: Footprint) -> Figures:
     """What a record keeps of a footprint."""
     figures = figures_of(footprint.to_dict())
     if footprint.source == "measured":
-        process = figures.process_bytes
-        context = None if not process else max(0, process - figures.peak_reserved_bytes)
-        return replace(figures, process_bytes=process or None, upper_bytes=None, context_bytes=context)
+        context = (figures.process_bytes or 0) - figures.peak_reserved_bytes
+        if context <= 0:  # the driver did not tell: the figure is what torch reserved
+            return replace(figures, process_bytes=None, upper_bytes=None, context_bytes=None)
+        return replace(figures, upper_bytes=None, context_bytes=context)
     context = sum(term.high_bytes for term in footprint.terms if term.name == "context")
     if footprint.source == "replayed":  # no process was seen
         return replace(figures, process_bytes=None, upper_bytes=None, context_bytes=None)

@@ -176,6 +176,24 @@ def test_a_worker_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "far longer than it should" in done.line
 
 
+def test_ctrl_c_ends_every_worker(tmp_path: Path) -> None:
+    def interrupt(job: Job) -> None:
+        raise KeyboardInterrupt
+
+    running = Crew(
+        jobs(tmp_path, "hangs", "b"),
+        workers=2,
+        until=time.monotonic() + 60,
+        started=interrupt,
+        command=(sys.executable, "-c", STUB),
+    )
+    workers = running._live
+    with pytest.raises(KeyboardInterrupt):
+        list(running.run())
+    assert len(workers) == 2
+    assert all(worker._process.returncode is not None for worker in workers)
+
+
 def test_each_worker_has_its_row_s_allocator_settings_and_no_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
