@@ -6,15 +6,17 @@ Importing this package costs next to nothing: each public name is imported when 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from galore_mem.answers.explain import explain
     from galore_mem.answers.fit import fit
     from galore_mem.answers.plan import plan
     from galore_mem.answers.trace import trace
     from galore_mem.answers.trace_step import trace_step
 
 __version__ = "0.1.0"
-__all__ = ["fit", "plan", "trace", "trace_step"]
+__all__ = ["explain", "fit", "plan", "trace", "trace_step"]
 
 _ROOMS = {
+    "explain": "galore_mem.answers.explain",
     "fit": "galore_mem.answers.fit",
     "plan": "galore_mem.answers.plan",
     "trace": "galore_mem.answers.trace",

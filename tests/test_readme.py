@@ -1,6 +1,7 @@
 """README and docs show what the program prints; `pytest tests/test_readme.py --update-golden` writes them anew."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ def test_every_example_is_what_the_program_prints(
         monkeypatch.delenv(variable, raising=False)
 
     def printed(block: re.Match[str]) -> str:
-        assert call(block["words"].split()) == 0
+        assert call(shlex.split(block["words"])) == 0
         return f"```console\n$ galore-mem {block['words']}\n{capsys.readouterr().out}```"
 
     text = page.read_text(encoding="utf-8")

@@ -96,8 +96,8 @@ class Course:
         interval = len(self.layout.intervals) - 1
         return Point(self.end_bytes, interval, len(self.layout.played.events))
 
-    def categories(self, point: Point) -> Categories:
-        """Live bytes by category at a point; they sum up to its total."""
+    def alive(self, point: Point) -> dict[int, int]:
+        """How many of each played kind live at a point."""
         events, counts = self.layout.played.events, Counter[int]()
         here = self.layout.intervals[point.interval]
         self._count(counts, events[: point.event], 1)
@@ -107,11 +107,14 @@ class Course:
             passed = stretch.block and (stretch.start < current.start or stretch.block == current.block)
             if passed and more and (stretch.block != current.block or here.last):
                 self._count(counts, events[stretch.start : stretch.stop], more)
+        return {code - 1: count for code, count in counts.items() if count}
+
+    def categories(self, point: Point) -> Categories:
+        """Live bytes by category at a point; they sum up to its total."""
         out: Categories = {}
-        for code, count in counts.items():
-            if count:
-                category = self.layout.played.kinds[code - 1].category
-                out[category] = out.get(category, 0) + count * self.sizes[code - 1]
+        for kind, count in self.alive(point).items():
+            category = self.layout.played.kinds[kind].category
+            out[category] = out.get(category, 0) + count * self.sizes[kind]
         return {category: nbytes for category, nbytes in out.items() if nbytes}
 
     @staticmethod

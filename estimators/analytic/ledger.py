@@ -22,14 +22,30 @@ def layer_ledger(workload: Workload, kernel: str) -> tuple[Tensors, ...]:
         kernel: the attention kernel that runs.
     """
     sizes = symbol_sizes(workload)
-    out = []
-    for kind, count in _kept(play(replace(structure_of(workload, kernel), layers=PLAYED_LAYERS, micro_batches=1))):
-        nbytes = kind.size.itemsize
-        for dim in kind.size.dims:
-            nbytes *= sizes[dim]
-        name = kind.name.removeprefix("layer.")
-        out.append(Tensors(name=name, nbytes=nbytes, count=count, category=kind.category, formula=kind.size.formula))
-    return tuple(out)
+    played = play(replace(structure_of(workload, kernel), layers=PLAYED_LAYERS, micro_batches=1))
+    return tuple(_in_layer(tensors_of(kind, count, sizes, played)) for kind, count in _kept(played))
+
+
+def _in_layer(entry: Tensors) -> Tensors:
+    """Names as seen from inside the layer."""
+    needed_by = tuple(name.removeprefix("layer.") for name in entry.needed_by)
+    return replace(entry, name=entry.name.removeprefix("layer."), needed_by=needed_by)
+
+
+def tensors_of(kind: Kind, count: int, sizes: dict[str, int], played: Played) -> Tensors:
+    """A played kind in bytes, with whose backward needs it."""
+    nbytes = kind.size.itemsize
+    for dim in kind.size.dims:
+        nbytes *= sizes[dim]
+    needed_by = played.needs.get((kind.size, kind.name), ())
+    return Tensors(
+        name=kind.name,
+        nbytes=nbytes,
+        count=count,
+        category=kind.category,
+        formula=kind.size.formula,
+        needed_by=needed_by,
+    )
 
 
 @lru_cache(maxsize=256)

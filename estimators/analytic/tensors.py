@@ -25,6 +25,8 @@ class Tensors:
     """The size in symbols, for people: `2bsh`."""
     on_host: bool = False
     """Held in host memory, so no part of any GPU figure."""
+    needed_by: tuple[str, ...] = ()
+    """Whose backward needs them; empty where that is not what keeps them alive."""
 
     @property
     def exact_bytes(self) -> int:

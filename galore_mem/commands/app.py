@@ -6,6 +6,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("Questions", "Will this training run fit on that GPU, and what would make it fit?"),
     "fit": ("Questions", "What would make it fit: the configuration to take on a card, and what just misses."),
     "tui": ("Questions", "Explore: every configuration against every card, changed by keys and by the mouse."),
+    "explain": ("Questions", "Why a run takes what it takes: tensor by tensor, moment by moment, setting by setting."),
     "trace": (
         "Questions",
         "Run the real step on fake tensors: what a GPU would hold, without a GPU and without weights.",

@@ -16,6 +16,8 @@ RUN = Group("The training run", sort_key=1)
 OUTPUT = Group("The answer", sort_key=2)
 ABOUT_THE_ANSWER = frozenset({"budget"})
 """Options of the last panel, beside flags."""
+QUOTED = frozenset({"diff"})
+"""Options whose one value holds options itself."""
 
 
 def build() -> App:
@@ -56,7 +58,7 @@ def _described(name: str, hint: Any) -> Any:  # noqa: ANN401
         return Annotated[hint, Parameter(name=("--output", "-o"), group=OUTPUT, show_default=False)]
     if hint is bool or name in ABOUT_THE_ANSWER:
         return Annotated[hint, Parameter(group=OUTPUT, show_default=False)]
-    return Annotated[hint, Parameter(group=QUESTION, show_default=False)]
+    return Annotated[hint, Parameter(group=QUESTION, show_default=False, allow_leading_hyphen=name in QUOTED)]
 
 
 def _converted(hint: Any, tokens: Sequence[Token]) -> Any:  # noqa: ANN401

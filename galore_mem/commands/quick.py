@@ -32,11 +32,11 @@ def bind(tokens: Sequence[str], commands: Container[str]) -> Bound | None:
         if hint is Settings:
             options |= {_option(field.name): (field.name, field.type) for field in fields(Settings)}
             del options[_option(key)]
-    read = _read(tokens[1:], options)
+    found = read(tokens[1:], options)
     required = len(positional_names) - len(function.__defaults__ or ())
-    if read is None or not required <= len(read[0]) <= len(positional_names):
+    if found is None or not required <= len(found[0]) <= len(positional_names):
         return None
-    positional, named = read
+    positional, named = found
     if set(hints) - set(positional_names) - set(function.__kwdefaults__ or ()) - set(named):
         return None  # an option that must be given is missing
     return function, positional, _with_settings(hints, named)
@@ -46,7 +46,13 @@ def _option(name: str) -> str:
     return f"--{name.rstrip('_').replace('_', '-')}"
 
 
-def _read(words: Sequence[str], options: dict[str, tuple[str, Any]]) -> tuple[list[Any], dict[str, Any]] | None:
+def read(words: Sequence[str], options: dict[str, tuple[str, Any]]) -> tuple[list[Any], dict[str, Any]] | None:
+    """Positional words, and values by name; None where that is not certain.
+
+    Args:
+        words: what follows the command.
+        options: by spelling, the name and the type of each.
+    """
     positional: list[Any] = []
     named: dict[str, Any] = {}
     place = 0

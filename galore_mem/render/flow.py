@@ -4,7 +4,8 @@ from galore_mem.render.text import Text
 
 
 def flow(text: Text, width: int, indent: int = 0) -> list[Text]:
-    """`text` in lines of at most `width` cells, broken at spaces; lines after the first are indented."""
+    """`text` in lines of at most `width` cells, broken at spaces; later ones are indented, by half of it at most."""
+    indent = min(indent, width // 2)
     lines, start, room = [], 0, width
     plain = text.plain
     while len(plain) - start > room:

@@ -1,5 +1,6 @@
 """The canonical step's forward and backward, played for a structure: births and deaths with their borders marked."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -7,7 +8,7 @@ from estimators.analytic.shadow import loss as losses
 from estimators.analytic.shadow.engine import backward
 from estimators.analytic.shadow.llama import Model
 from estimators.analytic.shadow.structure import Structure
-from estimators.analytic.shadow.tape import Kind, Parameter, Tape, Tensor
+from estimators.analytic.shadow.tape import Kind, Parameter, Size, Tape, Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -19,6 +20,8 @@ class Played:
     """The kind's number plus one for a birth, its negative for a death."""
     marks: tuple[tuple[int, str, str], ...]
     """Position in `events`, what happens there, and to whom."""
+    needs: Mapping[tuple[Size, str], tuple[str, ...]]
+    """Names of the results whose backward needs a storage, by its size and name."""
 
 
 @lru_cache(maxsize=256)
@@ -44,7 +47,8 @@ def play(structure: Structure) -> Played:
         tape.mark("backward", str(index))
         backward(loss, hook)
     tape.mark("end")
-    played = Played(kinds=tuple(tape.kinds), events=tuple(tape.events), marks=tuple(tape.marks))
+    needs = {key: tuple(names) for key, names in tape.needs.items()}
+    played = Played(kinds=tuple(tape.kinds), events=tuple(tape.events), marks=tuple(tape.marks), needs=needs)
     del loss, outputs, inputs  # alive, like the gradients, while the optimizer steps
     return played
 

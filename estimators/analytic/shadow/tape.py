@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 
 Dims = tuple[str, ...]
 OUTSIDE = -1
@@ -21,8 +22,10 @@ class Size:
 
     @property
     def formula(self) -> str:
-        """As people write it: `4bsh`."""
-        return f"{self.itemsize}{''.join(self.dims)}"
+        """As people write it: `4bsh`; numbers are multiplied out, and what is no single letter stands in brackets."""
+        number = self.itemsize * prod(int(dim) for dim in self.dims if dim.isdigit())
+        symbols = [dim if len(dim) == 1 else f"({dim})" for dim in self.dims if not dim.isdigit()]
+        return f"{number}{''.join(symbols)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,8 @@ class Tape:
         """The kind's number plus one for a birth, its negative for a death."""
         self.marks: list[tuple[int, str, str]] = []
         """Position in `events`, what happens there, and to whom."""
+        self.needs: dict[tuple[Size, str], dict[str, None]] = {}
+        """Names of the results whose backward needs a storage, by its size and name."""
         self.scope: list[str] = []
         self.layer = OUTSIDE
         """The layer whose code runs now."""
@@ -206,6 +211,9 @@ def record(
     if not any(value is not None and value.requires_grad for value in inputs):
         return out
     tape = out.tape
+    for needed in saved:
+        kind = needed.storage.kind
+        tape.needs.setdefault((kind.size, kind.name), {})[out.storage.kind.name] = None
     kept: list[Tensor | Holder] = [value.detach() for value in saved]
     if tape.refilling is not None:
         _refill(tape.refilling, kept)

@@ -17,7 +17,7 @@ from profiles.errors import InputError
 
 OPTIONS = [f"--{field.name.replace('_', '-')}" for field in fields(Settings)]
 OPTIONS += ["--gpu", "--method", "--other-use", "--json", "--csv", "--check", "--budget"]
-OPTIONS += ["--for", "--min-rank", "--global-batch", "--no-checkpointing", "--emit", "--confirm"]
+OPTIONS += ["--for", "--min-rank", "--global-batch", "--no-checkpointing", "--emit", "--confirm", "--diff"]
 ODD = ["--", "-", "-h", "--help", "--jsn", "--no-json", "--seq=5", "--rank=", "", " ", "-5", "0x10", "1e3", "1_0", "٣"]
 VALUES = ["llama-7b", "4090", "128", "0", "007", "0.25", ".5", "inf", "whole", "per-layer", "Whole", "bf16", "amp_bf16"]
 VALUES += ["full", "none", "auto", "22GiB", "true", "galore-adamw", "std", "reverse_std", "reverse-std", "all-linear"]

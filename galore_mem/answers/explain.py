@@ -1,0 +1,167 @@
+"""Why a run takes what it takes: the ledger of a layer, the peak tensor by tensor, and what each setting is worth."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from estimators.analytic.attention import attention_kernel
+from estimators.analytic.composition import composition
+from estimators.analytic.estimate import estimate, reach
+from estimators.analytic.ledger import layer_ledger
+from estimators.analytic.parameters import parameter_count
+from estimators.analytic.tensors import Tensors
+from estimators.checks import check, closed_form_notes
+from estimators.footprint import Footprint
+from estimators.workload import Workload
+from galore_mem.answers.advice import alternatives
+from galore_mem.answers.differences import Difference, difference
+from galore_mem.answers.galore_questions import Remark, remarks
+from galore_mem.answers.names import Card, NamedModel, resolve_cards, resolve_model
+from galore_mem.answers.settings import Settings, settings_from, workloads
+from galore_mem.answers.sizes import size_bytes
+from profiles.errors import InputError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One setting changed, and what that is worth."""
+
+    options: str
+    """What to type."""
+    upper_bytes: int
+    saved_bytes: int
+    """How much lower the upper bound is; negative where it is higher."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """An entry of `changes` in the JSON output."""
+        return {"options": self.options, "upper_bytes": self.upper_bytes, "saved_bytes": self.saved_bytes}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """One configuration taken apart."""
+
+    asked: str
+    """The model as it was typed."""
+    model: NamedModel
+    workload: Workload
+    card: Card | None
+    attention_kernel: str
+    footprint: Footprint
+    ledger: tuple[Tensors, ...]
+    """What one decoder layer keeps for backward; its largest tensors first."""
+    at_peak: tuple[Tensors, ...]
+    """Everything alive at the peak; its live bytes add up to the peak's categories."""
+    changes: tuple[Change, ...]
+    """What single changes would save, the largest first."""
+    remarks: tuple[Remark, ...]
+    """Why GaLore takes what it takes; empty for other methods."""
+    difference: Difference | None
+    """From this configuration to another one."""
+    notes: tuple[str, ...]
+
+    @property
+    def layer_bytes(self) -> int:
+        """What one layer keeps, exactly."""
+        return sum(entry.exact_bytes for entry in self.ledger)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The EXPLAIN object of the JSON output."""
+        return {
+            "schema": "galore-mem/explain/1",
+            "workload": self.workload.to_dict() | {"parameters": parameter_count(self.model.shape)},
+            "attention_kernel": self.attention_kernel,
+            "footprint": self.footprint.to_dict(),
+            "layer": {
+                "bytes": self.layer_bytes,
+                "layers": self.model.shape.num_hidden_layers,
+                "tensors": [_entry(entry) for entry in self.ledger],
+            },
+            "at_peak": [_entry(entry) | {"live_bytes": entry.live_bytes} for entry in self.at_peak],
+            "changes": [change.to_dict() for change in self.changes],
+            "remarks": [remark.to_dict() for remark in self.remarks],
+            "difference": self.difference and self.difference.to_dict(),
+            "notes": list(self.notes),
+        }
+
+
+def _entry(entry: Tensors) -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "category": entry.category,
+        "bytes": entry.nbytes,
+        "count": entry.count,
+        "formula": entry.formula,
+        "needed_by": list(entry.needed_by),
+    }
+
+
+def explain(
+    model: str,
+    *,
+    gpu: str | None = None,
+    method: str = "adamw",
+    settings: Settings | None = None,
+    other_use: str | int | None = None,
+    other: tuple[str, Settings] | None = None,
+    **words: Any,  # noqa: ANN401
+) -> Explanation:
+    """Take one configuration apart.
+
+    Args:
+        model: a catalogue name or alias, or the path of a config.json or of its folder.
+        gpu: the card, which decides the attention kernel and the context; an Ampere or Ada consumer card unless given.
+        method: one training method.
+        settings: everything else about the run; or give its fields as keywords.
+        other_use: memory that other processes take from the card.
+        other: method and settings of a second configuration, to be compared with this one.
+        words: fields of `Settings`, for instance `rank=128`.
+
+    Raises:
+        InputError: an unknown name, a value that means nothing, or options that contradict each other.
+        NoDeviceError: `local`, and no usable card here.
+    """
+    named = resolve_model(model)
+    if settings is not None and words:
+        raise InputError("settings and keywords exclude each other", "", f"give {', '.join(words)} in settings")
+    chosen = settings or settings_from(words)
+    card = _card(gpu, None if other_use is None else size_bytes(other_use, "--other-use"))
+    (workload,) = workloads(named.shape, (method,), chosen)
+    own = card.gpu if card else None
+    notes = dict.fromkeys((*named.notes, *check(workload, own), *closed_form_notes(workload)))
+    footprint = estimate(workload, own)
+    kernel = attention_kernel(workload, own)
+    second = None
+    if other is not None:
+        (second,) = workloads(named.shape, (other[0],), other[1])
+        notes.update(dict.fromkeys(check(second, own)))
+    rows = composition(workload, footprint.peak, own)
+    return Explanation(
+        asked=model,
+        model=named,
+        workload=workload,
+        card=card,
+        attention_kernel=kernel,
+        footprint=footprint,
+        ledger=tuple(sorted(layer_ledger(workload, kernel), key=lambda entry: -entry.exact_bytes)),
+        at_peak=tuple(sorted(rows, key=lambda entry: -entry.live_bytes)),
+        changes=_changes(workload, footprint, card),
+        remarks=remarks(workload, footprint, own),
+        difference=difference(workload, second, own) if second is not None else None,
+        notes=tuple(notes),
+    )
+
+
+def _card(name: str | None, other_use_bytes: int | None) -> Card | None:
+    if name is None:
+        return None
+    return resolve_cards((name,), other_use_bytes)[0]
+
+
+def _changes(workload: Workload, footprint: Footprint, card: Card | None) -> tuple[Change, ...]:
+    found: list[Change] = []
+    for options, other in alternatives(workload, fits=False):
+        with suppress(InputError):  # a change may lead to what the card cannot run
+            upper = reach(other, card.gpu if card else None).upper_bytes
+            found.append(Change(options=options, upper_bytes=upper, saved_bytes=footprint.upper_bytes - upper))
+    return tuple(sorted(found, key=lambda change: -change.saved_bytes))

@@ -1,0 +1,142 @@
+"""What `explain` says adds up, and is true of the run it is asked about."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from estimators.analytic.estimate import estimate
+from estimators.workload import Method, Workload
+from galore_mem.answers.differences import difference
+from galore_mem.answers.explain import Explanation, explain
+from galore_mem.answers.galore_questions import break_even_rank, remarks, state_bytes
+from galore_mem.answers.settings import Settings
+from galore_mem.commands.changed import changed
+from galore_mem.errors import UsageError
+from profiles.errors import InputError
+from profiles.gpus import find_gpu
+from profiles.models import find_model
+
+SEVEN = find_model("llama-7b").shape
+SMALL = find_model("llama-350m").shape
+
+
+@pytest.fixture(scope="module")
+def seven() -> Explanation:
+    return explain("llama-7b", gpu="4090", method="galore-adamw-8bit", update="per-layer")
+
+
+def test_its_sums_are_the_estimators(seven: Explanation) -> None:
+    assert seven.footprint == estimate(seven.workload, find_gpu("4090"))
+    sums: dict[str, int] = {}
+    for row in seven.at_peak:
+        sums[row.category] = sums.get(row.category, 0) + row.live_bytes
+    assert sums == dict(seven.footprint.peak.by_category)
+    assert seven.to_dict()["layer"]["bytes"] == sum(entry.exact_bytes for entry in seven.ledger)
+
+
+def test_changes_are_sorted_by_what_they_save(seven: Explanation) -> None:
+    saved = [change.saved_bytes for change in seven.changes]
+    assert saved == sorted(saved, reverse=True)
+    assert seven.changes[0].options == "--rank 512"
+    halved = replace(seven.workload, method=replace(seven.workload.method, rank=512))
+    assert seven.changes[0].upper_bytes == estimate(halved, find_gpu("4090")).upper_bytes
+
+
+@pytest.mark.parametrize("name", ["galore-adamw", "galore-adamw-8bit", "galore-adafactor"])
+@pytest.mark.parametrize("proj_type", ["std", "reverse_std", "full"])
+def test_break_even_is_where_savings_end(name: str, proj_type: Any) -> None:  # noqa: ANN401
+    workload = Workload(model=SMALL, method=Method(name=name, rank=64, proj_type=proj_type))
+    inner = Method(name=name.removeprefix("galore-"))
+    full, even = state_bytes(workload, inner), break_even_rank(workload)
+    if even:
+        assert state_bytes(workload, replace(workload.method, rank=even)) < full
+    if even < SMALL.hidden_size:
+        assert state_bytes(workload, replace(workload.method, rank=even + 1)) >= full
+    else:
+        assert proj_type != "std"
+
+
+def texts(workload: Workload) -> dict[str, tuple[str, int]]:
+    return {remark.topic: (remark.text, remark.nbytes) for remark in remarks(workload, estimate(workload))}
+
+
+def test_the_questions_about_galore_are_answered_for_the_run() -> None:
+    whole = Workload(model=SEVEN, method=Method(name="galore-adamw-8bit", rank=4096))
+    said = texts(whole)
+    assert "GaLore saves nothing before rank" in said["rank"][0]
+    assert said["rank"][1] > 0
+    assert "--update per-layer takes" in said["update"][0]
+    by_layers = replace(whole, method=replace(whole.method, update="per-layer"))
+    assert said["update"][1] == estimate(whole).upper_bytes - estimate(by_layers).upper_bytes > 12 * 2**30
+    assert "3.9% of the parameters" in said["unmatched"][0]
+    assert "views" not in said
+    per_layer = texts(replace(whole, method=replace(whole.method, update="per-layer", rank=128)))
+    assert "die as they are born" in per_layer["update"][0]
+    assert "they would be equal at rank" in per_layer["rank"][0]
+
+
+def test_patterns_that_leave_layers_out_are_named() -> None:
+    method = Method(name="galore-adamw", rank=128, target_modules=("mlp",))
+    text, _ = texts(Workload(model=SMALL, method=method))["unmatched"]
+    assert "self_attn.q_proj" in text
+
+
+def test_views_of_whole_factors_are_counted() -> None:
+    method = Method(name="galore-adamw", rank=128, implementation="galore-torch")
+    text, nbytes = texts(Workload(model=SMALL, method=method, precision="fp32"))["views"]
+    assert "views that keep whole SVD factors alive" in text
+    assert nbytes > 0
+
+
+def test_other_methods_have_no_remarks() -> None:
+    assert remarks(Workload(model=SMALL), estimate(Workload(model=SMALL))) == ()
+
+
+def test_the_steps_of_a_difference_add_up() -> None:
+    before = Workload(model=SEVEN, method=Method(name="lora", rank=16))
+    name, settings = changed(
+        "--method galore-adamw-8bit --rank 512 --update per-layer --checkpointing full --batch 8 --loss chunked",
+        "lora",
+        Settings(rank=16),
+    )
+    found = explain("llama-7b", gpu="4090", method="lora", rank=16, other=(name, settings)).difference
+    assert found is not None
+    assert found.before == estimate(before, find_gpu("4090"))
+    assert len(found.steps) == 5
+    total = found.after.process_bytes - found.before.process_bytes
+    assert sum(step.process_change_bytes for step in found.steps) == total
+    assert found.steps[0].text == "galore-adamw-8bit r512 instead of lora r16"
+    assert found.steps[1].by_category["gradients"] < 0
+    assert found.steps[-1].after == found.after
+
+
+def test_a_change_that_cannot_stand_alone_joins_the_next() -> None:
+    """Flash attention exists in half precision only."""
+    before = Workload(model=SMALL, precision="fp32", attention="math")
+    after = replace(before, precision="bf16", attention="flash")
+    found = difference(before, after, find_gpu("4090"))
+    assert found.steps[-1].after == found.after == estimate(after, find_gpu("4090"))
+    backwards = difference(after, before, find_gpu("4090"))
+    assert [step.text.count("instead") for step in backwards.steps] == [2]
+    assert backwards.steps[0].after == found.before
+
+
+def test_equal_runs_differ_in_nothing() -> None:
+    workload = Workload(model=SMALL)
+    found = difference(workload, workload)
+    assert found.steps == ()
+    assert found.to_dict()["by_category"] == {}
+
+
+@pytest.mark.parametrize("text", ["", "128", "--rank", "--foo 3", "--rank 8 extra", "--update 'per-layer", "--json"])
+def test_a_difference_that_cannot_be_read(text: str) -> None:
+    with pytest.raises(UsageError, match="cannot be read"):
+        changed(text, "adamw", Settings())
+
+
+def test_settings_of_another_kind_of_method_are_left_behind() -> None:
+    assert changed("--method adamw", "galore-adamw", Settings(rank=8, seq=99)) == ("adamw", Settings(seq=99))
+    assert changed("--method galore-adamw-8bit", "galore-adamw", Settings(rank=8))[1].rank == 8
+    with pytest.raises(InputError):
+        changed("--batch 0", "adamw", Settings())
