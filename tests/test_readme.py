@@ -19,7 +19,7 @@ def test_every_example_is_what_the_program_prints(
     page: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.chdir(ROOT)
+    monkeypatch.chdir(ROOT / "docs" / "examples")
     for variable in ("NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(variable, raising=False)
 
