@@ -1,0 +1,187 @@
+"""What was known at which point of a history that somebody else records.
+
+torch's allocator writes its own history on a GPU, and says of no allocation what it was for. Whoever watches the step
+leaves stamps beside it: after how many allocations and frees a window began, a module was entered, an address belonged
+to a weight. `attribution` lays the two together. The count is the allocator's own: `allocation.all.allocated` plus
+`freed` of its statistics advance exactly with the history's `alloc` and `free_requested` entries
+(c10/cuda/CUDACachingAllocator.cpp, `alloc_found_block` and `free`).
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from galore_mem.profiler.places import OUTSIDE, Places, layer_of
+from galore_mem.profiler.recording import HOST
+
+Kind = Literal["window", "place", "claim", "saved", "scope", "unscope"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """Something that was known after so many events."""
+
+    position: int
+    """Allocations and frees before it."""
+    kind: Kind
+    name: str = ""
+    """Window, module path, or category."""
+    detail: str = ""
+    """Of a window its iteration; of a claim whose the tensor is; of a place `forward` where a module's forward runs."""
+    address: int = 0
+    """Of a claim or a saved tensor."""
+
+
+class StampingWitness:
+    """Watches a step through hooks, without a dispatch mode, which would change what autograd allocates.
+
+    Args:
+        position: allocations and frees so far.
+        address: of a tensor's storage.
+        on_device: whether a tensor is on the device whose history is recorded.
+    """
+
+    def __init__(
+        self,
+        position: Callable[[], int],
+        address: Callable[[Tensor], int] = lambda tensor: tensor.untyped_storage().data_ptr(),
+        on_device: Callable[[Tensor], bool] = lambda tensor: tensor.is_cuda,
+    ) -> None:
+        self.stamps: list[Stamp] = []
+        self.window = "between"
+        self.iteration = ""
+        self.places = _StampedPlaces(self._moved)
+        self.host_bytes: dict[int, int] = {}
+        """Of states that stay in host memory, by address."""
+        self._position = position
+        self._address = address
+        self._on_device = on_device
+        self._layer = OUTSIDE
+        self._place = ("", "")
+
+    # What the step tells.
+
+    def begin(self, iteration: str) -> None:
+        """A new iteration starts."""
+        self.iteration = iteration
+        self.enter("between")
+
+    def enter(self, window: str) -> None:
+        """Another window of the step begins."""
+        self.window = window
+        self._stamp("window", window, self.iteration)
+
+    @contextmanager
+    def during(self, window: str) -> Iterator[None]:
+        """A window that lies inside another one, which goes on afterwards."""
+        outer = self.window
+        self.enter(window)
+        try:
+            yield
+        finally:
+            self.enter(outer)
+
+    @contextmanager
+    def scope(self, category: str) -> Iterator[None]:
+        """Whatever is born in here has this category."""
+        self._stamp("scope", category)
+        try:
+            yield
+        finally:
+            self._stamp("unscope", category)
+
+    def claim(self, category: str, tensors: Iterable[object], owner: str = "") -> None:
+        """Name the category of living tensors' storages, for their whole lives, and whose they are."""
+        position = self._position()
+        for tensor in tensors:
+            if not isinstance(tensor, Tensor):
+                continue
+            if self._on_device(tensor) and category != HOST:
+                self.stamps.append(Stamp(position, "claim", category, owner, self._address(tensor)))
+            elif category == HOST:
+                self.host_bytes[self._address(tensor)] = tensor.untyped_storage().nbytes()
+
+    @contextmanager
+    def following(self, model: nn.Module, *, accumulates: bool = False) -> Iterator[None]:
+        """Follow the modules of a model, what autograd saves, and what arrives at parameters, while entered.
+
+        Args:
+            model: its parameters' gradients are named as they are born.
+            accumulates: gradients meet earlier ones, and are named before they are added.
+        """
+        handles: list[Any] = []
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                handles.append(parameter.register_post_accumulate_grad_hook(self._claim_gradient))  # type: ignore[no-untyped-call]
+                if accumulates:
+                    handles.append(parameter.register_hook(self._claim_arriving))  # type: ignore[no-untyped-call]
+        with ExitStack() as stack:
+            stack.enter_context(self.places.following(model))
+            stack.enter_context(torch.autograd.graph.saved_tensors_hooks(self._pack, self._unpack))
+            try:
+                yield
+            finally:
+                for handle in handles:
+                    handle.remove()
+
+    # What hooks tell.
+
+    def _claim_gradient(self, parameter: Tensor) -> None:
+        self.claim("gradients", (parameter.grad,))
+
+    def _claim_arriving(self, gradient: Tensor) -> None:
+        self.claim("gradients", (gradient,))
+
+    def _pack(self, tensor: Tensor) -> Tensor:
+        if self._on_device(tensor):
+            self._stamp("saved", "activations", self.places.entered, self._address(tensor))
+        return tensor
+
+    def _unpack(self, tensor: Tensor) -> Tensor:
+        node: Any = torch._C._current_autograd_node()
+        if node is not None and node._sequence_nr() < 1 << 62:
+            self._in_backward(self.places.of_node(node._sequence_nr()))
+        return tensor
+
+    def _in_backward(self, path: str) -> None:
+        path = self.places.entered or path
+        self._at(path)
+        if self.window not in ("backward_start", "backward_end"):
+            return
+        layer = layer_of(path)
+        if layer == self._layer:
+            return
+        self._layer = layer
+        last = self.places.last_layer
+        early = layer in (OUTSIDE, last) and self.window == "backward_start" and last > 0
+        window = "backward_start" if early else "backward_end"
+        if window != self.window:
+            self.enter(window)
+
+    def _moved(self) -> None:
+        self._at(self.places.entered)
+
+    def _at(self, path: str) -> None:
+        place = (path, "forward" if self.places.in_forward else "")
+        if place != self._place:
+            self._place = place
+            self._stamp("place", *place)
+
+    def _stamp(self, kind: Kind, name: str, detail: str = "", address: int = 0) -> None:
+        self.stamps.append(Stamp(self._position(), kind, name, detail, address))
+
+
+class _StampedPlaces(Places):
+    """Places that tell whenever a module is entered or left."""
+
+    def __init__(self, moved: Callable[[], None]) -> None:
+        super().__init__()
+        self._moved = moved
+
+    def _note(self) -> None:
+        super()._note()
+        self._moved()
