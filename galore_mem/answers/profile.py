@@ -1,6 +1,7 @@
 """What a real step holds: the canonical step on a GPU under torch's own recorder, or on CPU tensors and replayed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -10,14 +11,20 @@ from estimators.checks import check
 from estimators.footprint import Footprint
 from estimators.verdict import Fit
 from estimators.workload import Workload
-from galore_mem.answers.names import resolve_cards, resolve_model
+from galore_mem.answers.limits import limit_of
+from galore_mem.answers.measured import footprint_of
+from galore_mem.answers.names import Card, resolve_cards, resolve_model
 from galore_mem.answers.profile_cpu import record_on_cpu
-from galore_mem.answers.replay import DeviceReplay
+from galore_mem.answers.profile_cuda import Ending, GpuRun, Overhead, record_on_gpu
+from galore_mem.answers.ran_out import RanOut, ran_out_in_replay, ran_out_on_gpu
+from galore_mem.answers.replay import DeviceReplay, replay_tape
 from galore_mem.answers.settings import Settings, settings_from, workloads
 from galore_mem.answers.sizes import size_bytes
-from galore_mem.answers.steps import Told
-from galore_mem.answers.trace import answer_of, environment
-from galore_mem.profiler.recording import Life
+from galore_mem.answers.steps import Told, silent
+from galore_mem.answers.trace import LARGEST, answer_of, environment, fit_of
+from galore_mem.errors import NoDeviceError
+from galore_mem.profiler.attribution import UNATTRIBUTED
+from galore_mem.profiler.recording import Life, alive_at
 from galore_mem.profiler.steps import StepRecord
 from galore_mem.tapes.tape import Tape
 from profiles.errors import InputError
@@ -26,6 +33,8 @@ from profiles.gpus import SMALL_WORKSPACE_BYTES
 Device = Literal["cuda", "cpu"]
 STEPS = 3
 """A first step, a steady one, and one that recomputes projectors."""
+Meter = Callable[[], tuple[int, int]]
+"""Bytes held now, and at most so far."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +43,8 @@ class Profile:
 
     workload: Workload
     device: Device
+    ending: Ending
+    """`complete`, or how it ended before that; then everything is what was seen until then."""
     attention_kernel: str
     footprint: Footprint
     """`measured` on a GPU; `replayed` where CPU tensors' history went through the replica of the allocator."""
@@ -44,8 +55,22 @@ class Profile:
     """What the replica of the allocator did with the history, and would do under other settings."""
     tape: Tape
     steps: tuple[StepRecord, ...]
+    ran_out: RanOut | None
+    overhead: Overhead | None
+    """On a GPU: what recording costs."""
+    process_samples: tuple[tuple[float, int], ...]
+    """On a GPU: (seconds, bytes of the process), as the driver counts."""
+    statistics: dict[str, int]
+    """On a GPU: the allocator's own counters at the end."""
+    snapshot: Any
+    """On a GPU: the history as torch wrote it."""
     environment: dict[str, Any]
     notes: tuple[str, ...]
+
+    @property
+    def unattributed_bytes(self) -> int:
+        """Bytes at the live peak that nothing explains."""
+        return self.footprint.peak.by_category.get(UNATTRIBUTED, 0)
 
     def to_dict(self) -> dict[str, Any]:
         """The PROFILE object of the JSON output."""
@@ -53,6 +78,7 @@ class Profile:
         return {
             "schema": "galore-mem/profile/1",
             "device": self.device,
+            "ending": self.ending,
             "workload": self.workload.to_dict() | {"parameters": parameter_count(self.workload.model)},
             "attention_kernel": self.attention_kernel,
             "footprint": self.footprint.to_dict(),
@@ -61,12 +87,17 @@ class Profile:
                 {"bytes": life.nbytes, "category": life.category, "module": life.module, "operator": life.operator}
                 for life in self.largest
             ],
+            "unattributed_bytes": self.unattributed_bytes,
             "steps": [step.to_dict() for step in self.steps],
+            "ran_out": self.ran_out and self.ran_out.to_dict(),
+            "recording_overhead": self.overhead and self.overhead.to_dict(),
             "allocator": {
                 "settings": run.settings.text,
                 "events": self.replay.events,
                 "end_reserved_bytes": run.end_reserved_bytes,
                 "unused_share": round(self.replay.fragmentation.unused_share, 6),
+                "first_difference": self.replay.first_difference,
+                "statistics": self.statistics,
                 "what_ifs": [
                     {
                         "settings": row.settings,
@@ -91,9 +122,12 @@ def profile(
     settings: Settings | None = None,
     other_use: str | int | None = None,
     told: Told | None = None,
+    watched: Callable[[Meter], object] | None = None,
     **words: Any,  # noqa: ANN401
 ) -> Profile:
     """Run the canonical step for real and say what it held.
+
+    An OutOfMemoryError and Ctrl-C end the run, not the answer: `ending` says which, and the history so far is kept.
 
     Args:
         model: a Workload; or a catalogue name, an alias, or the path of a config.json or of its folder.
@@ -104,6 +138,7 @@ def profile(
         settings: everything else about the run; or give its fields as keywords.
         other_use: memory that other processes take from each card.
         told: called as each stage begins.
+        watched: given a function that reads current and peak memory while the run goes on.
         words: fields of `Settings`, for instance `rank=128`.
 
     Raises:
@@ -126,27 +161,110 @@ def profile(
         notes = named.notes
     other_bytes = None if other_use is None else size_bytes(other_use, "--other-use")
     cards = resolve_cards((gpus,) if isinstance(gpus, str) else gpus, other_bytes)
-    gpu = cards[0].gpu if cards else None
-    notes += check(workload, gpu)
     if device == "cuda":
-        raise InputError("--device cuda is not built yet", "", "use --device cpu")
+        return _on_gpu(workload, steps, cards, notes, told or silent, watched)
+    notes += check(workload, cards[0].gpu if cards else None)
+    return _on_cpu(workload, steps, cards, notes, told or silent, watched)
+
+
+def _on_cpu(
+    workload: Workload,
+    steps: int,
+    cards: tuple[Card, ...],
+    notes: tuple[str, ...],
+    told: Told,
+    watched: Callable[[Meter], object] | None,
+) -> Profile:
+    gpu = cards[0].gpu if cards else None
     kernel = attention_kernel(workload, gpu)
     workspace_bytes = gpu.cublas_workspace_recent_bytes if gpu is not None else SMALL_WORKSPACE_BYTES
-    recording, records = record_on_cpu(workload, kernel, steps=steps, workspace_bytes=workspace_bytes, told=told)
-    traced = answer_of(workload, kernel, recording, cards, notes)
+    run = record_on_cpu(workload, kernel, steps=steps, workspace_bytes=workspace_bytes, told=told, watched=watched)
+    told("replaying the allocator")
+    traced = answer_of(workload, kernel, run.recording, cards, notes)
     footprint = replace(traced.footprint, source="replayed")
-    around = {**environment(), "device": "cpu"}
-    metadata = {**traced.tape.metadata, "environment": around, "steps": [record.to_dict() for record in records]}
+    around: dict[str, Any] = {**environment(), "device": "cpu"}
+    metadata = {**traced.tape.metadata, "environment": around, "steps": [step.to_dict() for step in run.steps]}
+    tape = replace(traced.tape, source="replayed", metadata=metadata)
+    ran_out = None
+    if cards and footprint.peak_reserved_bytes > limit_of(cards[0]).capacity_bytes:
+        (limited,) = replay_tape(tape, cards=cards[:1]).devices
+        ran_out = ran_out_in_replay(workload, run.recording, limited, cards)
     return Profile(
         workload=workload,
         device="cpu",
+        ending=run.ending,
         attention_kernel=kernel,
         footprint=footprint,
         fits=tuple(replace(fit, footprint=footprint) for fit in traced.fits),
         largest=traced.largest,
         replay=traced.replay,
-        tape=replace(traced.tape, source="replayed", metadata=metadata),
-        steps=records,
+        tape=tape,
+        steps=run.steps,
+        ran_out=ran_out,
+        overhead=None,
+        process_samples=(),
+        statistics={},
+        snapshot=None,
         environment=around,
         notes=traced.notes,
     )
+
+
+def _on_gpu(
+    workload: Workload,
+    steps: int,
+    cards: tuple[Card, ...],
+    notes: tuple[str, ...],
+    told: Told,
+    watched: Callable[[Meter], object] | None,
+) -> Profile:
+    told("importing")
+    from galore_mem.profiler import cuda
+
+    if not cards:
+        with suppress(NoDeviceError):  # without its facts the run can still be measured
+            cards = resolve_cards(("local",))[:1]
+    gpu = cuda.Gpu()
+    try:
+        notes += check(workload, cards[0].gpu if cards else None)
+        run = record_on_gpu(workload, gpu, steps=steps, told=told, watched=watched)
+        allowed_bytes = gpu.allowed_bytes
+    finally:
+        gpu.close()
+    told("replaying the allocator")
+    kernel = "+".join(run.kernels) or (workload.attention if workload.attention != "auto" else "unseen")
+    around = {**environment(), **run.environment, "attention_kernel": kernel, "allocator_settings": run.settings}
+    metadata = {
+        "workload": workload.to_dict(),
+        "attention_kernel": kernel,
+        "environment": around,
+        "steps": [step.to_dict() for step in run.steps],
+    }
+    tape = Tape(devices=(run.device,), settings=run.settings, source="measured", metadata=metadata)
+    (replayed,) = replay_tape(tape).devices
+    footprint, position = footprint_of(run)
+    return Profile(
+        workload=workload,
+        device="cuda",
+        ending=run.ending,
+        attention_kernel=kernel,
+        footprint=footprint,
+        fits=tuple(fit_of(workload, footprint, card) for card in cards),
+        largest=tuple(alive_at(run.recording, position)[:LARGEST]),
+        replay=replayed,
+        tape=tape,
+        steps=run.steps,
+        ran_out=_ran_out(run, workload, cards, allowed_bytes),
+        overhead=run.overhead,
+        process_samples=run.process_samples,
+        statistics=run.statistics,
+        snapshot=run.snapshot,
+        environment=around,
+        notes=notes + run.notes,
+    )
+
+
+def _ran_out(run: GpuRun, workload: Workload, cards: tuple[Card, ...], allowed_bytes: int) -> RanOut | None:
+    if run.ending != "out-of-memory":
+        return None
+    return ran_out_on_gpu(workload, run.recording, run.device, cards, allowed_bytes)

@@ -217,7 +217,7 @@ def answer_of(
         parameters=parameter_count(workload.model) if covered else _base_parameters(groups),
         attention_kernel=kernel,
         footprint=footprint,
-        fits=tuple(_fit(workload, footprint, card) for card in cards),
+        fits=tuple(fit_of(workload, footprint, card) for card in cards),
         largest=tuple(alive_at(recording, position)[:LARGEST]),
         replay=replayed,
         tape=tape,
@@ -318,7 +318,8 @@ def _fit_dict(fit: Fit, *, covered: bool) -> dict[str, Any]:
     return fit.to_dict() | unknown
 
 
-def _fit(workload: Workload, footprint: Footprint, card: Card) -> Fit:
+def fit_of(workload: Workload, footprint: Footprint, card: Card) -> Fit:
+    """A footprint against a card; the largest batch and sequence are the closed form's."""
     usable = card.gpu.usable_bytes - card.other_use_bytes
     return Fit(
         gpu=card.gpu,

@@ -1,11 +1,14 @@
 """`galore-mem profile`."""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from galore_mem import streams
 from galore_mem.answers.settings import Settings
 from galore_mem.commands.pages import check_page, write_report
-from galore_mem.errors import UsageError
+from galore_mem.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from galore_mem.answers.profile import Profile
 
 DEFAULT_RUN = Settings()
 
@@ -25,7 +28,7 @@ def profile(
     report: str | None = None,
     force: bool = False,
     json: bool = False,
-) -> None:
+) -> int:
     """Run the first training steps for real and see what they held: on this machine's GPU, or on CPU tensors.
 
     Args:
@@ -43,14 +46,28 @@ def profile(
         json: One JSON object on stdout, sizes in bytes.
     """
     from galore_mem.answers.profile import profile as answer
+    from galore_mem.interrupts import kept
+    from galore_mem.render.live import live
+    from galore_mem.tapes.atomic import check_target
 
     if len(method) != 1:
         raise UsageError("a profile takes one --method", "", "name one, or compare several with galore-mem plan")
     if report is not None:
         check_page(report, force=force)
-    result = answer(
-        model, device=device, steps=steps, gpus=gpu, method=method[0], settings=settings, other_use=other_use
-    )
+    for path in filter(None, (tape, snapshot)):
+        check_target(path)
+    with kept(), live(steps) as shown:
+        result = answer(
+            model,
+            device=device,
+            steps=steps,
+            gpus=gpu,
+            method=method[0],
+            settings=settings,
+            other_use=other_use,
+            told=shown.told,
+            watched=shown.watched,
+        )
     for note in result.notes:
         streams.narrate(f"note: {note}")
     if tape is not None:
@@ -58,9 +75,7 @@ def profile(
 
         write_tape(tape, result.tape)
     if snapshot is not None:
-        from galore_mem.answers.snapshot import write_predicted
-
-        write_predicted(snapshot, result.tape)
+        _write_snapshot(snapshot, result)
     if report is not None:
         write_report(report, result.tape, cards=gpu, other_use=other_use)
     if json:
@@ -71,3 +86,22 @@ def profile(
         from galore_mem.render.profile import print_profile
 
         print_profile(result)
+    if result.ending == "interrupted":
+        written = " and ".join(path for path in (tape, snapshot, report) if path)
+        streams.narrate("interrupted" + (f": the history until then is in {written}" if written else ""))
+        return ExitCode.INTERRUPTED
+    return ExitCode.ANSWERED
+
+
+def _write_snapshot(path: str, result: "Profile") -> None:
+    """A GPU's history as torch wrote it; of CPU tensors, the history that a GPU would have written."""
+    if result.snapshot is None:
+        from galore_mem.answers.snapshot import write_predicted
+
+        write_predicted(path, result.tape)
+        return
+    import pickle
+
+    from galore_mem.tapes.atomic import write_bytes
+
+    write_bytes(path, pickle.dumps(result.snapshot, protocol=4))

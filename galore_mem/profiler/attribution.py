@@ -3,7 +3,7 @@
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from galore_mem.profiler.recording import PHASES, Life, Recording
@@ -145,8 +145,6 @@ class _Walk:
 
     def _event(self, code: int) -> None:
         self.recording.events.append(code)
-        self.recording.windows.append(self.window)
-        self.recording.iterations.append(self.iteration)
 
     def _decide(self) -> None:
         """Name what nobody claimed by its size, and by where in the step it was born."""
@@ -182,45 +180,24 @@ def _operators(table: EventTable) -> Iterator[str]:
 
 def annotated(tape: DeviceTape, recording: Recording) -> DeviceTape:
     """The Tape with what is known of each allocation and free, and with marks where windows begin."""
-    table = tape.events
-    held = len(recording.events) - _count(table)
+    table, lives = tape.events, recording.lives
     category, phase, module = (array("q", bytes(8 * len(table))) for _ in range(3))
+    rows = array("q", (row for row, event in enumerate(table.rows()) if event[0] in _BIRTHS_AND_DEATHS))
+    held = len(recording.events) - len(rows)
     marks: list[Mark] = []
-    borders = iter(recording.borders)
-    border = next(borders, None)
-    position, iteration = held, ""
-
-    def mark_until(row: int) -> None:
-        nonlocal border, iteration
-        while border is not None and border[0] <= position:
-            if border[1] != iteration:
-                iteration = border[1]
-                marks.append(Mark(row=row, kind="iteration", name=iteration))
-            marks.append(Mark(row=row, kind="phase", name=PHASES[border[2]]))
-            border = next(borders, None)
-
-    for row, event in enumerate(table.rows()):
-        if event[0] not in _BIRTHS_AND_DEATHS:
-            continue
-        mark_until(row)
-        life = recording.lives[abs(recording.events[position]) - 1]
-        category[row] = table.intern(life.category)
-        phase[row] = table.intern(PHASES[recording.windows[position]])
-        module[row] = table.intern(life.module)
-        position += 1
-    mark_until(len(table))
+    seen = ""
+    for begin, end, iteration, window in recording.stretches():
+        place = max(0, begin - held)
+        row = rows[place] if place < len(rows) else len(table)
+        if iteration != seen:
+            seen = iteration
+            marks.append(Mark(row=row, kind="iteration", name=iteration))
+        if iteration:
+            marks.append(Mark(row=row, kind="phase", name=PHASES[window]))
+        number = table.intern(PHASES[window])
+        for position in range(max(begin, held), end):
+            row, life = rows[position - held], lives[abs(recording.events[position]) - 1]
+            category[row], phase[row] = table.intern(life.category), number
+            module[row] = table.intern(life.module)
     table.known.update(category=category, phase=phase, module=module)
-    marks = sorted([*tape.marks, *marks], key=lambda mark: mark.row)
-    return DeviceTape(
-        device=tape.device,
-        events=table,
-        initial=tape.initial,
-        marks=tuple(marks),
-        history=tape.history,
-        total_bytes=tape.total_bytes,
-        notes=tape.notes,
-    )
-
-
-def _count(table: EventTable) -> int:
-    return sum(event[0] in _BIRTHS_AND_DEATHS for event in table.rows())
+    return replace(tape, events=table, marks=tuple(sorted([*tape.marks, *marks], key=lambda mark: mark.row)))

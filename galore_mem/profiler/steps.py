@@ -23,6 +23,14 @@ class StepRecord:
     """By phase; `between` left out."""
     start: int
     """Events that were recorded before it."""
+    peak_allocated_bytes: int | None = None
+    """By the allocator's own counters; None where there is no allocator to ask."""
+    peak_reserved_bytes: int | None = None
+
+    @property
+    def total_seconds(self) -> float:
+        """All phases together."""
+        return sum(self.seconds.values())
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
@@ -31,6 +39,8 @@ class StepRecord:
             "kind": self.kind,
             "seconds": {phase: round(value, 6) for phase, value in self.seconds.items()},
             "start": self.start,
+            "peak_allocated_bytes": self.peak_allocated_bytes,
+            "peak_reserved_bytes": self.peak_reserved_bytes,
         }
 
 

@@ -42,7 +42,7 @@ def build_model(workload: Workload, fake: FakeTensorMode | None, device: str = "
     try:
         with _elsewhere(fake, device):
             model = _reparameterised(auto.from_config(config, dtype=dtype), workload)
-    except (InputError, GaloreMemError):
+    except (InputError, GaloreMemError, torch.OutOfMemoryError):
         raise
     except _REFUSALS as error:
         raise UsageError(

@@ -46,13 +46,14 @@ def test_replayed_cpu_step_agrees_with_the_trace(method: str, update: str) -> No
     from galore_mem.profiler.recording import peaks_of
 
     workload = small(method, update=update)
-    ran, steps = record_on_cpu(workload, "flash", steps=3)
+    run = record_on_cpu(workload, "flash", steps=3)
+    ran = run.recording
     traced = record(workload, "flash")
     assert resident_bytes(ran) == resident_bytes(traced)
     for window in ("forward_end", "backward_start", "backward_end", "step", "layer_update", "refresh"):
         ours, theirs = ([peak.live_bytes for peak in peaks_of(it) if peak.window == window] for it in (ran, traced))
         assert max(ours, default=0) == pytest.approx(max(theirs, default=0), rel=0.01), window
-    kinds = [step.kind for step in steps]
+    kinds = [step.kind for step in run.steps]
     assert kinds == ["first", "steady", "refresh" if method.startswith("galore") else "steady"]
 
 

@@ -72,7 +72,7 @@ def watch(workload: Workload, kernel: str, steps: int = 2) -> Watched:
     recorder = Recorder(Rules(), workload.model.vocab_size)
 
     def number(tensor: Tensor) -> int:
-        known = recorder._number(tensor)
+        known = recorder.number_of(tensor)
         return -1 if known is None else known
 
     witness = StampingWitness(lambda: len(recorder.recording.events), number, lambda tensor: True)

@@ -37,10 +37,11 @@ def rows_of(recording: Recording) -> list[tuple[Any, ...]]:
     """(bytes, category, module, window, iteration, born) of each event on the device."""
     lives = recording.lives
     rows = []
-    for code, window, iteration in zip(recording.events, recording.windows, recording.iterations, strict=True):
-        life = lives[abs(code) - 1]
-        if life.category != HOST:
-            rows.append((life.nbytes, life.category, life.module, window, iteration, code > 0))
+    for begin, end, iteration, window in recording.stretches():
+        for code in recording.events[begin:end]:
+            life = lives[abs(code) - 1]
+            if life.category != HOST:
+                rows.append((life.nbytes, life.category, life.module, window, iteration, code > 0))
     return rows
 
 
