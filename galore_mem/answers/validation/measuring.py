@@ -34,9 +34,12 @@ def measure(workload: Workload, device: Literal["cuda", "cpu"], steps: int = STE
     from galore_mem.answers.profile import profile
 
     result = profile(workload, device=device, steps=steps)
+    if result.ending == "interrupted":
+        raise KeyboardInterrupt  # a row that was broken off is no measurement
+    ran_out = result.ending == "out-of-memory"
     return Measurement(
-        outcome="measured",
-        footprint=result.footprint,
+        outcome="out-of-memory" if ran_out else "measured",
+        footprint=None if ran_out else result.footprint,
         tapes=(result.tape,),
         attention_kernel=result.attention_kernel,
         environment=plain_environment(result.environment),
