@@ -5,15 +5,14 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from estimators.analytic.attention import attention_kernel
-from estimators.analytic.parameters import parameter_count
 from estimators.checks import check
 from estimators.footprint import Footprint
 from estimators.verdict import Fit
 from estimators.workload import Workload
+from galore_mem.answers.any_model import kernel_of, traced_model
 from galore_mem.answers.limits import limit_of
 from galore_mem.answers.measured import footprint_of
-from galore_mem.answers.names import Card, resolve_cards, resolve_model
+from galore_mem.answers.names import Card, resolve_cards
 from galore_mem.answers.profile_cpu import record_on_cpu
 from galore_mem.answers.profile_cuda import Ending, GpuRun, Overhead, record_on_gpu
 from galore_mem.answers.ran_out import RanOut, ran_out_in_replay, ran_out_on_gpu
@@ -21,7 +20,7 @@ from galore_mem.answers.replay import DeviceReplay, replay_tape
 from galore_mem.answers.settings import Settings, settings_from, workloads
 from galore_mem.answers.sizes import size_bytes
 from galore_mem.answers.steps import Told, silent
-from galore_mem.answers.trace import LARGEST, answer_of, environment, fit_of
+from galore_mem.answers.trace import LARGEST, answer_of, environment, fit_dict, fit_of, parameters_of
 from galore_mem.errors import NoDeviceError
 from galore_mem.profiler.attribution import UNATTRIBUTED
 from galore_mem.profiler.recording import Life, alive_at
@@ -42,6 +41,8 @@ class Profile:
     """One training run's first steps, as they ran."""
 
     workload: Workload
+    parameters: int
+    """Of the model, each shared one once; adapters do not count."""
     device: Device
     ending: Ending
     """`complete`, or how it ended before that; then everything is what was seen until then."""
@@ -79,10 +80,10 @@ class Profile:
             "schema": "galore-mem/profile/1",
             "device": self.device,
             "ending": self.ending,
-            "workload": self.workload.to_dict() | {"parameters": parameter_count(self.workload.model)},
+            "workload": self.workload.to_dict() | {"parameters": self.parameters},
             "attention_kernel": self.attention_kernel,
             "footprint": self.footprint.to_dict(),
-            "fits": [fit.to_dict() for fit in self.fits],
+            "fits": [fit_dict(self.workload, fit) for fit in self.fits],
             "largest": [
                 {"bytes": life.nbytes, "category": life.category, "module": life.module, "operator": life.operator}
                 for life in self.largest
@@ -154,7 +155,7 @@ def profile(
     if isinstance(model, Workload):
         workload = model
     else:
-        named = resolve_model(model)
+        named = traced_model(model)
         if settings is not None and words:
             raise InputError("settings and keywords exclude each other", "", f"give {', '.join(words)} in settings")
         (workload,) = workloads(named.shape, (method,), settings or settings_from(words))
@@ -176,11 +177,11 @@ def _on_cpu(
     watched: Callable[[Meter], object] | None,
 ) -> Profile:
     gpu = cards[0].gpu if cards else None
-    kernel = attention_kernel(workload, gpu)
+    kernel = kernel_of(workload, gpu)
     workspace_bytes = gpu.cublas_workspace_recent_bytes if gpu is not None else SMALL_WORKSPACE_BYTES
     run = record_on_cpu(workload, kernel, steps=steps, workspace_bytes=workspace_bytes, told=told, watched=watched)
     told("replaying the allocator")
-    traced = answer_of(workload, kernel, run.recording, cards, notes)
+    traced = answer_of(workload, kernel, run.recording, cards, notes, groups=run.groups)
     footprint = replace(traced.footprint, source="replayed")
     around: dict[str, Any] = {**environment(), "device": "cpu"}
     metadata = {**traced.tape.metadata, "environment": around, "steps": [step.to_dict() for step in run.steps]}
@@ -191,6 +192,7 @@ def _on_cpu(
         ran_out = ran_out_in_replay(workload, run.recording, limited, cards)
     return Profile(
         workload=workload,
+        parameters=traced.parameters,
         device="cpu",
         ending=run.ending,
         attention_kernel=kernel,
@@ -245,6 +247,7 @@ def _on_gpu(
     footprint, position = footprint_of(run)
     return Profile(
         workload=workload,
+        parameters=parameters_of(workload, run.groups),
         device="cuda",
         ending=run.ending,
         attention_kernel=kernel,

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from estimators.analytic.parameters import ParameterGroup
 from estimators.workload import Workload
 from galore_mem.answers.needs import require_packages
 from galore_mem.answers.profile_cuda import Ending
@@ -21,6 +22,8 @@ class CpuRun:
     ending: Ending
     recording: Recording
     steps: tuple[StepRecord, ...]
+    groups: tuple[ParameterGroup, ...]
+    """All parameters."""
 
 
 class Meter:
@@ -107,7 +110,7 @@ def record_on_cpu(
         if collects:
             gc.enable()
     watch.finish()
-    return CpuRun(ending=ending, recording=recorder.close(), steps=watch.records())
+    return CpuRun(ending=ending, recording=recorder.close(), steps=watch.records(), groups=session.parameter_groups())
 
 
 def _on_host(action: Callable[[], Any], workload: Workload) -> Any:  # noqa: ANN401

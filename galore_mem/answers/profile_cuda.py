@@ -6,6 +6,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from estimators.analytic.parameters import ParameterGroup
 from estimators.workload import Workload
 from galore_mem.answers.steps import Told, silent
 from galore_mem.profiler.attribution import Sizes, annotated, attribute
@@ -48,6 +49,8 @@ class GpuRun:
     settings: str
     """Of the allocator."""
     steps: tuple[StepRecord, ...]
+    groups: tuple[ParameterGroup, ...]
+    """All parameters, where it came to that."""
     kernels: tuple[str, ...]
     """Attention kernels that were seen to run."""
     peak_allocated_bytes: int
@@ -234,6 +237,7 @@ class _Run:
             device=replace(annotated(device, recording), total_bytes=self.gpu.total_bytes),
             settings=tape.settings,
             steps=steps,
+            groups=self.session.parameter_groups() if self.session is not None else (),
             kernels=tuple(sorted(self.session.attention_kernels)) if self.session is not None else (),
             peak_allocated_bytes=max(allocated for allocated, _ in self.peaks),
             peak_reserved_bytes=max(reserved for _, reserved in self.peaks),

@@ -13,6 +13,7 @@ from galore_mem.answers.ways_out import Way, ways_out
 from galore_mem.profiler.recording import HOST, Life, Recording, alive_at, rounded
 from galore_mem.tapes.tape import DeviceTape
 from profiles.errors import InputError
+from profiles.shapes import UncoveredShape
 
 LARGEST = 5
 _LIVES = frozenset({"alloc", "free", "free_requested"})
@@ -151,7 +152,7 @@ def _ran_out(
     )
     born = [code for code in recording.events[max(0, position - 50) : position] if code > 0]
     ways: tuple[Way, ...] = ()
-    if cards:
+    if cards and not isinstance(workload.model, UncoveredShape):
         with suppress(InputError):  # the closed form may know no such run
             ways = ways_out(workload, cards[0].gpu, other_use_bytes=cards[0].other_use_bytes)
     return RanOut(

@@ -62,7 +62,7 @@ class Trace:
             "workload": self.workload.to_dict() | {"parameters": self.parameters},
             "attention_kernel": self.attention_kernel,
             "footprint": self.footprint.to_dict(),
-            "fits": [_fit_dict(fit, covered=_is_covered(self.workload)) for fit in self.fits],
+            "fits": [fit_dict(self.workload, fit) for fit in self.fits],
             "largest": [
                 {"bytes": life.nbytes, "category": life.category, "module": life.module, "operator": life.operator}
                 for life in self.largest
@@ -214,7 +214,7 @@ def answer_of(
     footprint, position = _footprint(recording, replayed, gpu, variation, unknown)
     return Trace(
         workload=workload,
-        parameters=parameter_count(workload.model) if covered else _base_parameters(groups),
+        parameters=parameters_of(workload, groups),
         attention_kernel=kernel,
         footprint=footprint,
         fits=tuple(fit_of(workload, footprint, card) for card in cards),
@@ -308,13 +308,16 @@ def _is_covered(workload: Workload) -> bool:
     return not isinstance(workload.model, UncoveredShape)
 
 
-def _base_parameters(groups: Sequence[ParameterGroup]) -> int:
+def parameters_of(workload: Workload, groups: Sequence[ParameterGroup]) -> int:
+    """Of the model, each shared one once; adapters do not count."""
+    if _is_covered(workload):
+        return parameter_count(workload.model)
     return sum(group.numel * group.count for group in groups if "lora_" not in group.name)
 
 
-def _fit_dict(fit: Fit, *, covered: bool) -> dict[str, Any]:
+def fit_dict(workload: Workload, fit: Fit) -> dict[str, Any]:
     """A fit as JSON; what only a closed form could search is null without one."""
-    unknown = {} if covered else dict.fromkeys(("max_sequence_length", "max_micro_batch_size"))
+    unknown = {} if _is_covered(workload) else dict.fromkeys(("max_sequence_length", "max_micro_batch_size"))
     return fit.to_dict() | unknown
 
 

@@ -78,27 +78,35 @@ def _backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, kernel: str) -> lis
 def _forward_on_cpu(q: Tensor, k: Tensor, v: Tensor, kernel: str) -> list[Tensor]:
     """The values of causal attention in the tensors that the CUDA kernel returns; what computes them is not seen."""
     made: list[Tensor] = _forward(q, k, v, kernel)
-    made[0].copy_(_causal(q, k, v)[0])
+    out = _causal(q, k, v)[3]
+    made[0].copy_(out[..., : v.shape[-1]])
     return made
 
 
 @torch.library.impl("galore_mem::fused_attention_backward", "CPU")
 def _backward_on_cpu(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, kernel: str) -> list[Tensor]:
     made: list[Tensor] = _backward(grad, q, k, v, kernel)
-    out, sums, wide_k, wide_v = _causal(q, k, v)
+    wide_q, wide_k, wide_v, out, sums = _causal(q, k, v)
+    grad = torch.nn.functional.pad(grad, (0, out.shape[-1] - grad.shape[-1]))
     backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-    dq, dk, dv = backward(grad, q, wide_k, wide_v, out, sums, 0.0, True)
-    for target, values in zip(made, (dq, dk, dv), strict=False):
-        target.copy_(values.unflatten(1, (target.shape[1], -1)).sum(2))
+    found = backward(grad, wide_q, wide_k, wide_v, out, sums, 0.0, True, scale=q.shape[-1] ** -0.5)
+    for target, values in zip(made, found, strict=False):
+        target.copy_(values.unflatten(1, (target.shape[1], -1)).sum(2)[..., : target.shape[-1]])
     return made
 
 
-def _causal(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Output and log-sum-exp by torch's own CPU kernel, and the keys and values with their heads repeated for it."""
-    groups = q.shape[1] // k.shape[1]
-    k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
-    out, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, True)
-    return out, sums, k, v
+def _causal(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Torch's own CPU kernel: queries, keys and values as it takes them, its output and log-sum-exp.
+
+    It wants as many heads of keys as of queries, and values as wide as keys: heads are repeated, and widths filled up
+    with zeros, which changes no product.
+    """
+    groups, width = q.shape[1] // k.shape[1], max(q.shape[-1], v.shape[-1])
+    wide = [x.repeat_interleave(q.shape[1] // x.shape[1], 1) if groups > 1 else x for x in (q, k, v)]
+    q, k, v = (torch.nn.functional.pad(x, (0, width - x.shape[-1])) for x in wide)
+    scale = wide[0].shape[-1] ** -0.5
+    out, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, True, scale=scale)
+    return q, k, v, out, sums
 
 
 class _Fused(torch.autograd.Function):
