@@ -210,7 +210,8 @@ class Session:
             if attention.is_fused(self.kernel) and not self.on_gpu:
                 like_cuda = attention.as_on_cuda(self.kernel)
                 stack.enter_context(_replaced(torch.nn.functional, "scaled_dot_product_attention", like_cuda))
-            if not torch.cuda.is_available():  # galore_torch synchronises after every 8-bit update
+            # galore_torch synchronises after every 8-bit update, which would make a context for a trace, too.
+            if self.is_fake or not torch.cuda.is_available():
                 stack.enter_context(_replaced(torch.cuda, "synchronize", lambda device=None: None))
             if self.is_fake:
                 _behave_as_if_real(stack)

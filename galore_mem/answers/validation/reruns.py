@@ -1,18 +1,20 @@
 """The same run under a cap on the allocator's memory."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
 
 from estimators.allocator.parse import parse_settings
 from estimators.workload import Workload
 from galore_mem.answers.histories import History
 from galore_mem.answers.limits import Limit
-from galore_mem.answers.validation.measuring import Measurement, measure
+from galore_mem.answers.validation.measuring import Measurement
 
-CAPPED_STEPS = 2
-"""A first step and one more: every moment of a steady iteration."""
+Survives = Callable[[int], bool]
+"""Whether the run comes to its end when the allocator may hold so many bytes."""
 
 
-def replayed(found: Measurement) -> Callable[[int], bool]:
+def replayed(found: Measurement) -> Survives:
     """Through the replica of the allocator: whether the recorded history survives a limit."""
     (tape,) = found.tapes
     settings = parse_settings(tape.settings)
@@ -25,32 +27,105 @@ def replayed(found: Measurement) -> Callable[[int], bool]:
     return survives
 
 
-def on_gpu(workload: Workload) -> Callable[[int], bool]:
+class CappedDevice(Protocol):
+    """A GPU whose allocator can be held short."""
+
+    def cap(self, limit_bytes: int | None) -> None:
+        """Let the allocator hold so much; None: all of the card."""
+
+    def release(self) -> None:
+        """Give back all that the allocator caches."""
+
+    def train(self, workload: Workload) -> None:
+        """Build, and run two iterations.
+
+        Raises:
+            MemoryError: the allocator was refused.
+        """
+
+
+def on_gpu(workload: Workload, device: CappedDevice | None = None) -> Survives:
     """On the GPU: whether the run survives a limit on what torch's allocator may hold."""
+    gpu = device or TorchGpu()
 
     def survives(limit_bytes: int) -> bool:
-        import torch
-
-        total = torch.cuda.get_device_properties(0).total_memory
-        release()
-        torch.cuda.set_per_process_memory_fraction(min(1.0, limit_bytes / total))
+        gpu.release()
+        gpu.cap(limit_bytes)
         try:
-            return measure(workload, "cuda", CAPPED_STEPS).outcome == "measured"
+            gpu.train(workload)
+        except MemoryError:
+            return False
         finally:
-            torch.cuda.set_per_process_memory_fraction(1.0)
-            release()
+            gpu.cap(None)
+            gpu.release()
+        return True
 
     return survives
 
 
-def release() -> None:
-    """Give back all that the allocator caches, cuBLAS's workspaces included."""
-    import gc
+class TorchGpu:
+    """The GPU that torch uses."""
 
-    import torch
+    def cap(self, limit_bytes: int | None) -> None:
+        """By `set_per_process_memory_fraction`, which is rounded down to what was asked for."""
+        import torch
 
-    gc.collect()
-    clear = getattr(torch._C, "_cuda_clearCublasWorkspaces", None)
-    if clear is not None:
-        clear()
-    torch.cuda.empty_cache()
+        total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+        torch.cuda.set_per_process_memory_fraction(1.0 if limit_bytes is None else min(1.0, limit_bytes / total))
+
+    def release(self) -> None:
+        """Give back all that the allocator caches, cuBLAS's workspaces included."""
+        import gc
+
+        import torch
+
+        gc.collect()
+        clear = getattr(torch._C, "_cuda_clearCublasWorkspaces", None)
+        if clear is not None:
+            clear()
+        torch.cuda.empty_cache()
+
+    def train(self, workload: Workload) -> None:
+        """A first iteration and one more with a refresh, with nobody watching.
+
+        Raises:
+            MemoryError: the allocator was refused.
+        """
+        import torch
+
+        try:
+            train_unwatched(workload, f"cuda:{torch.cuda.current_device()}")
+            torch.cuda.synchronize()
+        except torch.OutOfMemoryError as error:
+            raise MemoryError(str(error)) from None
+
+
+def train_unwatched(workload: Workload, device: str) -> None:
+    """The canonical step twice, as it is measured, unrecorded."""
+    from galore_mem.training.session import Session
+
+    session = Session(workload, workload.attention, None, device)
+    session.iterate(Unwatched(), "first")
+    session.refresh_at_every_step()
+    session.iterate(Unwatched(), "steady")
+
+
+class Unwatched:
+    """A witness of the step that does not look."""
+
+    def begin(self, iteration: str) -> None:
+        """A new iteration starts."""
+
+    def enter(self, window: str) -> None:
+        """Another window of the step begins."""
+
+    def during(self, window: str) -> AbstractContextManager[None]:
+        """A window inside another one."""
+        return nullcontext()
+
+    def scope(self, category: str) -> AbstractContextManager[None]:
+        """Whatever is born inside has this category."""
+        return nullcontext()
+
+    def claim(self, category: str, tensors: Any, owner: str = "") -> None:  # noqa: ANN401
+        """Name the category of living tensors."""
