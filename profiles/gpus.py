@@ -7,13 +7,16 @@ from typing import Any, Literal
 from profiles import catalogue
 from profiles.errors import InputError
 
-Form = Literal["desktop", "laptop", "SXM", "PCIe", "OAM"]
+Form = Literal["desktop", "laptop", "SXM", "PCIe", "OAM", "MIG"]
+"""`MIG` is a slice of a card."""
 CardClass = Literal["consumer", "workstation", "data-centre"]
 
 MIB = 2**20
 GIB = 2**30
 _FILE = "gpus.jsonl"
 _PREFERRED: tuple[Form, ...] = ("desktop", "SXM", "OAM")
+_SLICE_WORDS = frozenset({"mig", "1g", "2g", "3g", "4g", "7g"})
+"""Only a name with one of these means a slice."""
 _VENDOR_WORDS = frozenset({"nvidia", "geforce", "amd", "instinct", "tesla", "radeon", "gpu", "generation"})
 
 SMALL_WORKSPACE_BYTES = 8_519_680
@@ -106,7 +109,8 @@ def find_gpu(name: str) -> Gpu:
     wanted = _words(name)
     spelled = [row for row in rows if wanted in map(_words, _spellings(row))]
     names_a_model = any(character.isdigit() for word in wanted for character in word)
-    matching = spelled or [row for row in rows if names_a_model and wanted <= _all_words(row)]
+    whole = rows if wanted & _SLICE_WORDS else [row for row in rows if row["form"] != "MIG"]
+    matching = spelled or [row for row in whole if names_a_model and wanted <= _all_words(row)]
     preferred = [row for row in matching if row["form"] in _PREFERRED] or matching
     if len(preferred) == 1:
         return _gpu(preferred[0])
@@ -148,19 +152,22 @@ def derived_gpu(
     total_bytes: int,
     usable_bytes: int,
     usable_source: str,
+    total_source: str = "NVML",
+    aliases: tuple[str, ...] = (),
 ) -> Gpu:
-    """A card that the catalogue lacks, from what its driver says."""
+    """A card that the catalogue lacks, from what its driver or its owner says."""
     low_gib, high_gib, context_source = CONTEXTS[card_class]
     major, minor = compute_capability
     return Gpu(
         name=name,
+        aliases=aliases,
         device_names=(name,),
         form="laptop" if "Laptop" in name else "desktop" if card_class != "data-centre" else "PCIe",
         card_class=card_class,
         architecture=_ARCHITECTURES.get((major, minor), _ARCHITECTURES.get((major, 0), "unknown")),
         compute_capability=f"{major}.{minor}",
         total_bytes=total_bytes,
-        total_source="NVML",
+        total_source=total_source,
         usable_bytes=usable_bytes,
         usable_source=usable_source,
         usable_derived=True,

@@ -111,11 +111,12 @@ def resolve_cards(names: Iterable[str], other_use_bytes: int | None = None) -> t
     """The cards that `names` mean, each once; `local` means those of this machine, with what others use of them now.
 
     Args:
-        names: names or aliases.
+        names: names or aliases, or TOML files that describe cards.
         other_use_bytes: what others take, instead of what is found on a local card.
 
     Raises:
         InputError: no such card.
+        UsageError: a TOML file that describes none.
         NoDeviceError: `local`, and no usable one here.
     """
     found = [card for name in names for card in _cards(name)]
@@ -124,11 +125,28 @@ def resolve_cards(names: Iterable[str], other_use_bytes: int | None = None) -> t
     return tuple(dict.fromkeys(found))
 
 
+def _known(name: str) -> Gpu:
+    """A card of the catalogue, or one that the person has described."""
+    try:
+        return find_gpu(name)
+    except InputError as unknown:
+        from galore_mem.answers.own_cards import own_card
+
+        own = own_card(name)
+        if own is None:
+            raise unknown from None
+        return own
+
+
 def _cards(name: str) -> list[Card]:
     from galore_mem.answers.calibrated import calibrated
 
+    if name.lower().endswith(".toml"):
+        from galore_mem.answers.own_cards import read_cards
+
+        return [calibrated(Card(gpu=gpu)) for gpu in read_cards(name)]
     if name.lower() != "local":
-        return [calibrated(Card(gpu=find_gpu(name)))]
+        return [calibrated(Card(gpu=_known(name)))]
     from galore_mem.answers.local_gpu import local_gpus
 
     return [calibrated(Card(gpu=local.gpu, other_use_bytes=local.other_use_bytes)) for local in local_gpus()]

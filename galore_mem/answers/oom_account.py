@@ -163,5 +163,5 @@ def cards_of(account: Account, doubt_bytes: int) -> tuple[Gpu, ...]:
             exact.append((distance, gpu))
         elif gpu.usable_bytes - doubt_bytes <= total <= (gpu.total_bytes or gpu.usable_bytes) + doubt_bytes:
             near.append((abs(gpu.usable_bytes - total), gpu))
-    found = sorted(exact or near, key=lambda pair: (pair[1].form == "laptop", pair[0]))
+    found = sorted(exact or near, key=lambda pair: (pair[1].form in ("laptop", "MIG"), pair[0]))
     return tuple(gpu for _, gpu in found)

@@ -25,7 +25,7 @@ def plan(
 
     Args:
         model: A name of `galore-mem models`, the path of a config.json or its folder, or org/name on the Hub.
-        gpu: Names of `galore-mem gpus`, or local for the cards of this machine.
+        gpu: Names of `galore-mem gpus`, a TOML of your own, or local for the cards of this machine.
         method: Names of `galore-mem methods`; without any, six that tell the story.
         other_use: What others take from each card, such as 800MiB; on a local card, what they take now.
         from_: What another tool trains by: transformers' TrainingArguments, axolotl's or LLaMA-Factory's YAML.

@@ -147,7 +147,11 @@ def _elsewhere(answer: OomAnswer, suspect: Suspect) -> Text:
 
 def _tensor_words(suspect: Suspect) -> str:
     birth = suspect.birth
-    name = birth.name.replace("layer.", f"layer {suspect.layer}: ") if suspect.layer is not None else birth.name
+    name = birth.name
+    if suspect.layer is not None:
+        name = name.replace("layer.", f"layer {suspect.layer}: ", 1).replace("layers.*", f"layers.{suspect.layer}")
+    if birth.category == "gradients":
+        name = f"the gradient of {name}"
     size = ("a part of " if birth.is_sum else "") + size_text(birth.nbytes)
     size += f" = {birth.formula}" if birth.formula else ""
     return f"{name} ({size}), {STAGES[birth.stage]} of the {birth.iteration} iteration"

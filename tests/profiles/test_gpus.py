@@ -43,6 +43,18 @@ def test_no_two_rows_share_a_name() -> None:
         ("NVIDIA GeForce RTX 4080", "RTX 4080"),
         ("NVIDIA RTX PRO 6000 Blackwell Server Edition", "RTX PRO 6000 Blackwell"),
         ("NVIDIA H100 80GB HBM3", "H100 80GB SXM"),
+        ("3070", "RTX 3070"),
+        ("3080 12gb", "RTX 3080 12GB"),
+        ("5070", "RTX 5070"),
+        ("a30", "A30"),
+        ("H100 NVL", "H100 NVL"),
+        ("gh200", "GH200 96GB"),
+        ("b300", "B300"),
+        ("3060 laptop", "RTX 3060 Laptop"),
+        ("NVIDIA GeForce RTX 4060 Laptop GPU", "RTX 4060 Laptop"),
+        ("a100-40gb 3g.20gb", "A100 40GB MIG 3g.20gb"),
+        ("NVIDIA A100-SXM4-40GB MIG 3g.20gb", "A100 40GB MIG 3g.20gb"),
+        ("h100 3g.40gb", "H100 80GB MIG 3g.40gb"),
     ],
 )
 def test_spellings(typed: str, name: str) -> None:
@@ -84,10 +96,10 @@ def test_usable_is_the_smallest_linux_reading_or_marked_derived(gpu: Gpu) -> Non
     if gpu.linux_readings_bytes:
         assert gpu.usable_bytes == min(gpu.linux_readings_bytes)
         assert not gpu.usable_derived
+        assert gpu.total_bytes is None or 0.93 * gpu.total_bytes < gpu.usable_bytes < gpu.total_bytes
     else:
         assert gpu.usable_derived
-    if gpu.total_bytes is not None:
-        assert 0.93 * gpu.total_bytes < gpu.usable_bytes < gpu.total_bytes
+        assert gpu.total_bytes is not None
 
 
 def test_derived_usable_is_below_what_any_similar_card_loses() -> None:
