@@ -73,7 +73,7 @@ def test_the_warning_gives_exact_sizes() -> None:
     alone = explain_oom(TORCH_2_13.split("\n")[0])
     assert alone.message.wording == "warning"
     assert alone.account.short_bytes == 580911104 - 191430656
-    assert [gpu.name for gpu in alone.cards] == ["A100 40GB SXM"]
+    assert alone.cards[0].name == "A100 40GB SXM"
 
 
 def test_wrapped_quoted_and_prefixed_lines_read_alike() -> None:
