@@ -1,10 +1,10 @@
 """torch and the driver, asked what a GPU takes for itself."""
 
 import gc
-import os
 from typing import Any
 
 from galore_mem.errors import MissingExtraError, NoDeviceError
+from galore_mem.profiler.nvml import ProcessMemory
 
 WIDTH, TOKENS, HEADS, VOCABULARY = 256, 128, 4, 1024
 
@@ -23,9 +23,8 @@ class CudaProbe:
         from galore_mem.answers.local_gpu import local_gpus
 
         local = local_gpus()[0]
-        self._nvml = _Nvml(local.index)
-        self._before = self._nvml.used_bytes()
-        self._pids_before = frozenset(self._nvml.processes())
+        self._process = ProcessMemory()  # before CUDA is used: what the card holds now is not ours
+        self._process.choose(local.uuid)
         try:
             import torch
         except ModuleNotFoundError:
@@ -40,7 +39,7 @@ class CudaProbe:
             raise NoDeviceError("torch cannot use this machine's GPU", why, "see python -m torch.utils.collect_env")
         self._torch: Any = torch
         self.device_name = local.device_name
-        self.driver = self._nvml.driver()
+        self.driver = self._process.driver()
         self.torch = torch.__version__.partition("+")[0]
 
     def start(self) -> None:
@@ -53,16 +52,10 @@ class CudaProbe:
         return int(self._torch.cuda.get_device_properties(0).total_memory)
 
     def process_bytes(self) -> tuple[int, str]:
-        """What this process holds: as the driver says of it, of the one process that is new, or of the whole card."""
+        """What this process holds, as the driver says of it or, failing that, as what the whole card gained."""
         self._settle()
-        processes = self._nvml.processes()
-        own = processes.get(os.getpid())
-        fresh = [held for pid, held in processes.items() if pid not in self._pids_before]
-        if own is None and len(fresh) == 1:  # in a container the driver counts processes by other numbers
-            own = fresh[0]
-        if own:
-            return own, "process"
-        return self._nvml.used_bytes() - self._before, "card"
+        held = self._process.read()
+        return held or 0, "process" if self._process.source == "process" else "card"
 
     def reserved_bytes(self) -> int:
         """What torch's allocator holds."""
@@ -169,31 +162,3 @@ def _optimizer_of_eight_bits() -> Any:  # noqa: ANN401
     except ImportError:
         return None
     return AdamW8bit
-
-
-class _Nvml:
-    """The driver's own figures of one card."""
-
-    def __init__(self, index: int) -> None:
-        import pynvml
-
-        self._binding: Any = pynvml
-        pynvml.nvmlInit()
-        self._handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-
-    def driver(self) -> str:
-        """The driver's version."""
-        version = self._binding.nvmlSystemGetDriverVersion()
-        return version.decode() if isinstance(version, bytes) else str(version)
-
-    def used_bytes(self) -> int:
-        """Of the whole card, by everybody."""
-        return int(self._binding.nvmlDeviceGetMemoryInfo(self._handle).used)
-
-    def processes(self) -> dict[int, int]:
-        """Bytes by process, of those whose bytes the driver tells."""
-        try:
-            running = self._binding.nvmlDeviceGetComputeRunningProcesses(self._handle)
-        except self._binding.NVMLError:
-            return {}
-        return {entry.pid: int(entry.usedGpuMemory) for entry in running if entry.usedGpuMemory}

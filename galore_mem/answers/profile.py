@@ -124,6 +124,7 @@ def profile(
     other_use: str | int | None = None,
     told: Told | None = None,
     watched: Callable[[Meter], object] | None = None,
+    overhead: bool = True,
     **words: Any,  # noqa: ANN401
 ) -> Profile:
     """Run the canonical step for real and say what it held.
@@ -140,6 +141,7 @@ def profile(
         other_use: memory that other processes take from each card.
         told: called as each stage begins.
         watched: given a function that reads current and peak memory while the run goes on.
+        overhead: on a GPU, take one more step unrecorded, to say what recording costs.
         words: fields of `Settings`, for instance `rank=128`.
 
     Raises:
@@ -163,7 +165,7 @@ def profile(
     other_bytes = None if other_use is None else size_bytes(other_use, "--other-use")
     cards = resolve_cards((gpus,) if isinstance(gpus, str) else gpus, other_bytes)
     if device == "cuda":
-        return _on_gpu(workload, steps, cards, notes, told or silent, watched)
+        return _on_gpu(workload, steps, cards, notes, told or silent, watched, overhead=overhead)
     notes += check(workload, cards[0].gpu if cards else None)
     return _on_cpu(workload, steps, cards, notes, told or silent, watched)
 
@@ -219,6 +221,8 @@ def _on_gpu(
     notes: tuple[str, ...],
     told: Told,
     watched: Callable[[Meter], object] | None,
+    *,
+    overhead: bool,
 ) -> Profile:
     told("importing")
     from galore_mem.profiler import cuda
@@ -229,7 +233,7 @@ def _on_gpu(
     gpu = cuda.Gpu()
     try:
         notes += check(workload, cards[0].gpu if cards else None)
-        run = record_on_gpu(workload, gpu, steps=steps, told=told, watched=watched)
+        run = record_on_gpu(workload, gpu, steps=steps, told=told, watched=watched, overhead=overhead)
         allowed_bytes = gpu.allowed_bytes
     finally:
         gpu.close()

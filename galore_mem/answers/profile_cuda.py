@@ -2,7 +2,7 @@
 
 import gc
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ from galore_mem.answers.steps import Told, silent
 from galore_mem.profiler.attribution import Sizes, annotated, attribute
 from galore_mem.profiler.nvml import Sampler
 from galore_mem.profiler.recording import Recording
-from galore_mem.profiler.steps import StepRecord, Stopwatch
+from galore_mem.profiler.steps import StepRecord, Stopwatch, Unwatched
 from galore_mem.tapes.snapshot import tape_from_snapshot
 from galore_mem.tapes.table import EventTable
 from galore_mem.tapes.tape import DeviceTape
@@ -71,27 +71,6 @@ class GpuRun:
     notes: tuple[str, ...] = ()
 
 
-class _Nobody:
-    """A witness that does not look."""
-
-    def begin(self, iteration: str) -> None:
-        """A new iteration starts."""
-
-    def enter(self, window: str) -> None:
-        """Another window of the step begins."""
-
-    def during(self, window: str) -> Any:  # noqa: ANN401
-        """A window inside another one."""
-        return nullcontext()
-
-    def scope(self, category: str) -> Any:  # noqa: ANN401
-        """Whatever is born inside has this category."""
-        return nullcontext()
-
-    def claim(self, category: str, tensors: Any, owner: str = "") -> None:  # noqa: ANN401
-        """Name the category of living tensors."""
-
-
 def record_on_gpu(
     workload: Workload,
     gpu: Any,  # noqa: ANN401
@@ -99,6 +78,7 @@ def record_on_gpu(
     steps: int,
     told: Told | None = None,
     watched: Callable[[Callable[[], tuple[int, int]]], object] | None = None,
+    overhead: bool = True,
 ) -> GpuRun:
     """Run the first steps of a workload on a GPU, and keep what is known of them however they end.
 
@@ -108,6 +88,7 @@ def record_on_gpu(
         steps: training steps; the last of several recomputes projectors, where there are any.
         told: called as each stage begins.
         watched: given a function that says how many bytes are allocated now and were at most.
+        overhead: take one more step unrecorded, to say what recording costs.
     """
     run = _Run(workload, gpu, told or silent)
     gpu.use_settings(workload.allocator_settings)
@@ -122,9 +103,9 @@ def record_on_gpu(
             sampler.sample()
             context = None if sampler.current is None else max(0, sampler.current - gpu.memory()[1])
             snapshot, seen = gpu.snapshot(), gpu.position()
-        overhead = run.overhead() if ending == "complete" else None
+        cost = run.overhead() if overhead and ending == "complete" else None
     gpu.empty()
-    return run.result(ending, snapshot, seen, sampler, context, overhead)
+    return run.result(ending, snapshot, seen, sampler, context, cost)
 
 
 class _Run:
@@ -197,7 +178,7 @@ class _Run:
         self.gpu.reset_peaks()
         start = self.gpu.instant()
         try:
-            self.session.iterate(_Nobody(), "steady")
+            self.session.iterate(Unwatched(), "steady")
         except (OutOfMemoryError, KeyboardInterrupt):
             return None
         stop = self.gpu.instant()

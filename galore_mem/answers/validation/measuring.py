@@ -33,7 +33,7 @@ def measure(workload: Workload, device: Literal["cuda", "cpu"], steps: int = STE
     """
     from galore_mem.answers.profile import profile
 
-    result = profile(workload, device=device, steps=steps)
+    result = profile(workload, device=device, steps=steps, overhead=False)
     if result.ending == "interrupted":
         raise KeyboardInterrupt  # a row that was broken off is no measurement
     ran_out = result.ending == "out-of-memory"

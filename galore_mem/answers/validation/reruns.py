@@ -1,8 +1,7 @@
 """The same run under a cap on the allocator's memory."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol
+from typing import Protocol
 
 from estimators.allocator.parse import parse_settings
 from estimators.workload import Workload
@@ -102,30 +101,10 @@ class TorchGpu:
 
 def train_unwatched(workload: Workload, device: str) -> None:
     """The canonical step twice, as it is measured, unrecorded."""
+    from galore_mem.profiler.steps import Unwatched
     from galore_mem.training.session import Session
 
     session = Session(workload, workload.attention, None, device)
     session.iterate(Unwatched(), "first")
     session.refresh_at_every_step()
     session.iterate(Unwatched(), "steady")
-
-
-class Unwatched:
-    """A witness of the step that does not look."""
-
-    def begin(self, iteration: str) -> None:
-        """A new iteration starts."""
-
-    def enter(self, window: str) -> None:
-        """Another window of the step begins."""
-
-    def during(self, window: str) -> AbstractContextManager[None]:
-        """A window inside another one."""
-        return nullcontext()
-
-    def scope(self, category: str) -> AbstractContextManager[None]:
-        """Whatever is born inside has this category."""
-        return nullcontext()
-
-    def claim(self, category: str, tensors: Any, owner: str = "") -> None:  # noqa: ANN401
-        """Name the category of living tensors."""

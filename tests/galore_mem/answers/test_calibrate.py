@@ -260,7 +260,11 @@ def a_driver(processes: dict[int, int | None], used_mib: int) -> ModuleType:
     vars(module).update(
         NVMLError=NVMLError,
         nvmlInit=lambda: None,
+        nvmlShutdown=lambda: None,
+        nvmlDeviceGetCount=lambda: 1,
         nvmlDeviceGetHandleByIndex=lambda index: index,
+        nvmlDeviceGetHandleByUUID=lambda uuid: 0,
+        nvmlDeviceGetUUID=lambda handle: "GPU-1",
         nvmlSystemGetDriverVersion=lambda: b"580.1",
         nvmlDeviceGetMemoryInfo=lambda handle: SimpleNamespace(used=used_mib * MIB),
         nvmlDeviceGetComputeRunningProcesses=lambda handle: entries,
@@ -279,7 +283,7 @@ def probe(monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: ANN401
     from galore_mem.answers.cuda_probe import CudaProbe
 
     card = local_gpu.LocalGpu(
-        index=0, uuid="", device_name="NVIDIA X", gpu=find_gpu("4090"), total_bytes=24 * GIB, other_use_bytes=0
+        index=0, uuid="GPU-1", device_name="NVIDIA X", gpu=find_gpu("4090"), total_bytes=24 * GIB, other_use_bytes=0
     )
     monkeypatch.setattr(local_gpu, "local_gpus", lambda: (card,))
     monkeypatch.setattr(CudaProbe, "device", "cpu")
@@ -338,7 +342,7 @@ def test_who_holds_what_is_the_driver_s_word_or_a_difference(
     import os
 
     told = {os.getpid() if pid == "own" else pid: held for pid, held in processes.items()}
-    monkeypatch.setattr(probe._nvml, "_binding", a_driver(told, 1450))
+    monkeypatch.setattr(probe._process, "_nvml", a_driver(told, 1450))
     assert probe.process_bytes() == expected
 
 
