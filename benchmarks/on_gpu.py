@@ -2,6 +2,7 @@
 
     python3 benchmarks/on_gpu.py                              # about ten minutes; results in ./on-gpu, or in $OUT
     python3 benchmarks/on_gpu.py --minutes 9 --wheels .whl    # packages that the machine lacks, as wheels in a folder
+    python3 benchmarks/on_gpu.py --without tests              # go on from the records in profiles/measured
     python3 benchmarks/on_gpu.py --dry-run                    # what would run, and what is missing; needs no GPU
     python3 benchmarks/on_gpu.py --device cpu --minutes 4     # the same way from end to end, on CPU tensors
 
@@ -29,7 +30,10 @@ REQUIRED = ("torch", "transformers")
 OPTIONAL = ("pynvml", "pytest", "hypothesis", "bitsandbytes", "peft", "galore_torch", "accelerate", "rich", "cyclopts")
 LARGEST_ARCHIVE_BYTES = 15 << 20
 """What comes back from a machine is often limited by file."""
-MOST_TAPE_ARCHIVES = 3
+MOST_TAPE_ARCHIVES = 2
+SIDE_BY_SIDE = ("tapes", "optim")
+"""Rooms whose tests start a process each, or look at nothing but their own tensors."""
+TEST_WORKERS = 6
 REPACK_SECONDS = 30.0
 TEST_SHARE = 0.35
 """Of the time, at most, for tests: what is left is the matrix's."""
@@ -66,16 +70,16 @@ def _place_in_site(name: str) -> PurePosixPath | None:
     return PurePosixPath(*parts)
 
 
-def gpu_tests() -> list[Path]:
-    """Test files that name the mark."""
-    return sorted(
-        path for path in (ROOT / "tests").rglob("test_*.py") if "mark.gpu" in path.read_text(encoding="utf-8")
-    )
+def gpu_tests(*, side_by_side: bool) -> list[Path]:
+    """Test files that name the mark: those that bear others on the same GPU, or those that look at what a GPU holds."""
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    marked = [path for path in files if "mark.gpu" in path.read_text(encoding="utf-8")]
+    return [path for path in marked if (path.parent.name in SIDE_BY_SIDE) is side_by_side]
 
 
 def packed(records: Path, out: Path) -> list[Path]:
     """Archives of a folder of records, none larger than what comes back: JSON first, Tapes as far as there is room."""
-    written = [_archive(out / "records.tar.gz", sorted(records.glob("*.json")))]
+    written = [_archive(out / "records.tar.gz", sorted([*records.glob("*.json"), *records.glob("*.log")]))]
     group: list[Path] = []
     groups = [group]
     size = 0
@@ -113,6 +117,8 @@ class Run:
         self.work = Path(tempfile.mkdtemp(prefix="galore-mem-on-gpu."))
         self.records = self.work / "records"
         self.records.mkdir()
+        for record in sorted((ROOT / "profiles" / "measured").glob("*.json")):
+            shutil.copy(record, self.records)
         self.summary: list[str] = []
         site = self.work / "site"
         self.wheels = unpacked_wheels(options.wheels, site) if options.wheels and options.wheels.is_dir() else []
@@ -180,22 +186,14 @@ def tail(path: Path, lines: int) -> list[str]:
     return path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
 
 
-def test_words() -> list[str]:
+def test_words(*, side_by_side: bool) -> list[str]:
     """How pytest is called: plugins that are not installed must not be asked for, nor files that do not matter."""
-    options = [
-        "-q",
-        "-rA",
-        "-m",
-        "gpu",
-        "-p",
-        "no:cacheprovider",
-        "--rootdir",
-        str(ROOT),
-        "-c",
-        str(ROOT / "pyproject.toml"),
-    ]
-    own = ["-o", "addopts=--import-mode=importlib --strict-markers", "--continue-on-collection-errors"]
-    return [sys.executable, "-m", "pytest", *options, *own, *map(str, gpu_tests())]
+    options = ["-q", "-rA", "-m", "gpu", "-p", "no:cacheprovider"]
+    options += ["--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml")]
+    options += ["-o", "addopts=--import-mode=importlib --strict-markers", "--continue-on-collection-errors"]
+    if side_by_side and find_spec("xdist") is not None:
+        options += ["-n", str(min(TEST_WORKERS, os.cpu_count() or 1))]
+    return [sys.executable, "-m", "pytest", *options, *map(str, gpu_tests(side_by_side=side_by_side))]
 
 
 def validate_words(run: Run, minutes: float) -> list[str]:
@@ -220,15 +218,23 @@ def look_around(run: Run) -> bool:
     return all(find_spec(name) is not None for name in REQUIRED)
 
 
-def everything(run: Run) -> int:
-    """Tests, calibration, matrix; the worst exit code."""
-    codes = []
-    if find_spec("pytest") is not None and find_spec("hypothesis") is not None:
-        codes.append(run.call("tests", test_words(), TEST_SHARE * run.left))
-        run.say(f"tests: exit code {codes[-1]}; {tail(run.out / 'tests.txt', 1)}")
-    else:
+def test(run: Run) -> list[int]:
+    """The tests marked `gpu`."""
+    if find_spec("pytest") is None or find_spec("hypothesis") is None:
         run.say("tests: left out, pytest or hypothesis is not installed")
-    if run.device == "cuda":
+        return []
+    codes = []
+    until = run.left * (1 - TEST_SHARE)
+    for name, side_by_side in (("tests", False), ("tests-of-histories", True)):
+        codes.append(run.call(name, test_words(side_by_side=side_by_side), run.left - until))
+        run.say(f"{name}: exit code {codes[-1]}; {' '.join(tail(run.out / f'{name}.txt', 1))}")
+    return codes
+
+
+def everything(run: Run, without: Sequence[str]) -> int:
+    """Tests, calibration, matrix; the worst exit code."""
+    codes = [] if "tests" in without else test(run)
+    if run.device == "cuda" and "calibrate" not in without:
         codes.append(run.call("calibrate", [sys.executable, "-P", "-m", "galore_mem", "calibrate"], 90))
         run.say(f"calibrate: exit code {codes[-1]}")
         for line in tail(run.out / "calibrate.txt", 20):
@@ -243,15 +249,17 @@ def everything(run: Run) -> int:
 def dry(run: Run) -> int:
     """What would run."""
     run.say(f"results: {run.out}")
-    run.say(f"tests: {' '.join(test_words())}")
+    code = 0
+    for side_by_side in (False, True):
+        words = test_words(side_by_side=side_by_side)
+        run.say(f"tests: {' '.join(words)}")
+        code = max(code, run.call("tests", [*words, "--collect-only"], 120))
+        run.say(f"collected, exit code {code}: {' '.join(tail(run.out / 'tests.txt', 1))}")
     run.say(f"matrix: {' '.join(validate_words(run, run.left / 60))}")
-    code = run.call("tests", [*test_words(), "--collect-only"], 120)
-    run.say(f"collected, exit code {code}: {tail(run.out / 'tests.txt', 1)}")
     code = max(code, run.call("validate", [sys.executable, "-P", "-m", "galore_mem", "validate", "--rows"], 60))
     rows = tail(run.out / "validate.txt", 1000)
-    run.say(
-        f"{len(rows) - 1} rows, {sum(float(row.split()[0]) for row in rows[1:]):.0f} s on the GPU by their estimates"
-    )
+    seconds = sum(float(row.split()[0]) for row in rows[1:])
+    run.say(f"{len(rows) - 1} rows, {seconds:.0f} s on the GPU by their estimates")
     return code
 
 
@@ -264,6 +272,7 @@ def main() -> int:
     )
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--only", help="rows of the matrix whose names contain this")
+    parser.add_argument("--without", nargs="+", choices=("tests", "calibrate"), default=(), help="leave these out")
     parser.add_argument("--dry-run", action="store_true", help="say what would run")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -274,7 +283,7 @@ def main() -> int:
         complete = look_around(run)
         if options.dry_run:
             return dry(run)
-        return everything(run) if complete else 2
+        return everything(run, options.without) if complete else 2
     finally:
         run.close()
 

@@ -69,11 +69,11 @@ def test_archives_are_as_small_as_asked_and_few(
         (records / f"{number}.tape.json.gz").write_bytes(bytes([number]) * 1000)
     (records / "0.pending").write_text("{}")
     written = script.packed(records, out)
-    assert [path.name for path in written] == ["records.tar.gz", "tapes-1.tar.gz", "tapes-2.tar.gz", "tapes-3.tar.gz"]
+    assert [path.name for path in written] == ["records.tar.gz", "tapes-1.tar.gz", "tapes-2.tar.gz"]
     assert sorted(path.name for path in out.iterdir()) == [path.name for path in written]
     members = [names_in(path) for path in written]
     assert members[0] == [f"{number}.json" for number in range(9)]
-    assert [len(names) for names in members[1:]] == [2, 2, 2]
+    assert [len(names) for names in members[1:]] == [2, 2]
 
 
 def test_a_program_that_does_not_end_is_ended_and_what_there_is_is_packed(run: Any) -> None:  # noqa: ANN401
@@ -90,10 +90,14 @@ def test_a_program_that_does_not_end_is_ended_and_what_there_is_is_packed(run: A
 
 
 def test_it_runs_the_files_that_have_the_mark_and_no_plugins(script: ModuleType) -> None:
-    words = script.test_words()
-    assert str(ROOT / "tests/galore_mem/tapes/test_on_gpu.py") in words
-    assert all((ROOT / word).exists() for word in words if word.endswith(".py"))
-    assert not any("--dist" in word for word in words)
+    alone, together = script.test_words(side_by_side=False), script.test_words(side_by_side=True)
+    assert str(ROOT / "tests/galore_mem/tapes/test_on_gpu.py") in together
+    assert str(ROOT / "tests/galore_mem/answers/test_on_gpu.py") in alone
+    files = [word for word in (*alone, *together) if word.endswith(".py")]
+    assert len(set(files)) == len(files)
+    assert all(Path(file).exists() for file in files)
+    assert not any("--dist" in word for word in (*alone, *together))
+    assert "-n" not in alone
 
 
 def test_it_is_called_without_any_path_of_a_machine(script: ModuleType, run: Any) -> None:  # noqa: ANN401

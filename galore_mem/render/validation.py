@@ -48,7 +48,7 @@ def print_matrix(device: str, screen: Terminal | None = None) -> None:
     screen = screen or terminal()
     lines = [Text(f"{'s':>5}  row", style="dim")]
     rows = chosen(on_cpu=device == "cpu")
-    lines += [Text(f"{cost_of(row.workload).turn_seconds:>5.0f}  {row.name}") for row in rows]
+    lines += [Text(f"{cost_of(row.workload).turn_seconds:>5.1f}  {row.name}") for row in rows]
     screen.show(lines)
 
 

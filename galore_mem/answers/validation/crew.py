@@ -44,6 +44,10 @@ class Done:
 COMMAND = (sys.executable, "-P", "-m", "galore_mem.answers.validation.worker")
 
 
+LONGEST_LOG_BYTES = 64 << 10
+"""Of what a failed row's process printed; the end of it is kept."""
+
+
 class Worker:
     """One process; its messages and its end are put into `inbox` as (worker, message)."""
 
@@ -90,10 +94,15 @@ class Worker:
             with suppress(OSError):
                 pipe.close()  # type: ignore[union-attr]
 
+    def printed(self) -> str:
+        """What it printed, or the end of it."""
+        length = self._errors.seek(0, os.SEEK_END)
+        self._errors.seek(max(0, length - LONGEST_LOG_BYTES))
+        return self._errors.read().decode(errors="replace")
+
     def last_words(self, code: int) -> str:
         """How it ended, where it did not say so itself."""
-        self._errors.seek(0)
-        lines = [line for line in self._errors.read().decode(errors="replace").splitlines() if line.strip()]
+        lines = [line for line in self.printed().splitlines() if line.strip()]
         how = f"its process was killed by signal {-code}" if code < 0 else f"its process ended with code {code}"
         return f"{how}: {lines[-1].strip()[:200]}" if lines else how
 
@@ -195,6 +204,8 @@ class Crew:
                 yield self._over(worker, "failed", worker.last_words(message["code"]))
 
     def _over(self, worker: Worker, state: State, line: str, *, is_fatal: bool = False) -> Done:
+        if state == "failed":
+            worker.job.shelf.keep_log(f"{line}\n\n{worker.printed()}")
         worker.end()
         self._live.remove(worker)
         if worker is self._turn:

@@ -12,7 +12,7 @@ from galore_mem.tapes.tape import Tape
 from profiles.errors import InputError
 from profiles.records import PENDING_SUFFIX, PREDICTORS, SUFFIX, Record, read_record
 
-TAPE_SUFFIX = ".tape.json.gz"
+TAPE_SUFFIX, LOG_SUFFIX = ".tape.json.gz", ".log"
 LARGEST_TAPE_BYTES = 512 << 10
 """Larger ones are not kept: a matrix's records should travel in one small archive."""
 FINAL = ("measured", "out-of-memory")
@@ -54,6 +54,10 @@ class Shelf:
         """Its predictions, until it has run: an older record stays what it is meanwhile."""
         return os.path.join(self.folder, self.stem + PENDING_SUFFIX)
 
+    @property
+    def _log_path(self) -> str:
+        return os.path.join(self.folder, self.stem + LOG_SUFFIX)
+
     def stored(self) -> Record | None:
         """What is known of the row; None where nothing is.
 
@@ -89,8 +93,14 @@ class Shelf:
             write_bytes(self.pending_path, record.to_bytes())
         elif record.outcome in FINAL or not self.is_final():
             write_bytes(self.path, record.to_bytes())
-            with suppress(OSError):
-                os.unlink(self.pending_path)
+            for stale in (self.pending_path, self._log_path) if record.outcome in FINAL else (self.pending_path,):
+                with suppress(OSError):
+                    os.unlink(stale)
+
+    def keep_log(self, text: str) -> None:
+        """Keep what a failed row printed beside its record; a row that fails has said so already, so this may fail."""
+        with suppress(UsageError):
+            write_bytes(self._log_path, text.encode(errors="replace"))
 
     def with_tape(self, record: Record, tapes: Sequence[Tape]) -> Record:
         """Keep the Tape beside the record where it is small; say where it is not, or where there was no room."""

@@ -9,6 +9,7 @@ import json
 import os
 import pickle
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -41,6 +42,7 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130
     except BaseException as error:
+        traceback.print_exc()
         say(state="failed", line=line_of(error), is_fatal=is_fatal(error))
         return 1
 

@@ -162,6 +162,9 @@ def test_a_worker_that_dies_takes_nothing_with_it(tmp_path: Path) -> None:
         "dies": ("failed", "its process was killed by signal 9: out of host memory"),
         "dies early": ("failed", "its process was killed by signal 9"),
     }
+    logs = {path.name: path.read_text() for path in tmp_path.glob("*.log")}
+    assert {name.rpartition(".torch-2-13-0.")[2] for name in logs} == {"dies.log", "dies-early.log", "refuses.log"}
+    assert "out of host memory" in logs["cpu.torch-2-13-0.dies.log"]
 
 
 def test_no_turn_begins_that_cannot_end_in_time(tmp_path: Path) -> None:
@@ -244,8 +247,10 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.M
 def test_a_failure_never_takes_the_place_of_a_measurement(tmp_path: Path) -> None:
     shelf = Shelf(folder=str(tmp_path), stem="a")
     shelf.keep(a_record(outcome="failed", notes=("first",)))
+    shelf.keep_log("why")
     assert not shelf.is_final()
     shelf.keep(a_record(notes=("measured",)))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
     shelf.keep(a_record(outcome="failed"))
     kept = shelf.stored()
     assert kept is not None
