@@ -11,14 +11,16 @@ if TYPE_CHECKING:
     from galore_mem.answers.plan import plan
     from galore_mem.answers.trace import trace
     from galore_mem.answers.trace_step import trace_step
+    from galore_mem.profiler.profile import profile
 
 __version__ = "0.1.0"
-__all__ = ["explain", "fit", "plan", "trace", "trace_step"]
+__all__ = ["explain", "fit", "plan", "profile", "trace", "trace_step"]
 
 _ROOMS = {
     "explain": "galore_mem.answers.explain",
     "fit": "galore_mem.answers.fit",
     "plan": "galore_mem.answers.plan",
+    "profile": "galore_mem.profiler.profile",
     "trace": "galore_mem.answers.trace",
     "trace_step": "galore_mem.answers.trace_step",
 }

@@ -4,12 +4,14 @@ import os
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.recorder import LiveBytes
 
 
@@ -45,3 +47,23 @@ def live_bytes() -> "type[LiveBytes]":
         spec.loader.exec_module(module)
     recorder: type[LiveBytes] = sys.modules[name].LiveBytes
     return recorder
+
+
+@pytest.fixture
+def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> "Callable[..., Any]":
+    """Puts a GPU made of CPU tensors in the place of the machine's; `tests/fake_gpu.py` says what it can."""
+    pytest.importorskip("torch")
+    name = "galore_mem_tests_fake_gpu"
+    if name not in sys.modules:
+        spec = spec_from_file_location(name, Path(__file__).with_name("fake_gpu.py"))
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[name] = module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+
+    def place(**words: Any) -> Any:  # noqa: ANN401
+        gpu = sys.modules[name].FakeGpu(**words)
+        monkeypatch.setattr("galore_mem.profiler.cuda.Gpu", lambda: gpu)
+        return gpu
+
+    return place

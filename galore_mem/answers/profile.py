@@ -239,14 +239,14 @@ def _on_gpu(
         gpu.close()
     told("replaying the allocator")
     kernel = "+".join(run.kernels) or (workload.attention if workload.attention != "auto" else "unseen")
-    around = {**environment(), **run.environment, "attention_kernel": kernel, "allocator_settings": run.settings}
+    around = {**environment(), **run.environment, "attention_kernel": kernel, "allocator_settings": run.tape.settings}
     metadata = {
         "workload": workload.to_dict(),
         "attention_kernel": kernel,
         "environment": around,
         "steps": [step.to_dict() for step in run.steps],
     }
-    tape = Tape(devices=(run.device,), settings=run.settings, source="measured", metadata=metadata)
+    tape = replace(run.tape, metadata=metadata)
     (replayed,) = replay_tape(tape).devices
     footprint, position = footprint_of(run)
     return Profile(
@@ -274,4 +274,4 @@ def _on_gpu(
 def _ran_out(run: GpuRun, workload: Workload, cards: tuple[Card, ...], allowed_bytes: int) -> RanOut | None:
     if run.ending != "out-of-memory":
         return None
-    return ran_out_on_gpu(workload, run.recording, run.device, cards, allowed_bytes)
+    return ran_out_on_gpu(workload, run.recording, run.tape.devices[0], cards, allowed_bytes)

@@ -9,13 +9,12 @@ from typing import Any, Literal
 from estimators.analytic.parameters import ParameterGroup
 from estimators.workload import Workload
 from galore_mem.answers.steps import Told, silent
-from galore_mem.profiler.attribution import Sizes, annotated, attribute
+from galore_mem.errors import UsageError
+from galore_mem.profiler.attribution import Sizes, measured_tape
 from galore_mem.profiler.nvml import Sampler
 from galore_mem.profiler.recording import Recording
 from galore_mem.profiler.steps import StepRecord, Stopwatch, Unwatched
-from galore_mem.tapes.snapshot import tape_from_snapshot
-from galore_mem.tapes.table import EventTable
-from galore_mem.tapes.tape import DeviceTape
+from galore_mem.tapes.tape import Tape
 
 Ending = Literal["complete", "out-of-memory", "interrupted"]
 
@@ -45,9 +44,7 @@ class GpuRun:
 
     ending: Ending
     recording: Recording
-    device: DeviceTape
-    settings: str
-    """Of the allocator."""
+    tape: Tape
     steps: tuple[StepRecord, ...]
     groups: tuple[ParameterGroup, ...]
     """All parameters, where it came to that."""
@@ -97,12 +94,12 @@ def record_on_gpu(
     gpu.reset_peaks()
     if watched is not None:
         watched(run.meter)
-    with _without_collector(), Sampler(gpu.process.read) as sampler:
-        with gpu.recording():
-            ending = run.train(steps)
-            sampler.sample()
-            context = None if sampler.current is None else max(0, sampler.current - gpu.memory()[1])
-            snapshot, seen = gpu.snapshot(), gpu.position()
+    with _without_collector(), Sampler(gpu.process.read) as sampler, gpu.recording():
+        ending = run.train(steps)
+        sampler.sample()
+        context = None if sampler.current is None else max(0, sampler.current - gpu.memory()[1])
+        snapshot, seen = gpu.snapshot(), gpu.position()
+    with _without_collector():
         cost = run.overhead() if overhead and ending == "complete" else None
     gpu.empty()
     return run.result(ending, snapshot, seen, sampler, context, cost)
@@ -162,7 +159,16 @@ class _Run:
         self._keep_peaks()
         if number and number == steps - 1:
             self.session.refresh_at_every_step()
-        self.session.iterate(self.watch, "steady" if number else "first")
+        try:
+            self.session.iterate(self.watch, "steady" if number else "first")
+        except RuntimeError as error:
+            if "No available kernel" not in str(error):
+                raise
+            raise UsageError(
+                f"--attention {self.workload.attention} cannot run on {self.gpu.model}",
+                "torch finds no such kernel for this model",
+                "use --attention auto",
+            ) from None
         self.gpu.synchronize()
 
     def _keep_peaks(self) -> None:
@@ -201,13 +207,8 @@ class _Run:
     ) -> GpuRun:
         """Lay the history and the stamps together."""
         self.told("reading the history")
-        tape = tape_from_snapshot(snapshot)
-        index = int(str(self.gpu.name).rpartition(":")[2])
-        empty = DeviceTape(device=index, events=EventTable())
-        device = next((device for device in tape.devices if device.device == index), empty)
-        traces = snapshot.get("device_traces", [])
-        entries = traces[index] if index < len(traces) else []
-        recording = attribute(entries, device, self.witness.stamps, events_seen=seen, sizes=self._sizes())
+        stamps = self.witness.stamps
+        tape, recording = measured_tape(snapshot, self.gpu, stamps, events_seen=seen, sizes=self._sizes(), metadata={})
         steps = tuple(
             replace(step, peak_allocated_bytes=allocated, peak_reserved_bytes=reserved)
             for step, (allocated, reserved) in zip(self.watch.records(), self.peaks[1:], strict=False)
@@ -215,8 +216,7 @@ class _Run:
         return GpuRun(
             ending=ending,
             recording=recording,
-            device=replace(annotated(device, recording), total_bytes=self.gpu.total_bytes),
-            settings=tape.settings,
+            tape=tape,
             steps=steps,
             groups=self.session.parameter_groups() if self.session is not None else (),
             kernels=tuple(sorted(self.session.attention_kernels)) if self.session is not None else (),

@@ -8,8 +8,10 @@ from typing import Any
 
 from galore_mem.profiler.recording import PHASES, Life, Recording
 from galore_mem.profiler.stamps import Stamp
+from galore_mem.profiler.to_tape import marked_stretches
+from galore_mem.tapes.snapshot import tape_from_snapshot
 from galore_mem.tapes.table import EventTable
-from galore_mem.tapes.tape import DeviceTape, Mark
+from galore_mem.tapes.tape import DeviceTape, Mark, Tape
 
 UNATTRIBUTED = "unattributed"
 """Category of allocations that no claim, no window and no rule explains."""
@@ -58,6 +60,36 @@ def attribute(
         sizes: allocations known by their size.
     """
     return _Walk(tape, stamps, sizes or Sizes()).run(entries, events_seen)
+
+
+def measured_tape(
+    snapshot: Any,  # noqa: ANN401
+    gpu: Any,  # noqa: ANN401
+    stamps: Sequence[Stamp],
+    *,
+    events_seen: int,
+    sizes: Sizes,
+    metadata: Mapping[str, Any],
+) -> tuple[Tape, Recording]:
+    """What torch recorded on one GPU as a Tape that says what everything was for, and the same as lives.
+
+    Args:
+        snapshot: as torch returns it.
+        gpu: a `galore_mem.profiler.cuda.Gpu`: its name and total memory.
+        stamps: in the order they were made.
+        events_seen: allocations and frees that were counted when the history ended.
+        sizes: allocations known by their size.
+        metadata: workload, environment: plain JSON values.
+    """
+    whole = tape_from_snapshot(snapshot)
+    index = int(str(gpu.name).rpartition(":")[2])
+    nothing = DeviceTape(device=index, events=EventTable())
+    device = next((device for device in whole.devices if device.device == index), nothing)
+    traces = snapshot.get("device_traces", [])
+    entries = traces[index] if index < len(traces) else []
+    recording = attribute(entries, device, stamps, events_seen=events_seen, sizes=sizes)
+    device = replace(annotated(device, recording), total_bytes=gpu.total_bytes)
+    return Tape(devices=(device,), settings=whole.settings, source="measured", metadata=metadata), recording
 
 
 class _Walk:
@@ -185,15 +217,10 @@ def annotated(tape: DeviceTape, recording: Recording) -> DeviceTape:
     rows = array("q", (row for row, event in enumerate(table.rows()) if event[0] in _BIRTHS_AND_DEATHS))
     held = len(recording.events) - len(rows)
     marks: list[Mark] = []
-    seen = ""
-    for begin, end, iteration, window in recording.stretches():
+    for begin, end, window, names in marked_stretches(recording):
         place = max(0, begin - held)
         row = rows[place] if place < len(rows) else len(table)
-        if iteration != seen:
-            seen = iteration
-            marks.append(Mark(row=row, kind="iteration", name=iteration))
-        if iteration:
-            marks.append(Mark(row=row, kind="phase", name=PHASES[window]))
+        marks += [Mark(row=row, kind=kind, name=name) for kind, name in names]
         number = table.intern(PHASES[window])
         for position in range(max(begin, held), end):
             row, life = rows[position - held], lives[abs(recording.events[position]) - 1]

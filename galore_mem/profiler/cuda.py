@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from galore_mem.errors import NoDeviceError
+from galore_mem.errors import NoDeviceError, UsageError
 from galore_mem.profiler.nvml import ProcessMemory, why_no_gpu
 
 MOST_ENTRIES = 5_000_000
@@ -107,7 +107,18 @@ class Gpu:
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """Keep a history while entered."""
+        """Keep a history while entered.
+
+        Raises:
+            UsageError: the allocator in use keeps none.
+        """
+        backend = torch.cuda.memory.get_allocator_backend()
+        if backend != "native":
+            raise UsageError(
+                f"the allocator {backend} keeps no history",
+                "PYTORCH_CUDA_ALLOC_CONF chose it",
+                "leave its backend out",
+            )
         words: dict[str, Any] = {"context": "all", "stacks": "python", "max_entries": MOST_ENTRIES}
         try:
             torch.cuda.memory._record_memory_history("all", clear_history=True, **words)

@@ -10,7 +10,7 @@ from typing import Any
 from galore_mem.errors import NoDeviceError
 
 _WITHOUT = "or leave the GPU out: --device cpu"
-SAMPLE_SECONDS = 0.01
+SAMPLE_SECONDS = 0.02
 
 
 def why_no_gpu() -> NoDeviceError | None:

@@ -2,7 +2,7 @@
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -47,6 +47,43 @@ class Places:
             for handle in handles:
                 handle.remove()
             self._stack.clear()
+
+    @contextmanager
+    def following_any(self, started: Callable[[nn.Module, str], object]) -> Iterator[None]:
+        """Follow whatever modules run while entered, named from the outermost one that does.
+
+        Args:
+            started: called with that module, and what its own name is, whenever none runs yet.
+        """
+        names: dict[int, str] = {}
+
+        def enter(module: nn.Module, args: object) -> None:
+            if not self._stack:
+                if id(module) not in names:
+                    self._name(module, names)
+                started(module, names[id(module)])
+            self._stack.append(names.get(id(module), self.entered))
+            self._note()
+
+        hooks = torch.nn.modules.module
+        handles = (
+            hooks.register_module_forward_pre_hook(enter),
+            hooks.register_module_forward_hook(self._leave, always_call=True),
+        )
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+            self._stack.clear()
+
+    def _name(self, root: nn.Module, names: dict[int, str]) -> None:
+        """The first root's modules are named as in itself; those of others begin with their class."""
+        prefix = type(root).__name__ if names else ""
+        for name, module in root.named_modules():
+            path = ".".join(filter(None, (prefix, name)))
+            names.setdefault(id(module), path)
+            self.last_layer = max(self.last_layer, layer_of(path))
 
     def _entering(self, name: str) -> Any:  # noqa: ANN401
         def enter(module: nn.Module, args: object) -> None:

@@ -8,7 +8,7 @@ to a weight. `attribution` lays the two together. The count is the allocator's o
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -62,6 +62,7 @@ class StampingWitness:
         self._on_device = on_device
         self._layer = OUTSIDE
         self._place = ("", "")
+        self._handles: list[Any] = []
 
     # What the step tells.
 
@@ -74,6 +75,10 @@ class StampingWitness:
         """Another window of the step begins."""
         self.window = window
         self._stamp("window", window, self.iteration)
+        self.entered(window)
+
+    def entered(self, window: str) -> None:
+        """For those who want to know when; nobody does unless it is replaced."""
 
     @contextmanager
     def during(self, window: str) -> Iterator[None]:
@@ -105,6 +110,10 @@ class StampingWitness:
             elif category == HOST:
                 self.host_bytes[self._address(tensor)] = tensor.untyped_storage().nbytes()
 
+    def hold(self, category: str, name: str, tensor: Tensor) -> None:
+        """A tensor that lives already."""
+        self.claim(category, (tensor,), name)
+
     @contextmanager
     def following(self, model: nn.Module, *, accumulates: bool = False) -> Iterator[None]:
         """Follow the modules of a model, what autograd saves, and what arrives at parameters, while entered.
@@ -113,24 +122,36 @@ class StampingWitness:
             model: its parameters' gradients are named as they are born.
             accumulates: gradients meet earlier ones, and are named before they are added.
         """
-        handles: list[Any] = []
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                handles.append(parameter.register_post_accumulate_grad_hook(self._claim_gradient))  # type: ignore[no-untyped-call]
-                if accumulates:
-                    handles.append(parameter.register_hook(self._claim_arriving))  # type: ignore[no-untyped-call]
-        with ExitStack() as stack:
-            stack.enter_context(self.places.following(model))
-            stack.enter_context(torch.autograd.graph.saved_tensors_hooks(self._pack, self._unpack))
+        self.watch_gradients(model, accumulates=accumulates)
+        with self.places.following(model), self.watching_saved():
             try:
                 yield
             finally:
-                for handle in handles:
-                    handle.remove()
+                self.release()
+
+    def watch_gradients(self, model: nn.Module, *, accumulates: bool) -> None:
+        """Hear of the gradients of a model's parameters, until `release`."""
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                self._handles.append(parameter.register_post_accumulate_grad_hook(self._claim_gradient))  # type: ignore[no-untyped-call]
+                if accumulates:
+                    self._handles.append(parameter.register_hook(self._claim_arriving))  # type: ignore[no-untyped-call]
+
+    def watching_saved(self) -> Any:  # noqa: ANN401
+        """While entered, hear of what autograd saves and takes up again."""
+        return torch.autograd.graph.saved_tensors_hooks(self._pack, self._unpack)
+
+    def release(self) -> None:
+        """Hear of no gradients any more."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
 
     # What hooks tell.
 
     def _claim_gradient(self, parameter: Tensor) -> None:
+        if self.window == "forward_end":
+            self.enter("backward_start")
         self.claim("gradients", (parameter.grad,))
 
     def _claim_arriving(self, gradient: Tensor) -> None:
@@ -150,6 +171,8 @@ class StampingWitness:
     def _in_backward(self, path: str) -> None:
         path = self.places.entered or path
         self._at(path)
+        if self.window == "forward_end":
+            self.enter("backward_start")
         if self.window not in ("backward_start", "backward_end"):
             return
         layer = layer_of(path)

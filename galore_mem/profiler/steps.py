@@ -77,23 +77,23 @@ class Stopwatch:
 
     def begin(self, iteration: str) -> None:
         """A new iteration starts."""
-        self._steps.append(_Step(self._position()))
+        self.start()
         self._witness.begin(iteration)
-        self._note("between")
+        self.note("between")
 
     def enter(self, window: str) -> None:
         """Another window of the step begins."""
         self._witness.enter(window)
-        self._note(window)
+        self.note(window)
 
     @contextmanager
     def during(self, window: str) -> Iterator[None]:
         """A window that lies inside another one, which goes on afterwards."""
         outer = self._window
         with self._witness.during(window):
-            self._note(window)
+            self.note(window)
             yield
-        self._note(outer)
+        self.note(outer)
 
     def scope(self, category: str) -> Any:  # noqa: ANN401
         """Whatever is born in here has this category."""
@@ -103,14 +103,19 @@ class Stopwatch:
         """Name the category of living tensors, and whose they are."""
         self._witness.claim(category, tensors, owner)
 
-    def _note(self, window: str) -> None:
+    def start(self) -> None:
+        """A new step starts."""
+        self._steps.append(_Step(self._position()))
+
+    def note(self, window: str) -> None:
+        """A window begins now."""
         self._window = window
         if self._steps:
             self._steps[-1].borders.append((PHASES[window], self._instant()))
 
     def finish(self) -> None:
         """The last step has ended."""
-        self._note("between")
+        self.note("between")
 
     def records(self) -> tuple[StepRecord, ...]:
         """What is known of each step."""

@@ -1,6 +1,6 @@
 """A recording as a Tape."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from galore_mem.profiler.recording import HOST, PHASES, Recording
@@ -28,16 +28,8 @@ def tape_of(
     lives = recording.lives
     texts = [[table.intern(text) for text in (life.category, life.module, life.operator)] for life in lives]
     on_device = [life.category != HOST for life in lives]
-    seen, before = "", ""
-    for begin, end, iteration, window in recording.stretches():
-        begins = window == before == "between"  # a step ends in `between`, and the next one begins in it
-        before = window
-        if iteration != seen or (begins and iteration):
-            seen = iteration
-            marks.append(Mark(row=len(table), kind="iteration", name=iteration))
-        if iteration:
-            marks.append(Mark(row=len(table), kind="phase", name=PHASES[window]))
-            marks.append(Mark(row=len(table), kind="moment", name=window))
+    for begin, end, window, names in marked_stretches(recording):
+        marks += [Mark(row=len(table), kind=kind, name=name) for kind, name in names]
         codes = [code for code in recording.events[begin:end] if on_device[abs(code) - 1]]
         numbers = [abs(code) - 1 for code in codes]
         table.extend(
@@ -51,3 +43,18 @@ def tape_of(
         )
     device = DeviceTape(events=table, marks=tuple(marks))
     return Tape(devices=(device,), settings=settings, source=source, metadata=metadata or {})
+
+
+def marked_stretches(recording: Recording) -> Iterator[tuple[int, int, str, list[tuple[str, str]]]]:
+    """(first event, end, window, marks at its beginning as kind and name) from border to border."""
+    seen, before = "", ""
+    for begin, end, iteration, window in recording.stretches():
+        begins = window == before == "between"  # a step ends in `between`, and the next one begins in it
+        before = window
+        names: list[tuple[str, str]] = []
+        if iteration != seen or (begins and iteration):
+            seen = iteration
+            names.append(("iteration", iteration))
+        if iteration:
+            names += [("phase", PHASES[window]), ("moment", window)]
+        yield begin, end, window, names

@@ -39,7 +39,7 @@ def autocast_of(workload: Workload, device: str) -> AbstractContextManager[Any]:
     if not workload.precision.startswith("amp"):
         return nullcontext()
     dtype = torch.bfloat16 if workload.precision == "amp-bf16" else torch.float16
-    return torch.autocast(device, dtype=dtype)
+    return torch.autocast(device.partition(":")[0], dtype=dtype)
 
 
 class Batcher:

@@ -107,3 +107,25 @@ def test_using_a_room_in_a_hostile_script_gives_the_one_line(hostile: Path) -> N
     last = done.stderr.splitlines()[-1]
     assert "NeighbourError" in last
     assert str(hostile) in last
+
+
+def test_recording_in_a_hostile_script_touches_nobody_elses_modules(tmp_path: Path) -> None:
+    """`gm.profile` records and writes beside modules that would not even import."""
+    pytest.importorskip("torch")
+    (tmp_path / "estimators.py").write_text(TRAP)
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "profiles" / "__init__.py").write_text(TRAP)
+    (tmp_path / "train.py").write_text(
+        "import sys, torch, galore_mem as gm\n"
+        "layer = torch.nn.Linear(64, 64)\n"
+        "optimizer = torch.optim.AdamW(layer.parameters())\n"
+        "with gm.profile('out.json.gz', device='cpu') as p:\n"
+        "    layer(torch.ones(4, 64)).sum().backward()\n"
+        "    optimizer.step()\n"
+        "    p.step()\n"
+        "print(p.tape.source, {'estimators', 'profiles'} & set(sys.modules))\n"
+    )
+    done = run(["train.py"], tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "replayed set()\n"
+    assert (tmp_path / "out.json.gz").exists()

@@ -1,9 +1,7 @@
 """The way of a measurement up to the device's own calls, on a GPU made of CPU tensors."""
 
 import json
-import sys
 from collections.abc import Callable
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -40,31 +38,12 @@ def small(method: str, **settings: Any) -> Workload:  # noqa: ANN401
     return workload
 
 
-@pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
-    """Put a fake in the place of the machine's GPU."""
-    name = "galore_mem_tests_fake_gpu"
-    if name not in sys.modules:
-        spec = spec_from_file_location(name, Path(__file__).with_name("fake_gpu.py"))
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[name] = module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-
-    def place(**words: Any) -> Any:  # noqa: ANN401
-        gpu = sys.modules[name].FakeGpu(**words)
-        monkeypatch.setattr("galore_mem.profiler.cuda.Gpu", lambda: gpu)
-        return gpu
-
-    return place
-
-
-def test_a_measured_run_agrees_with_the_trace(fake: Fake) -> None:
+def test_a_measured_run_agrees_with_the_trace(fake_gpu: Fake) -> None:
     from galore_mem.answers.profile import profile
     from galore_mem.answers.steps import record
     from galore_mem.answers.trace import resident_bytes
 
-    gpu = fake()
+    gpu = fake_gpu()
     workload = small("galore-adamw-8bit", update="per-layer")
     result = profile(workload, device="cuda", gpus="4090")
     assert gpu.closed
@@ -90,12 +69,12 @@ def test_a_measured_run_agrees_with_the_trace(fake: Fake) -> None:
     assert content["environment"]["gpu"] == "a fake"
 
 
-def test_running_out_is_answered_with_what_lived_and_the_way_out(fake: Fake, tmp_path: Path) -> None:
+def test_running_out_is_answered_with_what_lived_and_the_way_out(fake_gpu: Fake, tmp_path: Path) -> None:
     from galore_mem.answers.profile import profile
     from galore_mem.tapes.file import write_tape
     from galore_mem.tapes.recording import read_recording
 
-    fake(capacity_bytes=3_000_000)
+    fake_gpu(capacity_bytes=3_000_000)
     result = profile(small("adamw"), device="cuda", gpus="4090")
     assert result.ending == "out-of-memory"
     found = result.ran_out
@@ -113,10 +92,10 @@ def test_running_out_is_answered_with_what_lived_and_the_way_out(fake: Fake, tmp
     json.dumps(result.to_dict())
 
 
-def test_running_out_while_the_model_is_built(fake: Fake) -> None:
+def test_running_out_while_the_model_is_built(fake_gpu: Fake) -> None:
     from galore_mem.answers.profile import profile
 
-    fake(capacity_bytes=500_000)
+    fake_gpu(capacity_bytes=500_000)
     result = profile(small("adamw"), device="cuda")
     assert result.ending == "out-of-memory"
     assert result.ran_out is not None
@@ -124,10 +103,10 @@ def test_running_out_while_the_model_is_built(fake: Fake) -> None:
     assert result.ran_out.window == "between"
 
 
-def test_an_interrupt_keeps_the_history(fake: Fake) -> None:
+def test_an_interrupt_keeps_the_history(fake_gpu: Fake) -> None:
     from galore_mem.answers.profile import profile
 
-    fake(interrupt_at=600)
+    fake_gpu(interrupt_at=600)
     result = profile(small("adamw"), device="cuda")
     assert result.ending == "interrupted"
     assert len(result.tape.devices[0].events) >= 600

@@ -62,7 +62,7 @@ def place(monkeypatch: pytest.MonkeyPatch) -> Place:
     """Put a GPU in the place of the machine's."""
     name = "galore_mem_tests_fake_gpu"
     if name not in sys.modules:
-        spec = spec_from_file_location(name, Path(__file__).with_name("fake_gpu.py"))
+        spec = spec_from_file_location(name, Path(__file__).parents[2] / "fake_gpu.py")
         assert spec is not None
         assert spec.loader is not None
         sys.modules[name] = module_from_spec(spec)

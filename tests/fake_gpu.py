@@ -52,6 +52,7 @@ class FakeGpu:
     """Every block has an address of its own in one segment, so that nothing is ever reused."""
 
     name = "cpu:0"
+    model = "a fake"
     workspaces: frozenset[int] = frozenset()
     total_bytes = allowed_bytes = 24 << 30
 
