@@ -41,6 +41,12 @@ class GaloreMemApp(App[None]):
     """Every configuration against every card."""
 
     TITLE = "galore-mem"
+    CSS = """
+    * {
+        scrollbar-size: 1 1;
+        scrollbar-background: $surface; scrollbar-background-hover: $surface; scrollbar-background-active: $surface;
+    }
+    """
     BINDINGS: ClassVar[list[BindingType]] = list(KEYS)
     COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {Actions}
 
@@ -94,11 +100,10 @@ class GaloreMemApp(App[None]):
         except (InputError, GaloreMemError) as error:
             self.say(line_of(error, "this"), "error")
             return False
-        if board.shown and not any(row.key == state.current for row in board.shown):
-            state = replace(state, current=board.first_row.key)
-        self.state, self.board = state, board
-        self.theme = THEMES[state.dark]
-        self.panes.show(board, state.current)
+        board = board.with_cursor(self.state.current)
+        self.state, self.board = board.state, board
+        self.theme = THEMES[board.state.dark]
+        self.panes.show(board)
         return True
 
     def say(self, text: str, severity: messages.Severity = "information") -> None:
@@ -108,13 +113,13 @@ class GaloreMemApp(App[None]):
     @property
     def row(self) -> Row | None:
         """The row under the cursor."""
-        return next((row for row in self.board.shown if row.key == self.state.current), None)
+        return next((row for row in self.board.shown if row.slot == self.state.current), None)
 
     def _show_row(self) -> None:
         """What depends on the row under the cursor."""
         row, card = self.row, self.board.card.card
-        known = self.session.explained.get((self.state.current, card_key(card)))
-        self.panes.detail(row, known, self.results.traced(self.state.current, self.board))
+        known = self.session.explained.get((row.key, card_key(card))) if row is not None else None
+        self.panes.detail(row, known, self.results.traced(row, self.board))
         if row is not None and known is None and not row.problem:
             self.later.ask("detail", DETAIL_SECONDS, lambda: self.tasks.explain(row, card))
         self._show_comparison()
@@ -162,8 +167,8 @@ class GaloreMemApp(App[None]):
     @on(messages.Moved)
     def _moved(self, event: messages.Moved) -> None:
         self.session.figures.allow()
-        self.state = replace(self.state, current=event.key)
-        self.panes.place(event.key)
+        self.state = replace(self.state, current=event.slot)
+        self.panes.place(event.slot)
         self._show_row()
 
     @on(messages.Said)
@@ -189,7 +194,7 @@ class GaloreMemApp(App[None]):
 
     @on(tasks.RowRefused)
     def _refused(self, event: tasks.RowRefused) -> None:
-        if self.row is not None and event.key == self.state.current:
+        if self.row is not None and event.key == self.row.key:
             self.panes.refuse(self.row, event.reason)
 
     @on(tasks.Drawn)

@@ -1,12 +1,12 @@
 """What all panes show: rows in their order, the cards, and where the cursor's card is among them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from estimators.analytic.bounds import Reach
 from galore_mem.answers.names import Card
 from galore_mem.tui.figures import Figures, headroom_bytes, verdict_of
-from galore_mem.tui.rows import Row
+from galore_mem.tui.rows import SEPARATOR, Row
 from galore_mem.tui.state import State
 
 
@@ -44,8 +44,20 @@ class Board:
     @property
     def marked(self) -> tuple[Row, ...]:
         """Marked rows, in the order of marking."""
-        by_key = {row.key: row for row in self.rows}
-        return tuple(by_key[key] for key in self.state.marks if key in by_key)
+        by_slot = {row.slot: row for row in self.rows}
+        return tuple(by_slot[slot] for slot in self.state.marks if slot in by_slot)
+
+    def with_cursor(self, before: str) -> "Board":
+        """The same with the cursor on a row that is shown: where it was, else on the like of it, else on the first.
+
+        Args:
+            before: slot of the row that it was on.
+        """
+        slots = [row.slot for row in self.shown]
+        if not slots or self.state.current in slots:
+            return self
+        like = [slot for slot in slots if slot.split(SEPARATOR)[:3] == before.split(SEPARATOR)[:3]]
+        return replace(self, state=replace(self.state, current=like[-1] if like else self.first_row.slot))
 
     @property
     def first_row(self) -> Row:
@@ -55,7 +67,7 @@ class Board:
     @property
     def baseline(self) -> Row | None:
         """The pinned row."""
-        return next((row for row in self.rows if row.key == self.state.baseline), None)
+        return next((row for row in self.rows if row.slot == self.state.baseline), None)
 
     @property
     def usable_bytes(self) -> int:

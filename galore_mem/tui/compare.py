@@ -11,11 +11,10 @@ from galore_mem.tui.board import NamedCard
 from galore_mem.tui.drawing import BADGES, padded
 from galore_mem.tui.page import Page
 
-LABEL = 20
-FIRST = 11
-OTHERS = 20
-"""Cells of a figure, and of a figure with its difference."""
-NAME = 19
+LABEL = 18
+OTHERS = 18
+FIRST = 17
+"""Cells of the first column, and of one with differences: three columns go into 80."""
 TOTALS: tuple[tuple[str, Callable[[Beside], int | None]], ...] = (
     ("live tensors", lambda column: column.live_bytes),
     ("allocated", lambda column: column.allocated_bytes),
@@ -52,7 +51,7 @@ stands behind it, and so does every file opened with o: a measured run, a Tape, 
                 "Mark two or more rows with space in the table, or trace one with t, or open a file with o.",
             )
             return flow(hint, width)
-        lines = [*self._heads(), self._rule()]
+        lines = [*self._heads(), *self._verdicts(self._card), self._rule()]
         for part in PARTS:
             values = [sum(column.by_category.get(name, 0) for name in part.categories) for column in self._columns]
             if any(values):
@@ -65,33 +64,26 @@ stands behind it, and so does every file opened with o: a measured run, a Tape, 
         for name, value in TOTALS:
             label = Text(name, style="bold" if name == "process" else "")
             lines.append(_figures(label, [value(column) for column in self._columns]))
-        return [*lines, self._rule(), *self._verdicts(self._card), *self._moments()]
+        return [*lines, *self._moments()]
 
     def _heads(self) -> list[Text]:
         """Titles, broken at blanks into as many lines as the longest needs."""
-        wrapped = [flow(Text(column.title, style="bold"), NAME) for column in self._columns]
-        height = max(map(len, wrapped))
-        lines = []
-        for place in range(height):
-            line = Text(" " * LABEL)
-            for number, title in enumerate(wrapped):
-                cell = title[place] if place < len(title) else Text()
-                line.append("  ").append(padded(cell, OTHERS if number else NAME))
-            lines.append(line)
+        wrapped = [flow(Text(column.title, style="bold"), FIRST) for column in self._columns]
+        lines = self._row("", wrapped)
         sources = Text(f"{'GiB at the peak':<{LABEL}}", style="dim")
         for number, column in enumerate(self._columns):
-            sources.append(f"  {column.source:<{OTHERS if number else NAME}}", style="dim")
+            sources.append(f"  {column.source:<{OTHERS if number else FIRST}}", style="dim")
         return [*lines, sources]
 
     def _rule(self) -> Text:
-        return Text("─" * (LABEL + NAME + 2 + (OTHERS + 2) * (len(self._columns) - 1)), style="dim")
+        return Text("─" * (LABEL + FIRST + 2 + (OTHERS + 2) * (len(self._columns) - 1)), style="dim")
 
     def _verdicts(self, card: NamedCard) -> list[Text]:
         usable = card.card.gpu.usable_bytes - card.card.other_use_bytes
         line = Text(f"{_short(f'on {card.title}'):<{LABEL}}")
         room = Text(f"{'headroom':<{LABEL}}")
         for number, column in enumerate(self._columns):
-            cells = OTHERS if number else NAME
+            cells = OTHERS if number else FIRST
             central = column.process_bytes or column.reserved_bytes
             upper = column.upper_bytes or central
             if central is None or upper is None:
@@ -105,21 +97,30 @@ stands behind it, and so does every file opened with o: a measured run, a Tape, 
         return [line, room]
 
     def _moments(self) -> list[Text]:
-        line = Text(f"{'peak at':<{LABEL}}", style="dim")
-        for number, column in enumerate(self._columns):
-            line.append(f"  {words.moment(column.moment) or '-':<{OTHERS if number else NAME}}", style="dim")
-        return [line]
+        cells = [flow(Text(words.moment(column.moment) or "-", style="dim"), FIRST) for column in self._columns]
+        return self._row("peak at", cells)
+
+    def _row(self, label: str, cells: Sequence[list[Text]]) -> list[Text]:
+        """Cells of several lines, side by side."""
+        lines = []
+        for place in range(max(map(len, cells))):
+            line = Text(f"{'' if place else label:<{LABEL}}", style="dim")
+            for number, cell in enumerate(cells):
+                text = cell[place] if place < len(cell) else Text()
+                line.append("  ").append(padded(text, OTHERS if number else FIRST))
+            lines.append(line)
+        return lines
 
 
 def _figures(label: Text, values: Sequence[int | None]) -> Text:
     """A line of figures; all but the first with their difference to it."""
     line = padded(label, LABEL)
     for number, value in enumerate(values):
-        cells = OTHERS if number else NAME
+        cells = OTHERS if number else FIRST
         text = Text(f"{words.gib(value) if value is not None else '-':>8}")
         if number and value is not None and values[0] is not None:
             difference = value - values[0]
-            text.append(f" {words.signed_gib(difference) if difference else '=':>9}", style="dim")
+            text.append(f"{words.signed_gib(difference) if difference else '=':>10}", style="dim")
         line.append("  ").append(padded(text, cells))
     return line
 

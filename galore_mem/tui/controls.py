@@ -57,7 +57,13 @@ CONTROLS: tuple[Control, ...] = (
     Control(
         name="other_use", label="others use", kind="text", free=True, help="What others take from each card: 800MiB."
     ),
-    Control(name="methods", label="methods", kind="names", choices=tuple(METHODS), help="None means the story of six."),
+    Control(
+        name="methods",
+        label="methods",
+        kind="names",
+        choices=tuple(METHODS),
+        help="Nothing ticked means the story of six.",
+    ),
     _setting("rank", "rank", 16, 64, 128, 256, 512, 1024, 2048, help="Of projectors, adapters or factors."),
     _setting("update", "update", help="whole: one step for all. per-layer: as each gradient is there."),
     _setting("precision", "precision", help="bf16 and fp32 are pure; amp-* keep fp32 weights under autocast."),
@@ -83,6 +89,9 @@ CONTROLS: tuple[Control, ...] = (
     _setting("zero_grad", "zero_grad", help="At the start of a step, or at its end."),
 )
 BY_NAME = {control.name: control for control in CONTROLS}
+
+
+_PLURALS = {"gpus": "cards", "models": "models", "methods": "methods"}
 
 
 def said(value: Value) -> str:
@@ -111,7 +120,9 @@ def shown(control: Control, state: State) -> tuple[str, bool]:
     values = chosen(control, state)
     if values:
         text = ", ".join(map(said, values))
-        return (text if len(text) <= 11 or len(values) == 1 else f"{len(values)} of them"), False
+        return (
+            text if len(text) <= 11 or len(values) == 1 else f"{len(values)} {_PLURALS.get(control.name, 'values')}"
+        ), False
     default = DEFAULTS.get(control.name)
     if control.name == "methods":
         return "story of six", True

@@ -16,12 +16,18 @@ from galore_mem.tui.drawing import strip_of
 from galore_mem.tui.figures import Figures
 from galore_mem.tui.messages import Asked, Changed, Moved
 
+NARROWEST = 50
+"""Cells below which nothing is drawn: a pane has so few only for the moment before it is hidden."""
+
 
 class Lines(ScrollView, can_focus=True):
     """Rows of a board; subclasses say what stands in a line."""
 
     DEFAULT_CSS = """
-    Lines { padding-right: 1; background: $surface; overflow-x: hidden; scrollbar-size-vertical: 1; }
+    Lines {
+        padding-right: 1; background: $surface;
+        overflow-x: hidden; overflow-y: scroll;
+    }
     Lines > .lines--head { color: $text-muted; background: $panel; }
     Lines > .lines--cursor { background: $primary 30%; }
     Lines:focus > .lines--cursor { background: $primary 55%; }
@@ -109,7 +115,7 @@ class Lines(ScrollView, can_focus=True):
     def render_line(self, y: int) -> Strip:
         """One line of the screen."""
         board, width = self.board, self.columns
-        if board is None:
+        if board is None or width < NARROWEST:
             return Strip.blank(width, self._base("lines--line"))
         if y < self.head_height:
             return strip_of(self.head(board, width)[y], width, self._base("lines--head"))
@@ -132,23 +138,23 @@ class Lines(ScrollView, can_focus=True):
     def _base(self, component: str) -> Style:
         return self.get_component_rich_style(component)
 
-    def place_cursor(self, key: str) -> None:
+    def place_cursor(self, slot: str) -> None:
         """Put the cursor on a row, if it is shown."""
-        keys = [row.key for row in self.board.shown] if self.board is not None else []
-        if key in keys:
-            self.cursor = keys.index(key)
+        slots = [row.slot for row in self.board.shown] if self.board is not None else []
+        if slot in slots:
+            self.cursor = slots.index(slot)
 
     @property
-    def current_key(self) -> str:
+    def current_slot(self) -> str:
         """The row under the cursor; empty where there is none."""
         shown = self.board.shown if self.board is not None else ()
-        return shown[self.cursor].key if self.cursor < len(shown) else ""
+        return shown[self.cursor].slot if self.cursor < len(shown) else ""
 
     def _go(self, number: int) -> None:
         count = len(self.board.shown) if self.board is not None else 0
         if count:
             self.cursor = max(0, min(number, count - 1))
-            self.post_message(Moved(self.current_key))
+            self.post_message(Moved(self.current_slot))
 
     def action_move(self, step: int) -> None:
         """Go up or down by rows."""
@@ -165,17 +171,17 @@ class Lines(ScrollView, can_focus=True):
 
     def action_mark(self) -> None:
         """Mark the row, or take its mark away."""
-        if self.board is None or not self.current_key:
+        if self.board is None or not self.current_slot:
             return
-        marks, key = self.board.state.marks, self.current_key
-        kept = tuple(mark for mark in marks if mark != key) if key in marks else (*marks, key)
+        marks, slot = self.board.state.marks, self.current_slot
+        kept = tuple(mark for mark in marks if mark != slot) if slot in marks else (*marks, slot)
         self.post_message(Changed(marks=kept))
 
     def action_pin(self) -> None:
         """Pin the row as the baseline, or unpin it."""
-        if self.board is not None and self.current_key:
-            pinned = self.board.state.baseline == self.current_key
-            self.post_message(Changed(baseline="" if pinned else self.current_key))
+        if self.board is not None and self.current_slot:
+            pinned = self.board.state.baseline == self.current_slot
+            self.post_message(Changed(baseline="" if pinned else self.current_slot))
 
     def on_click(self, event: events.Click) -> None:
         """Choose a row; the head is the subclass's."""

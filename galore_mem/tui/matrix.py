@@ -64,15 +64,15 @@ right select another one.
             card = board.cards[number]
             style = "bold #ffffff on #005f9e" if number == board.index else ""
             usable = words.gib(card.card.gpu.usable_bytes - card.card.other_use_bytes)
-            top.append(" ").append(f"{_short(card.title, CELL - 1):>{CELL - 1}}", style=style)
-            bottom.append(f"{usable:>{CELL}}")
+            top.append(f"{_short(card.title, CELL - 1):>{CELL - 1}}", style=style).append(" ")
+            bottom.append(f"{usable:>{CELL - 1}} ")
         return [top, bottom]
 
     def body(self, board: Board, number: int, line: int, width: int) -> Text:
         """One configuration on every visible card."""
         row = board.shown[number]
-        mark = "●" if row.key in board.state.marks else " "
-        pin = "◆" if row.key == board.state.baseline else " "
+        mark = "●" if row.slot in board.state.marks else " "
+        pin = "◆" if row.slot == board.state.baseline else " "
         text = padded(Text.assemble((f"{mark}{pin} ", "bold"), row.name), self._label_cells(board, width))
         for place in self._visible(board, width):
             card = board.cards[place].card
@@ -80,10 +80,10 @@ right select another one.
             if isinstance(found, Reach):
                 word, style = SHORT[verdict_of(found, card)]
                 room_gib = headroom_bytes(found, card) / words.GIB
-                figure = f"{room_gib:+.1f}" if abs(room_gib) < 10000 else f"{room_gib:+.0f}"
-                text.append(f" {word:<{WORD - 1}}", style=style).append(f"{figure:>{CELL - WORD}}")
+                figure = f"{room_gib:+.1f}" if abs(room_gib) < 1000 else f"{room_gib:+.0f}"
+                text.append(f" {word:<{WORD - 1}}", style=style).append(f"{figure:>{CELL - WORD - 1}} ")
             else:
-                text.append(f"{'cannot run' if isinstance(found, Refused) else PENDING:>{CELL}}", style="dim")
+                text.append(f"{'cannot run' if isinstance(found, Refused) else PENDING:>{CELL - 1}} ", style="dim")
         return text
 
     def clicked_head(self, x: int, y: int) -> None:

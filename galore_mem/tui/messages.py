@@ -31,9 +31,9 @@ class Chosen(Message):
 class Moved(Message):
     """The cursor is on another row."""
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, slot: str) -> None:
         super().__init__()
-        self.key = key
+        self.slot = slot
 
 
 @dataclass

@@ -11,12 +11,15 @@ from textual.strip import Strip
 from galore_mem.render.text import Text
 from galore_mem.tui.drawing import strip_of
 
+NARROWEST = 50
+"""Cells below which nothing is drawn: a pane has so few only for the moment before it is hidden."""
+
 
 class Page(ScrollView, can_focus=True):
     """Lines made for a width; subclasses say which."""
 
     DEFAULT_CSS = """
-    Page { background: $surface; scrollbar-size: 1 1; padding: 0 1; }
+    Page { background: $surface; overflow-y: scroll; padding: 0 1; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "scroll_up", "up", show=False, id="page.up", tooltip="Scroll up"),
@@ -40,11 +43,9 @@ class Page(ScrollView, can_focus=True):
     def renew(self) -> None:
         """Make the lines again."""
         width = self.scrollable_content_region.width
-        if width <= 0:
-            return
-        self._lines = self.lines(width)
+        self._lines = self.lines(width) if width >= NARROWEST else []
         longest = max((line.cell_len for line in self._lines), default=0)
-        self.virtual_size = Size(longest if longest > width else width, len(self._lines))
+        self.virtual_size = Size(max(longest, width), len(self._lines))
         self.refresh()
 
     def on_resize(self, event: events.Resize) -> None:

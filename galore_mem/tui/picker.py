@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from rich.text import Text
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
-from textual.widgets import Button, Input, SelectionList, Static
-from textual.widgets.selection_list import Selection
+from textual.widgets import Button, Input, OptionList, Static
+from textual.widgets.option_list import Option
 
 from galore_mem.tui.controls import Control, read, said
 from galore_mem.tui.state import Value
@@ -29,7 +30,7 @@ class Offer:
     """Also searched."""
 
 
-class Ticked(SelectionList[int]):
+class Ticked(OptionList):
     """Offers, of which space ticks several and enter takes."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -51,10 +52,13 @@ as it was. Ctrl+r takes the default.
     DEFAULT_CSS = """
     Picker { align: center middle; }
     Picker > Vertical {
-        width: 76; max-width: 96%; height: auto; max-height: 92%; padding: 0 1;
+        width: 96; max-width: 96%; height: auto; max-height: 92%; padding: 0 1;
         border: round $primary; background: $surface;
     }
-    Picker SelectionList { height: auto; max-height: 16; border: none; padding: 0; }
+    Picker Ticked {
+        height: auto; max-height: 50vh; border: none; padding: 0;
+        text-wrap: nowrap; text-overflow: ellipsis;
+    }
     Picker Input { border: tall $border-blurred; }
     Picker #picker-hint { color: $text-muted; height: auto; }
     Picker #picker-problem { color: $text-error; height: auto; }
@@ -107,13 +111,20 @@ as it was. Ctrl+r takes the default.
         found.sort(key=lambda pair: not pair[1].text.lower().startswith(search.lower()) if search else False)
         offered = self.query_one(Ticked)
         offered.clear_options()
-        with self.prevent(SelectionList.SelectedChanged):
-            for number, offer in found[:MOST_OFFERED]:
-                text = f"{offer.text}  [dim]{offer.note}[/dim]" if offer.note else offer.text
-                offered.add_option(Selection(text, number, offer.value in self._ticked))
+        offered.add_options(Option(self._prompt(offer), id=str(number)) for number, offer in found[:MOST_OFFERED])
         if found:
             ticked = [place for place, (_, offer) in enumerate(found) if offer.value in self._ticked]
             offered.highlighted = ticked[0] if ticked and not search else 0
+
+    def _prompt(self, offer: Offer) -> Text:
+        """A box, the value, and what there is to know of it."""
+        box = "[x] " if offer.value in self._ticked else "[ ] "
+        style = "bold" if offer.value in self._ticked else ""
+        return Text.assemble((box + offer.text, style), ("  " + offer.note, "dim"), no_wrap=True, overflow="ellipsis")
+
+    def _highlighted(self) -> Offer | None:
+        option = self.query_one(Ticked).highlighted_option
+        return None if option is None else self._offers[int(option.id or 0)]
 
     @on(Input.Changed)
     def _searched(self, event: Input.Changed) -> None:
@@ -135,13 +146,13 @@ as it was. Ctrl+r takes the default.
         exact = [
             offer.value for offer in self._offers if text.lower() in (offer.text.lower(), *offer.note.lower().split())
         ]
-        offered = self.query_one(Ticked)
+        found = self._highlighted()
         if exact:
             self.dismiss((exact[0],))
         elif self.control.free and ("/" in text or text.endswith(".json") or text.startswith((".", "~"))):
             self._take_typed(text)
-        elif offered.option_count and offered.highlighted is not None:
-            self.dismiss((self._offers[offered.get_option_at_index(offered.highlighted).value].value,))
+        elif found is not None:
+            self.dismiss((found.value,))
         elif self.control.free:
             self._take_typed(text)
         else:
@@ -158,13 +169,14 @@ as it was. Ctrl+r takes the default.
         problem.update(text)
         problem.display = True
 
-    @on(SelectionList.SelectionToggled)
-    def _toggled(self, event: SelectionList.SelectionToggled[int]) -> None:
-        value = self._offers[event.selection.value].value
-        if value in self._ticked:
-            self._ticked.remove(value)
+    @on(OptionList.OptionSelected)
+    def _toggled(self, event: OptionList.OptionSelected) -> None:
+        offer = self._offers[int(event.option.id or 0)]
+        if offer.value in self._ticked:
+            self._ticked.remove(offer.value)
         else:
-            self._ticked.append(value)
+            self._ticked.append(offer.value)
+        event.option_list.replace_option_prompt_at_index(event.option_index, self._prompt(offer))
 
     def on_key(self, event: events.Key) -> None:
         """Down leads from the line into the list, up from its first line back; enter in the list takes."""
@@ -179,9 +191,9 @@ as it was. Ctrl+r takes the default.
 
     def action_take_highlighted(self) -> None:
         """What enter in the list means."""
-        offered = self.query_one(Ticked)
-        if tuple(self._ticked) == self._before and offered.highlighted is not None:
-            self.dismiss((self._offers[offered.get_option_at_index(offered.highlighted).value].value,))
+        found = self._highlighted()
+        if tuple(self._ticked) == self._before and found is not None:
+            self.dismiss((found.value,))
         else:
             self._take()
 

@@ -125,7 +125,7 @@ def _with_figures(lines: list[Text], full: int, usable: int, rows: int) -> list[
     out = []
     for row, line in enumerate(lines):
         value = full * (rows - row - 1) / max(1, rows - 1)
-        shown = row in (0, rows - 1) or (row % 4 == 0 and abs(row - capacity) > 1)
+        shown = row in (0, rows - 1) or (row % 4 == 0 and abs(row - capacity) > 1 and row < rows - 3)
         if row == capacity:
             label = Text(f"{words.gib(usable, 1):>{LABEL}} ", style="bold")
         else:

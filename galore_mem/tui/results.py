@@ -19,9 +19,9 @@ class Results:
         """Keep a traced footprint."""
         self._traced[key, card] = footprint
 
-    def traced(self, key: str, board: Board) -> Footprint | None:
+    def traced(self, row: Row | None, board: Board) -> Footprint | None:
         """What was traced of a row on the selected card."""
-        return self._traced.get((key, card_key(board.card.card)))
+        return self._traced.get((row.key, card_key(board.card.card))) if row is not None else None
 
     def open(self, beside: Beside) -> None:
         """Keep what a file said; the same file again takes its place."""
@@ -39,10 +39,10 @@ class Results:
             found = figures.fit(row, board.card.card)
             if isinstance(found, Fit):
                 columns.append(of_footprint(row.name, found.footprint, row.key))
-            traced = self.traced(row.key, board)
+            traced = self.traced(row, board)
             if traced is not None:
                 columns.append(of_footprint(row.name, traced, row.key))
         return [*columns, *self.opened]
 
     def _any(self, rows: list[Row], board: Board) -> bool:
-        return any(self.traced(row.key, board) is not None for row in rows)
+        return any(self.traced(row, board) is not None for row in rows)

@@ -16,6 +16,7 @@ from profiles.errors import InputError
 
 _SAID = ("update", "rank", "implementation")
 """Settings that a configuration's name says already."""
+SEPARATOR = " | "
 _WORDS = {
     "precision": "{}",
     "batch": "batch {}",
@@ -33,7 +34,10 @@ class Row:
     """One configuration."""
 
     key: str
-    """The command that plans it: tells rows apart, also from one session to the next."""
+    """The command that plans it: what its figures are remembered by."""
+    slot: str
+    """Its place among the rows: model, method and update, and the values of settings that have several. Marks and the
+    cursor stay on it while a setting that all rows share changes."""
     name: str
     """Method, rank, update, and whatever else differs between rows."""
     model: str
@@ -59,12 +63,13 @@ def rows_of(state: State, models: Mapping[str, NamedModel]) -> tuple[Row, ...]:
         if model not in models:
             continue
         named = models[model]
-        for workload, varied in _workloads(state, named):
+        for workload, varied, slot in _workloads(state, named):
             words = [configuration(workload.method), *varied]
             rows.setdefault(
                 workload,
                 Row(
                     key=plan_command(workload, model),
+                    slot=SEPARATOR.join([model, *slot]),
                     name=" ".join([named.shape.name, *words] if several else words),
                     model=model,
                     named=named,
@@ -75,7 +80,7 @@ def rows_of(state: State, models: Mapping[str, NamedModel]) -> tuple[Row, ...]:
     return tuple(rows.values())
 
 
-def _workloads(state: State, named: NamedModel) -> Iterator[tuple[Workload, list[str]]]:
+def _workloads(state: State, named: NamedModel) -> Iterator[tuple[Workload, list[str], list[str]]]:
     story: Sequence[tuple[str, Update | None]] = STORY
     pairs = [(name, None) for name in state.methods] or story
     names = [name for name, _ in state.settings]
@@ -87,7 +92,8 @@ def _workloads(state: State, named: NamedModel) -> Iterator[tuple[Workload, list
             if own is not None:
                 chosen.setdefault("update", own)
             (workload,) = workloads(named.shape, (method,), Settings(**chosen))
-            yield workload, _varied(state, chosen)
+            slot = [f"{name}={chosen[name]}" for name, several in state.settings if len(several) > 1 and name in chosen]
+            yield workload, _varied(state, chosen), [method, own or "", *slot]
 
 
 def _varied(state: State, chosen: Mapping[str, Value]) -> list[str]:

@@ -27,13 +27,13 @@ class Panes:
         self._detail = screen.query_one(Detail)
         self._tables = tuple(screen.query(Lines).results(Lines))
 
-    def show(self, board: Board, current: str) -> None:
-        """Show a board, with the cursor on a row."""
+    def show(self, board: Board) -> None:
+        """Show a board, with the cursor on its row."""
         self._top.show(board)
         self._settings.show(board)
         for table in self._tables:
             table.board = board
-            table.place_cursor(current)
+            table.place_cursor(board.state.current)
             table.refresh()
 
     def place(self, current: str) -> None:

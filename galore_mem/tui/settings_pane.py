@@ -119,7 +119,7 @@ class SettingsPane(VerticalScroll, can_focus=False):
     """Every control, in the order in which people think of them."""
 
     DEFAULT_CSS = """
-    SettingsPane { background: $surface; padding: 0 1; scrollbar-size-vertical: 1; }
+    SettingsPane { background: $surface; padding: 0 1; }
     """
 
     def compose(self) -> ComposeResult:

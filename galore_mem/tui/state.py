@@ -49,11 +49,11 @@ class State:
     words: str = ""
     """The filter: every word must be found in a row."""
     marks: tuple[str, ...] = ()
-    """Keys of rows, in the order of marking."""
+    """Slots of rows, in the order of marking."""
     current: str = ""
-    """Key of the row under the cursor."""
+    """Slot of the row under the cursor."""
     baseline: str = ""
-    """Key of the row that all others are shown relative to."""
+    """Slot of the row that all others are shown relative to."""
     view: View = "table"
     axis: PlotAxis = "sequence"
     dark: bool = True

@@ -178,8 +178,8 @@ def _titled(board: Board, key: Literal["name", "peak", "headroom", "verdict"], w
 
 def _name(board: Board, row: Row) -> Text:
     """Marks before the name: `●` marked, `◆` baseline."""
-    mark = "●" if row.key in board.state.marks else " "
-    pin = "◆" if row.key == board.state.baseline else " "
+    mark = "●" if row.slot in board.state.marks else " "
+    pin = "◆" if row.slot == board.state.baseline else " "
     method = row.workload.method.name
     before, found, after = row.name.partition(method)
     return Text.assemble((f"{mark}{pin} ", "bold"), before, (found, "bold"), after)

@@ -116,7 +116,7 @@ class Workspace(Container):
         """Give the pane that was asked for the keys."""
         view, pane = self._view, self.pane(self._view)
         target = pane.query("Setting").first() if view == "settings" else pane
-        target.focus()
+        self.screen.set_focus(target)  # at once: the next key may be waiting already
 
     def on_resize(self, event: events.Resize) -> None:
         """Another size, perhaps another arrangement."""

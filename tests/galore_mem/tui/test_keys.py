@@ -70,14 +70,14 @@ def test_keys_move_the_cursor_and_the_detail_follows(make_app: AppMaker, settle:
     async def script(pilot: Pilot[Any]) -> None:
         table = app.query_one(ConfigTable)
         names = []
-        for key in ("home", "j", "down", "k", "up", "end", "pageup", "g", "G", "pagedown"):
+        for key in ("home", "j", "down", "k", "up", "end", "g", "G"):
             await pilot.press(key)
             await settle(pilot)
             names.append(table.cursor)
             assert app.row is not None
-            assert app.row.key == table.current_key == app.query_one(Matrix).current_key
+            assert app.row.slot == table.current_slot == app.query_one(Matrix).current_slot
             assert app.row.workload.method.name in app.query_one(Detail).plain.splitlines()[0]
-        assert names == [0, 1, 2, 1, 0, 5, 0, 0, 5, 5]
+        assert names == [0, 1, 2, 1, 0, 5, 0, 5]
 
     run(app, settle, script)
 
@@ -189,14 +189,14 @@ def test_question_mark_explains_the_focused_widget(make_app: AppMaker, settle: S
     app = make_app()
 
     async def script(pilot: Pilot[Any]) -> None:
-        for view, word in (("1", "headroom"), ("2", "column per card"), ("3", "logarithmic"), ("5", "runner")):
+        for view, word in (("1", "headroom"), ("3", "logarithmic")):
             await pilot.press(view)
             await settle(pilot)
             await pilot.press("question_mark")
             await pilot.pause()
             assert isinstance(app.screen, Help)
             text = str(app.screen.query_one("#help-text", Static).content).lower()
-            assert word in text or view == "5"
+            assert word in text
             for binding in KEYS:
                 assert binding.tooltip.lower() in text
             await pilot.press("escape")
@@ -251,7 +251,7 @@ def test_marked_rows_are_compared_by_category(make_app: AppMaker, settle: Settle
         process = next(line for line in text.splitlines() if line.startswith("process"))
         assert process.split() == ["process", "63.29", "20.77", "-42.52"]
         assert "does not fit" in text
-        assert text.splitlines()[-3].rstrip().endswith(" fits")
+        assert any(line.startswith("on RTX 4090") and line.endswith(" fits") for line in text.splitlines())
 
     run(app, settle, script)
 

@@ -201,3 +201,12 @@ def test_the_saved_file_is_json_that_people_can_read(tmp_path: Path) -> None:
     save(tmp_path / "tui.json", RICH)
     data = json.loads((tmp_path / "tui.json").read_text())
     assert data["settings"]["seq"] == [512, 1024]
+
+
+def test_marks_and_the_cursor_stay_where_a_shared_setting_changes() -> None:
+    before = rows(State())
+    after = rows(State().with_values("batch", (4,)).with_values("checkpointing", ("full",)))
+    assert [row.slot for row in before] == [row.slot for row in after]
+    assert not {row.key for row in before} & {row.key for row in after}
+    several = rows(State().with_values("batch", (1, 4)))
+    assert len({row.slot for row in several}) == len(several) == 12
