@@ -1,6 +1,7 @@
 """How long each step took, phase by phase."""
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +32,8 @@ def step_times(
     if times is None or not iterations or not any(times):
         return ()
     at = [times[row] for row in lives.event_rows]
-    return tuple(_timed(at, phases, span) for span in iterations[:MOST_STEPS] if span.stop > span.start)
+    starts = [phase.start for phase in phases]
+    return tuple(_timed(at, phases, starts, span) for span in iterations[:MOST_STEPS] if span.stop > span.start)
 
 
 def _measured(entry: object) -> StepTime | None:
@@ -46,10 +48,10 @@ def _measured(entry: object) -> StepTime | None:
     return StepTime(name=f"{name} ({entry['kind']})" if isinstance(entry.get("kind"), str) else name, seconds=seconds)
 
 
-def _timed(at: Sequence[int], phases: Sequence[Span], step: Span) -> StepTime:
+def _timed(at: Sequence[int], phases: Sequence[Span], starts: Sequence[int], step: Span) -> StepTime:
     last = len(at) - 1
     seconds: dict[str, float] = {}
-    for phase in phases:
+    for phase in phases[max(0, bisect_right(starts, step.start) - 1) : bisect_left(starts, step.stop)]:
         start, stop = max(phase.start, step.start), min(phase.stop, step.stop)
         if start < stop and phase.name in PHASES and phase.name != "between":
             seconds[phase.name] = seconds.get(phase.name, 0.0) + (at[min(stop, last)] - at[start]) / 1e6
