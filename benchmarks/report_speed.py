@@ -102,7 +102,9 @@ def main() -> int:
     failed = False
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.keep or Path(temporary)
-        print(f"{'file':<28}{'MB':>8}{'read':>12}{'attribute':>12}{'write':>8}{'page MB':>9}{'host MiB':>10}{'load s':>8}")
+        print(
+            f"{'file':<28}{'MB':>8}{'read':>12}{'attribute':>12}{'write':>8}{'page MB':>9}{'host MiB':>10}{'load s':>8}"
+        )
         for events in arguments.events:
             for kind in ("tape", "snapshot"):
                 path = made_file(folder, events, kind)

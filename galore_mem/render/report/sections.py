@@ -181,6 +181,7 @@ def about(run: RunReport, label: str, *, has_raw: bool) -> str:
             ),
             ("allocator settings", run.settings or "defaults"),
             *_pairs(run.metadata.get("workload")),
+            *_pairs(run.metadata.get("trainer"), "trainer"),
             *_pairs(run.metadata.get("environment")),
         ]
     ]

@@ -51,7 +51,9 @@ STACKS: dict[str, list[Frame]] = {
 """Innermost first, as torch writes them."""
 
 
-def snapshot_of(tape: Tape, *, with_stacks: bool = True, with_annotations: bool = True, entries: int | None = None) -> Any:  # noqa: ANN401
+def snapshot_of(
+    tape: Tape, *, with_stacks: bool = True, with_annotations: bool = True, entries: int | None = None
+) -> Any:  # noqa: ANN401
     """What `torch.cuda.memory._snapshot()` would have returned.
 
     Args:
@@ -77,7 +79,9 @@ def snapshot_of(tape: Tape, *, with_stacks: bool = True, with_annotations: bool 
             entry["frames"] = stack
         trace.append(entry)
         seen[row] = len(trace)
-    held = [held_segment(segment) for segment in segments] if segments and not hasattr(segments[0], "pool") else segments
+    held = (
+        [held_segment(segment) for segment in segments] if segments and not hasattr(segments[0], "pool") else segments
+    )
     annotations = []
     inside = False
     for mark in device.marks if with_annotations else ():
