@@ -28,6 +28,7 @@ from profiles.errors import InputError
 from profiles.gpus import SMALL_WORKSPACE_BYTES, Gpu
 from profiles.shapes import UncoveredShape
 
+SCHEMA = "galore-mem/trace/1"
 LARGEST = 10
 """Tensors alive at the peak that are named."""
 
@@ -56,36 +57,46 @@ class Trace:
 
     def to_dict(self) -> dict[str, Any]:
         """The TRACE object of the JSON output."""
-        run = self.replay.replayed
         return {
-            "schema": "galore-mem/trace/1",
+            "schema": SCHEMA,
             "workload": self.workload.to_dict() | {"parameters": self.parameters},
             "attention_kernel": self.attention_kernel,
             "footprint": self.footprint.to_dict(),
             "fits": [fit_dict(self.workload, fit) for fit in self.fits],
-            "largest": [
-                {"bytes": life.nbytes, "category": life.category, "module": life.module, "operator": life.operator}
-                for life in self.largest
-            ],
-            "allocator": {
-                "settings": run.settings.text,
-                "events": self.replay.events,
-                "end_reserved_bytes": run.end_reserved_bytes,
-                "unused_share": round(self.replay.fragmentation.unused_share, 6),
-                "what_ifs": [
-                    {
-                        "settings": row.settings,
-                        "peak_reserved_bytes": row.peak_reserved_bytes,
-                        "peak_allocated_bytes": row.peak_allocated_bytes,
-                    }
-                    for row in self.replay.what_ifs
-                ],
-            },
+            "largest": largest_rows(self.largest),
+            "allocator": allocator_dict(self.replay),
             "environment": dict(self.tape.metadata["environment"]),
             "notes": list(self.notes),
             "steps": self.steps,
             "lengths": self.variation.to_dict() if self.variation is not None else None,
         }
+
+
+def largest_rows(lives: Sequence[Life]) -> list[dict[str, Any]]:
+    """Tensors for the JSON output."""
+    return [
+        {"bytes": life.nbytes, "category": life.category, "module": life.module, "operator": life.operator}
+        for life in lives
+    ]
+
+
+def allocator_dict(replay: DeviceReplay) -> dict[str, Any]:
+    """The `allocator` object of the JSON output."""
+    run = replay.replayed
+    return {
+        "settings": run.settings.text,
+        "events": replay.events,
+        "end_reserved_bytes": run.end_reserved_bytes,
+        "unused_share": round(replay.fragmentation.unused_share, 6),
+        "what_ifs": [
+            {
+                "settings": row.settings,
+                "peak_reserved_bytes": row.peak_reserved_bytes,
+                "peak_allocated_bytes": row.peak_allocated_bytes,
+            }
+            for row in replay.what_ifs
+        ],
+    }
 
 
 def trace(
@@ -152,7 +163,7 @@ def _answer_of_course(
     workload: Workload, kernel: str, course: Course, cards: Sequence[Card], notes: tuple[str, ...], told: Told
 ) -> Trace:
     gpu = cards[0].gpu if cards else None
-    courses = Courses(workload, kernel, _workspace_bytes(gpu), told)
+    courses = Courses(workload, kernel, workspace_bytes_of(gpu), told)
     require_memory(workload, steps=4 * len(set(course.lengths)))
     variation = vary(courses, course, told) if course.varies else None
     if variation is None:
@@ -211,7 +222,7 @@ def answer_of(
         unknown = scratch_terms(workload.model, workload.method, workload.precision, measured)
     else:
         unknown = unknown_scratch(groups, workload.method, measured)
-    footprint, position = _footprint(recording, replayed, gpu, variation, unknown)
+    footprint, position = footprint_of(recording, replayed, gpu, variation, unknown)
     return Trace(
         workload=workload,
         parameters=parameters_of(workload, groups),
@@ -238,14 +249,22 @@ def environment() -> dict[str, str]:
     return found
 
 
-def _footprint(
+def footprint_of(
     recording: Recording,
     replayed: DeviceReplay,
     gpu: Gpu | None,
     variation: Variation | None,
     unknown: tuple[Term, ...],
 ) -> tuple[Footprint, int]:
-    """The footprint, and after how many events the live peak is reached."""
+    """The footprint, and after how many events the live peak is reached.
+
+    Args:
+        recording: what lived when.
+        replayed: the same through the allocator's replica.
+        gpu: the card.
+        variation: what other orders of steps reserve.
+        unknown: scratch that no trace sees.
+    """
     peaks = [peak for peak in peaks_of(recording) if peak.window != "between"]
     moments = tuple(
         Moment(
@@ -334,5 +353,6 @@ def fit_of(workload: Workload, footprint: Footprint, card: Card) -> Fit:
     )
 
 
-def _workspace_bytes(gpu: Gpu | None) -> int:
+def workspace_bytes_of(gpu: Gpu | None) -> int:
+    """What cuBLAS takes for each thread that multiplies matrices."""
     return gpu.cublas_workspace_recent_bytes if gpu is not None else SMALL_WORKSPACE_BYTES

@@ -120,7 +120,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return args[0].fake_device
         in_backward = torch._C._current_graph_task_id() != -1
         if in_backward:
-            if self.window == "forward_end":
+            if self.window in ("forward_end", "loss", "between"):
                 self.enter("backward_start")
             self._follow_backward(args)
         name = func._opname

@@ -2,6 +2,7 @@
 
 from estimators.footprint import Footprint
 from galore_mem.answers.trace import Trace
+from galore_mem.answers.trace_step import StepTrace
 from galore_mem.profiler.recording import Life
 from galore_mem.render import words
 from galore_mem.render.flow import flow
@@ -13,7 +14,7 @@ LABEL = 24
 ROLES = {"fits": "green", "tight": "yellow", "does-not-fit": "red"}
 
 
-def print_trace(result: Trace, screen: Terminal | None = None) -> None:
+def print_trace(result: Trace | StepTrace, screen: Terminal | None = None) -> None:
     """Headline, moments, what is alive at the peak, the largest tensors, and other allocator settings."""
     screen = screen or terminal()
     screen.show(
@@ -29,17 +30,20 @@ def print_trace(result: Trace, screen: Terminal | None = None) -> None:
             *_largest(result, screen.width),
             Text(),
             *_what_ifs(result),
-            *length_lines(result.variation, screen.width),
+            *length_lines(result.variation if isinstance(result, Trace) else None, screen.width),
         ]
     )
 
 
-def _headline(result: Trace) -> Text:
-    workload, footprint = result.workload, result.footprint
-    text = Text(f"{workload.model.name}, {words.configuration(workload.method)}", style="bold")
-    text.append(
-        f": {words.batch(workload)}, {workload.precision}, {result.attention_kernel} attention", style="not bold"
-    )
+def _headline(result: Trace | StepTrace) -> Text:
+    footprint = result.footprint
+    text = Text("A step of your own", style="bold")
+    if isinstance(result, Trace):
+        workload = result.workload
+        text = Text(f"{workload.model.name}, {words.configuration(workload.method)}", style="bold")
+        text.append(
+            f": {words.batch(workload)}, {workload.precision}, {result.attention_kernel} attention", style="not bold"
+        )
     for fit in result.fits:
         text.append(". ")
         text.append(f"{fit.gpu.name}: {fit.verdict.replace('-', ' ')}", style=ROLES[fit.verdict])
@@ -82,7 +86,7 @@ def _at_peak(footprint: Footprint) -> list[Text]:
     return lines
 
 
-def _largest(result: Trace, width: int) -> list[Text]:
+def _largest(result: Trace | StepTrace, width: int) -> list[Text]:
     lines = [Text("largest tensors alive at the peak", style="dim")]
     for life in result.largest:
         line = Text(f"{life.nbytes / 2**20:>10,.1f} MiB  {words.moment(life.category)}")
@@ -97,7 +101,7 @@ def reason(life: Life) -> str:
     return f"{life.operator} in {life.module}" if life.module else life.operator
 
 
-def _what_ifs(result: Trace) -> list[Text]:
+def _what_ifs(result: Trace | StepTrace) -> list[Text]:
     lines = [Text(f"{'allocator settings':<34}{'reserved':>10}", style="dim")]
     for row in result.replay.what_ifs:
         settings = row.settings or "defaults"

@@ -15,7 +15,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from estimators.analytic.attention import CUDNN_HEAD_DIM, FLASH_CAPABILITY, MAX_FUSED_HEAD_DIM
 from galore_mem.training.heads import ATTENTION_KEY
 
 _LIBRARY = torch.library.Library("galore_mem", "DEF")  # type: ignore[no-untyped-call]
@@ -197,13 +199,19 @@ def register(kernel: str, mask_scope: Callable[[], Any]) -> None:
     _register_mask(kernel, mask_scope)
 
 
-def as_on_cuda(kernel: str) -> Callable[..., Tensor]:
+Choose = Callable[[Tensor, Tensor, Tensor, bool], str]
+"""The kernel that runs for query, key and value, and whether there is a mask."""
+
+
+def as_on_cuda(kernel: str | Choose) -> Callable[..., Tensor]:
     """`torch.nn.functional.scaled_dot_product_attention` as a CUDA kernel runs it.
 
     Args:
         kernel: a fused one, which runs wherever it can: beside a mask, or where values are not as wide as keys, flash
-            gives way to the memory-efficient kernel (sdp_utils.cpp).
+            gives way to the memory-efficient kernel (sdp_utils.cpp). Or what chooses for every call.
     """
+    original = torch.nn.functional.scaled_dot_product_attention
+    choose = kernel if callable(kernel) else _unless_it_cannot(kernel)
 
     def scaled_dot_product_attention(
         query: Tensor,
@@ -220,10 +228,41 @@ def as_on_cuda(kernel: str) -> Callable[..., Tensor]:
             query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
         if attn_mask is not None and attn_mask.dtype != query.dtype:  # convert_boolean_attn_mask, in every layer
             attn_mask = torch.zeros_like(attn_mask, dtype=query.dtype)
-        gives_way = kernel == "flash" and (attn_mask is not None or value.shape[-1] != query.shape[-1])
-        return _Fused.apply(query, key, value, attn_mask, "efficient" if gives_way else kernel)  # type: ignore[no-any-return, no-untyped-call]
+        chosen = choose(query, key, value, attn_mask is not None)
+        if chosen == "math":
+            with sdpa_kernel([SDPBackend.MATH]):
+                return original(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
+        return _Fused.apply(query, key, value, attn_mask, chosen)  # type: ignore[no-any-return, no-untyped-call]
 
     return scaled_dot_product_attention
+
+
+def _unless_it_cannot(kernel: str) -> Choose:
+    def choose(query: Tensor, key: Tensor, value: Tensor, is_masked: bool) -> str:
+        gives_way = kernel == "flash" and (is_masked or value.shape[-1] != query.shape[-1])
+        return "efficient" if gives_way else kernel
+
+    return choose
+
+
+def chosen_on(capability: float, cudnn_is_first: bool) -> Choose:
+    """What SDPA chooses on a card, call by call (sdp_utils.cpp); for workloads: `estimators.analytic.attention`."""
+
+    def choose(query: Tensor, key: Tensor, value: Tensor, is_masked: bool) -> str:
+        if query.dim() != 4:
+            return "math"
+        is_half = query.dtype in (torch.bfloat16, torch.float16)
+        width = query.shape[-1]
+        if is_half and capability >= FLASH_CAPABILITY and width == value.shape[-1]:
+            if cudnn_is_first and width <= CUDNN_HEAD_DIM:
+                return "cudnn"
+            if not is_masked and width <= MAX_FUSED_HEAD_DIM:
+                return "flash"
+        is_grouped = key.shape[1] < query.shape[1]
+        has_bf16 = capability >= FLASH_CAPABILITY or query.dtype != torch.bfloat16
+        return "efficient" if has_bf16 and not is_grouped else "math"
+
+    return choose
 
 
 def is_fused(kernel: str) -> bool:

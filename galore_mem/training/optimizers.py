@@ -35,11 +35,11 @@ def build_optimizer(method: Method, parameters: Named, targets: frozenset[str]) 
     else:
         optimizer = _plain(method, [parameter for _, parameter in parameters])
     if not any(parameter.is_cuda for _, parameter in parameters):
-        _make_maps_when_needed(optimizer)
+        make_maps_when_needed(optimizer)
     return optimizer
 
 
-def _make_maps_when_needed(optimizer: Any) -> None:  # noqa: ANN401
+def make_maps_when_needed(optimizer: Any) -> None:  # noqa: ANN401
     """Bitsandbytes makes its quantisation maps on the host and moves them to the device with the first 8-bit state.
 
     Here device and host are one, so a move would be none: the map's copy is made then. Values are read while a map is

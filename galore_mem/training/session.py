@@ -1,7 +1,7 @@
 """A workload ready to train: model, optimizers, batches, and one iteration after another."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ from estimators.analytic.parameters import ParameterGroup
 from estimators.workload import Workload
 from galore_mem.training import attention
 from galore_mem.training.heads import target_modules
+from galore_mem.training.like_cuda import as_if_real, like_cuda, no_waiting, replaced
 from galore_mem.training.model import build_model, post_order
 from galore_mem.training.optimizers import build_optimizer
 from galore_mem.training.step import Batcher, Witness, marked_loss, run_backwards
@@ -156,7 +157,7 @@ class Session:
         witness.begin(iteration)
         with ExitStack() as stack:
             stack.enter_context(marked_loss(self.model, witness))
-            stack.enter_context(_marked_refreshes(witness))
+            stack.enter_context(marked_refreshes(witness))
             stack.enter_context(self._kernels())
             self._iterate(witness)
         self._witness = None
@@ -206,15 +207,12 @@ class Session:
             if self.kernel == "math" or (self.on_gpu and self.kernel in _BACKENDS):
                 stack.enter_context(sdpa_kernel([getattr(SDPBackend, _BACKENDS[self.kernel])]))
             if self.kernel != "cpu" and not self.on_gpu:
-                stack.enter_context(_replaced(torch.nn.functional, "dropout", _cuda_dropout))
-            if attention.is_fused(self.kernel) and not self.on_gpu:
-                like_cuda = attention.as_on_cuda(self.kernel)
-                stack.enter_context(_replaced(torch.nn.functional, "scaled_dot_product_attention", like_cuda))
-            # galore_torch synchronises after every 8-bit update, which would make a context for a trace, too.
+                is_fused = attention.is_fused(self.kernel)
+                stack.enter_context(like_cuda(attention.as_on_cuda(self.kernel) if is_fused else None))
             if self.is_fake or not torch.cuda.is_available():
-                stack.enter_context(_replaced(torch.cuda, "synchronize", lambda device=None: None))
+                stack.enter_context(no_waiting())
             if self.is_fake:
-                _behave_as_if_real(stack)
+                stack.enter_context(as_if_real())
             yield
 
     def _claim_states(self, witness: SessionWitness, parameters: Iterable[Tensor]) -> None:
@@ -222,7 +220,7 @@ class Session:
             optimizer = self._optimizer_of.get(id(parameter), self.optimizers[0])
             name = self._names[id(parameter)]
             if parameter in optimizer.state:
-                _claim_state(witness, optimizer.state[parameter], name, on_host=_steps_on_host(optimizer))
+                claim_state(witness, optimizer.state[parameter], name, on_host=steps_on_host(optimizer))
             # Optimizers put other tensors in the place of a weight or gradient: each is what it stands for.
             witness.claim("weights", (parameter,), name)
             witness.claim("gradients", (parameter.grad,))
@@ -232,7 +230,15 @@ def _nothing() -> None:
     """Whole updates do nothing after a backward pass."""
 
 
-def _claim_state(witness: SessionWitness, state: dict[str, Any], owner: str, *, on_host: bool) -> None:
+def claim_state(witness: Witness, state: Mapping[str, Any], owner: str, *, on_host: bool) -> None:
+    """Name what an optimizer keeps for one parameter.
+
+    Args:
+        witness: who watches.
+        state: the parameter's.
+        owner: the parameter's name.
+        on_host: `step` is a number in host memory.
+    """
     for name, value in state.items():
         if name == "step" and on_host:
             witness.claim("host", (value,))
@@ -247,13 +253,13 @@ def _claim_state(witness: SessionWitness, state: dict[str, Any], owner: str, *, 
             witness.claim("optimizer_states", (value,), f"{owner}, {name}")
 
 
-def _steps_on_host(optimizer: Any) -> bool:  # noqa: ANN401
+def steps_on_host(optimizer: Any) -> bool:  # noqa: ANN401
     """Whether `step` is on the host: torch keeps it there unless its kernel reads it on the device."""
     return not any(group.get("fused") or group.get("capturable") for group in optimizer.param_groups)
 
 
 @contextmanager
-def _marked_refreshes(witness: Witness) -> Iterator[None]:
+def marked_refreshes(witness: Witness) -> Iterator[None]:
     """Tell the witness of refreshes of projectors, ours and galore_torch's."""
     from galore_mem.optim import GaLore
 
@@ -271,36 +277,5 @@ def _marked_refreshes(witness: Witness) -> Iterator[None]:
 
     with ExitStack() as stack:
         for owner, name in owners:
-            stack.enter_context(_replaced(owner, name, marked(getattr(owner, name))))
+            stack.enter_context(replaced(owner, name, marked(getattr(owner, name))))
         yield
-
-
-@contextmanager
-def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:  # noqa: ANN401
-    original = getattr(owner, name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        setattr(owner, name, original)
-
-
-def _cuda_dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """`F.dropout` on CUDA is `aten.native_dropout`, which saves one byte per element; on a CPU it keeps its noise."""
-    return torch.native_dropout(x, p, True)[0] if training and p else x
-
-
-def _behave_as_if_real(stack: ExitStack) -> None:
-    """Where libraries ask whether tensors are real, or need a number from one, go the way that a real run goes."""
-    from transformers import masking_utils
-
-    stack.enter_context(_replaced(masking_utils, "is_tracing", lambda *args, **kwargs: False))
-    library = sys.modules.get("bitsandbytes.functional")
-    if library is not None:
-        stack.enter_context(_replaced(library, "optimizer_update_32bit", _only_norm))
-
-
-def _only_norm(name: str, g: Tensor, p: Tensor, *args: Any, max_unorm: float = 0.0, **kwargs: Any) -> None:  # noqa: ANN401
-    """What bitsandbytes' 32-bit update allocates: the parameter's norm, which its kernel takes as a number."""
-    if max_unorm > 0.0:
-        torch.norm(p.data.float())
