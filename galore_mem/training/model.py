@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -54,7 +54,6 @@ def build_model(workload: Workload, fake: FakeTensorMode | None, device: str = "
     if fake is not None:
         _fill(model, fake)
     elif device != "cpu":
-        (model.get_base_model() if hasattr(model, "get_base_model") else model).tie_weights()  # accelerate unties them
         _place(model, device)
     if workload.checkpointing == "full":
         # transformers renamed it, and warns of the old name.
@@ -68,9 +67,24 @@ def _elsewhere(fake: FakeTensorMode | None, device: str) -> AbstractContextManag
         return torch.device("meta")
     if device == "cpu":
         return nullcontext()
-    from accelerate import init_empty_weights
+    return _weights_nowhere()
 
-    return init_empty_weights(include_buffers=False)  # type: ignore[no-any-return]
+
+@contextmanager
+def _weights_nowhere() -> Iterator[None]:
+    """While entered, every parameter that a module takes becomes one without data; buffers keep their values."""
+    original = nn.Module.register_parameter
+
+    def register(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        if parameter is not None and not parameter.is_meta:
+            parameter = nn.Parameter(parameter.to("meta"), parameter.requires_grad)
+        original(module, name, parameter)
+
+    nn.Module.register_parameter = register  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = original  # type: ignore[method-assign]
 
 
 def post_order(module: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:
