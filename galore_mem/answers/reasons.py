@@ -85,7 +85,7 @@ def _without(best: Option, other: Workload, name: str) -> Iterator[str]:
 
 
 def describe(workload: Workload) -> str:
-    """A configuration in a few words: `galore-adamw-8bit r1024 per-layer, checkpointing, batch 40`."""
+    """A configuration in a few words: `galore-adamw-8bit r1024 per-layer, checkpointing, batch 40 of 256 tokens`."""
     method = workload.method
     rank = f" r{method.rank}" if method.rank else ""
     update = " per-layer" if method.update == "per-layer" else ""
@@ -97,6 +97,7 @@ def describe(workload: Workload) -> str:
     parts.append(f"batch {workload.batch.micro_batch_size}")
     if workload.batch.gradient_accumulation_steps > 1:
         parts[-1] += f" x {workload.batch.gradient_accumulation_steps}"
+    parts[-1] += f" of {workload.batch.sequence_length:,} tokens"
     return ", ".join(parts)
 
 

@@ -3,26 +3,26 @@
 from collections.abc import Sequence
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "plan": ("Questions", "Will this training run fit on that GPU, and what would make it fit?"),
-    "fit": ("Questions", "What would make it fit: the configuration to take on a card, and what just misses."),
-    "tui": ("Questions", "Explore: every configuration against every card, changed by keys and by the mouse."),
-    "explain": ("Questions", "Why a run takes what it takes: tensor by tensor, moment by moment, setting by setting."),
+    "plan": ("Predict", "Will this training run fit on that GPU, and what would make it fit?"),
+    "fit": ("Predict", "What would make it fit: the configuration to take on a card, and what just misses."),
+    "explain": ("Predict", "Why a run takes what it takes: tensor by tensor, moment by moment, setting by setting."),
+    "tui": ("Predict", "Explore: every configuration against every card, changed by keys and by the mouse."),
     "trace": (
-        "Questions",
+        "Predict",
         "Run the real step on fake tensors: what a GPU would hold, without a GPU and without weights.",
     ),
     "profile": (
-        "Questions",
+        "Measure",
         "Run the first training steps for real, on this machine's GPU or on CPU tensors: what did they hold?",
     ),
-    "replay": ("Questions", "Run a recorded GPU memory history again, under other settings or on another card."),
-    "calibrate": ("Measuring", "Measure what this machine's GPU takes for itself; plan and trace use it."),
-    "validate": ("Measuring", "How right are the predictions? Hold a matrix of workloads against this machine's GPU."),
-    "oom": ("Questions", "Explain a CUDA out-of-memory error; given the run, name the tensor and the way out."),
+    "calibrate": ("Measure", "Measure what this machine's GPU takes for itself; plan and trace use it."),
+    "validate": ("Measure", "How right are the predictions? Hold a matrix of workloads against this machine's GPU."),
+    "replay": ("Recordings", "Run a recorded GPU memory history again, under other settings or on another card."),
     "report": (
-        "Questions",
+        "Recordings",
         "Draw a recording as one HTML page: what holds memory, when, and because of which tensors.",
     ),
+    "oom": ("Recordings", "Explain a CUDA out-of-memory error; given the run, name the tensor and the way out."),
     "gpus": ("Catalogue", "List the GPUs, with what torch can use of each."),
     "models": ("Catalogue", "List the models, with their parameters and other names."),
     "methods": ("Catalogue", "List the training methods."),

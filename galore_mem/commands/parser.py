@@ -31,7 +31,8 @@ def build() -> App:
         default_parameter=Parameter(negative=(), consume_multiple=(1, 1000), converter=_converted),
         result_action="return_value",
     )
-    panels = {panel: Group(panel, sort_key=order) for order, (panel, _) in enumerate(COMMANDS.values())}
+    names = dict.fromkeys(panel for panel, _ in COMMANDS.values())
+    panels = {panel: Group(panel, sort_key=order) for order, panel in enumerate(names)}
     app["--help"].group = app["--version"].group = Group("Options", sort_key=len(COMMANDS))
     for name, (panel, summary) in COMMANDS.items():
         app.command(f"{__name__}:{name}", name=name, group=panels[panel], help=summary)

@@ -53,10 +53,11 @@ def _head(result: FitResult, screen: Terminal) -> Iterator[Text]:
     title = Text.assemble((result.model.shape.name, "bold"), f", {count} parameters, on ", (best.card.gpu.name, "bold"))
     title.append(f" with {words.gib(_usable(best))} GiB usable")
     yield from flow(title, screen.width)
-    length = "the longest sequences" if wishes.objective == "sequence" else f"{wishes.seq or DEFAULT_SEQUENCE:,} tokens"
+    searched = wishes.objective == "sequence"
+    length = "the longest sequence" if searched else f"{wishes.seq or DEFAULT_SEQUENCE:,} tokens a sequence"
     step = f", {wishes.global_batch:,} sequences a step" if wishes.global_batch else ""
     text = (
-        f"{wishes.precision}, {length} a sequence{step}; {best.looked_at:,} configurations looked at, "
+        f"{wishes.precision}, {length}{step}; {best.looked_at:,} configurations looked at, "
         f"for {wishes.objective}. Sizes in GiB (1024^3 bytes)."
     )
     yield from flow(Text(text, style="dim"), screen.width)
