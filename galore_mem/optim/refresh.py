@@ -6,9 +6,10 @@ longer side follow as Bᵀ Q. The two iterative kinds take l = R + 16 vectors Q 
 
     Q = orth((A - shift) Q),   T = QᵀAQ
 
-until Q is good enough. Then T = V Λ Vᵀ (Rayleigh-Ritz) and Q V[:, :R] is the basis: its columns come in the order of
-their singular values, aligned with the singular vectors (Adam is not invariant under rotation: training notices). A is
-never formed, nor an fp32 copy of the gradient: `CHUNK_BYTES` of rows are cast and multiplied at a time.
+until Q is good enough, applying A twice where the spectrum is flat. Then T = V Λ Vᵀ (Rayleigh-Ritz) and Q V[:, :R] is
+the basis: its columns come in the order of their singular values, aligned with the singular vectors (Adam is not
+invariant under rotation: training notices). A is never formed, nor an fp32 copy of the gradient: `CHUNK_BYTES` of rows
+are cast and multiplied at a time.
 
 Good enough is known without the exact answer. Scale B to energy (squared Frobenius norm) 1. Then BᵀB is the sum of
 what Q holds, of trace tr T, and of what it leaves, of trace 1 - tr T: by Ky Fan's inequality the R best directions hold
@@ -35,12 +36,14 @@ CHUNK_BYTES = 16 * 2**20
 """fp32 scratch for the block of gradient rows, and its product, that one chunk of a pass holds."""
 OVERSAMPLING = 16
 """Directions beyond the rank."""
-MAX_PASSES = 4
-"""Reached by spectra as flat as white noise; gradients mostly take one."""
+MAX_PASSES = 3
+"""Reached by spectra nearly as flat as white noise; gradients mostly take one."""
 TOLERANCE = 1e-3
 """Share of the energy held that the exact directions might hold beyond it, at most, when a pass is the last."""
-LEAST_GAIN = 5e-4
+LEAST_GAIN = 1e-3
 """Share of the energy held that a pass must have gained for another to follow."""
+FLAT = 0.05
+"""Share of the energy left out above which the next pass applies A twice: flat spectra lose no digits by it."""
 
 Bases = dict[Side, Tensor]
 
@@ -102,12 +105,11 @@ def _leading(block: Tensor, request: Request, previous: Mapping[Side, Tensor] | 
     """The leading eigenvectors of B Bᵀ as columns (k, R), ordered."""
     rank, scale = effective_rank((block.shape[0], block.shape[1]), request.rank), 1.0 / request.norm
     basis = _start(block, rank, request, previous, short_side)
-    held, shift = 0.0, 0.0
+    held, shift, applications = 0.0, 0.0, 1
     for remaining in reversed(range(MAX_PASSES)):
-        image = _shifted_gram_product(block, basis, scale, shift)
-        del basis
-        basis = orthonormal(image)
-        del image
+        for _ in range(applications):
+            basis = _shifted_gram_product(block, basis, scale, shift)
+        basis = orthonormal(basis)
         ritz = _compressed_gram(block, basis, scale)
         before, held = held, scalar(ritz.trace(), 1.0)
         if not remaining or _is_last(before, held, rank / basis.shape[1]):
@@ -116,6 +118,7 @@ def _leading(block: Tensor, request: Request, previous: Mapping[Side, Tensor] | 
             return basis.mm(rotation[:, :rank])
         del ritz
         shift = max(0.0, 1.0 - held) / max(1, block.shape[0] - basis.shape[1])
+        applications = 2 if 1.0 - held > FLAT else 1
     raise AssertionError("the last pass returns")
 
 

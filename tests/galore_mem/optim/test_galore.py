@@ -306,27 +306,3 @@ def test_a_copy_and_a_pickle_step_like_the_original() -> None:
         clone.grad = parameter.grad
         again.step()
         assert torch.equal(clone.detach(), other.detach())
-
-
-@pytest.mark.gpu
-def test_a_gpu_step_stays_within_its_documented_scratch() -> None:
-    from estimators.analytic.galore_scratch import refresh_scratch_bytes, step_scratch_bytes
-
-    if not torch.cuda.is_available():
-        pytest.skip("needs a CUDA device")
-    rows, columns, rank = 2736, 1024, 256
-    parameter = torch.nn.Parameter(torch.randn(rows, columns, device="cuda").bfloat16())
-    optimizer = GaLoreAdamW([parameter], rank=rank, update_proj_gap=2)
-    refresh, step = (
-        refresh_scratch_bytes(rows, columns, rank, 2, first=False),
-        step_scratch_bytes(rows, columns, rank, 2, optimizer="adamw"),
-    )
-    for number in range(4):
-        parameter.grad = torch.randn_like(parameter)
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        optimizer.step()
-        peak = torch.cuda.max_memory_allocated() - before
-        if number:
-            # cuSOLVER and cuBLAS hold workspaces of their own: named, not counted, in the documented figure.
-            assert peak <= (max(refresh, step) if number % 2 == 0 else step) + 64 * 2**20

@@ -131,6 +131,30 @@ def test_adafactor_makes_no_full_size_transient(live_bytes: Counter) -> None:
     assert peak_of_step(GaLoreAdafactor([mine], rank=RANK, lr=1e-3), live_bytes) < full_size / 2
 
 
+def test_no_step_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reference synchronises after every 8-bit parameter."""
+    waits: list[str] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda *_: waits.append("waited"))
+    mine = [matrix(), matrix()]
+    GaLoreAdamW8bit(mine, rank=RANK).step()
+    assert not waits
+    reference("GaLoreAdamW8bit", [matrix(), matrix()]).step()
+    assert len(waits) == 2
+
+
+def test_a_rank_above_the_smaller_side_works_from_the_larger_side() -> None:
+    wide = torch.nn.Parameter(torch.ones(12, 40))
+    wide.grad = torch.randn(12, 40, generator=torch.Generator().manual_seed(0))
+    options = {"rank": 20, "update_proj_gap": 200, "scale": 0.25, "proj_type": "reverse_std"}
+    theirs = galore_torch.GaLoreAdamW([{"params": [wide], **options}], no_deprecation_warning=True)
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        theirs.step()
+    ours = GaLoreAdamW([{"params": [wide], **options}])
+    ours.step()
+    assert ours.state[wide]["projector_right"].shape == (12, 40)
+    assert not torch.equal(wide.detach(), torch.ones(12, 40))
+
+
 def test_the_state_can_be_saved_without_pickled_objects(tmp_path: Any) -> None:  # noqa: ANN401
     theirs, mine = matrix(), matrix()
     other, ours = reference("GaLoreAdamW", [theirs]), GaLoreAdamW([mine], rank=RANK)

@@ -107,7 +107,7 @@ def test_the_same_seed_gives_the_same_bases() -> None:
 
 @pytest.fixture
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The shift of every pass that a refresh makes."""
+    """The shift of every application of A that a refresh makes."""
     made: list[float] = []
     product = refresh._shifted_gram_product
 
@@ -127,8 +127,8 @@ def test_a_falling_spectrum_takes_one_pass(passes: list[float]) -> None:
 
 def test_a_flat_spectrum_takes_more_and_shifts(passes: list[float]) -> None:
     matrix = torch.randn(128, 300, generator=torch.Generator().manual_seed(0))
-    assert captured(matrix, find(matrix, "subspace", rank=32), 32) > 0.98
-    assert len(passes) == refresh.MAX_PASSES
+    assert captured(matrix, find(matrix, "subspace", rank=32), 32) > 0.998
+    assert len(passes) == 1 + 2 * (refresh.MAX_PASSES - 1)
     eigenvalues = torch.linalg.svdvals(matrix).square() / matrix.square().sum()
     assert all(0.0 < shift <= float(eigenvalues[48:].mean()) * 1.5 for shift in passes[1:])
 
@@ -147,7 +147,7 @@ def test_a_refresh_that_ends_by_its_bound_holds_what_it_promises(
         bases = find(matrix, "subspace", rank=24, previous=previous)
         if len(passes) < refresh.MAX_PASSES:
             assert captured(matrix, bases, 24) >= 1 - refresh.TOLERANCE
-        assert captured(matrix, bases, 24) > (0.98 if decay < 0.5 else 0.998)
+        assert captured(matrix, bases, 24) > (0.995 if decay < 0.5 else 0.999)
 
 
 def test_a_stale_start_is_as_good_as_a_random_one() -> None:
