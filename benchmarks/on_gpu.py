@@ -191,6 +191,7 @@ def test_words(*, side_by_side: bool) -> list[str]:
     options = ["-q", "-rA", "-m", "gpu", "-p", "no:cacheprovider"]
     options += ["--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml")]
     options += ["-o", "addopts=--import-mode=importlib --strict-markers", "--continue-on-collection-errors"]
+    options += ["-o", "filterwarnings=default"]  # what other releases warn of is not what is measured here
     if side_by_side and find_spec("xdist") is not None:
         options += ["-n", str(min(TEST_WORKERS, os.cpu_count() or 1))]
     return [sys.executable, "-m", "pytest", *options, *map(str, gpu_tests(side_by_side=side_by_side))]
