@@ -199,7 +199,8 @@ def preference(wishes: Wishes) -> Callable[[Option], tuple[Any, ...]]:
             -workload.batch.micro_batch_size,
             (workload.checkpointing == "full") + (workload.loss == "chunked"),
         )
-        return kind, round(share, 3), asked, work, by_layers, states, batch, extras, option.reach.upper_bytes
+        last = option.reach.upper_bytes, workload.checkpointing, workload.loss, workload.method.rank or 0
+        return kind, round(share, 3), asked, work, by_layers, states, batch, extras, *last, workload.method.name
 
     return key
 
