@@ -45,6 +45,7 @@ class _Allocator(Recorder):  # type: ignore[no-untyped-call]
             raise torch.OutOfMemoryError(f"CUDA out of memory. Tried to allocate {life.nbytes} bytes.")
         number = super()._bear(life)
         gpu.born(life.nbytes)
+        gpu.tags.append(gpu.tagged)
         return number
 
 
@@ -62,6 +63,8 @@ class FakeGpu:
         self.refused: tuple[int, int, int] | None = None
         self.process = FakeProcess(self)
         self.closed = False
+        self.tagged = ""
+        self.tags: list[str] = []
         self._starts = [BASE]
         self._allocator = _Allocator(self)
         self._most = 0
@@ -82,6 +85,9 @@ class FakeGpu:
         with self._allocator:
             yield
         self._allocator.close()
+
+    def tag(self, text: str) -> None:
+        self.tagged = text
 
     def position(self) -> int:
         return len(self._allocator.recording.events)
@@ -135,7 +141,7 @@ class FakeGpu:
             number = abs(code) - 1
             where = {"addr": self._starts[number], "size": recording.lives[number].nbytes}
             if code > 0:
-                entries.append({"action": "alloc", **where})
+                entries.append({"action": "alloc", "user_metadata": self.tags[number], **where})
             else:
                 dead.add(number)
                 entries += [{"action": action, **where} for action in ("free_requested", "free_completed")]

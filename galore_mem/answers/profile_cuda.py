@@ -112,7 +112,7 @@ class _Run:
         self.workload = workload
         self.gpu = gpu
         self.told = told
-        self.witness = StampingWitness(gpu.position, gpu.address, gpu.on_device)
+        self.witness = StampingWitness(gpu.position, gpu.address, gpu.on_device, gpu.tag)
         self.watch = Stopwatch(self.witness, gpu.position, gpu.instant, gpu.elapsed)
         self.session: Any = None
         self.peaks: list[tuple[int, int]] = []

@@ -174,7 +174,7 @@ class _OnGpu:
         from galore_mem.profiler.stamps import StampingWitness
 
         self.gpu = Gpu()
-        self.witness = StampingWitness(self.gpu.position, self.gpu.address, self.gpu.on_device)
+        self.witness = StampingWitness(self.gpu.position, self.gpu.address, self.gpu.on_device, self.gpu.tag)
         self.watch = Stopwatch(self.witness, self.gpu.position, self.gpu.instant, self.gpu.elapsed)
         self.witness.entered = self.watch.note  # type: ignore[method-assign]
 

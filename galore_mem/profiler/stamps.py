@@ -43,6 +43,7 @@ class StampingWitness:
         position: allocations and frees so far.
         address: of a tensor's storage.
         on_device: whether a tensor is on the device whose history is recorded.
+        tag: writes where the step is into the history itself, where torch can.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class StampingWitness:
         position: Callable[[], int],
         address: Callable[[Tensor], int] = lambda tensor: tensor.untyped_storage().data_ptr(),
         on_device: Callable[[Tensor], bool] = lambda tensor: tensor.is_cuda,
+        tag: Callable[[str], object] | None = None,
     ) -> None:
         self.stamps: list[Stamp] = []
         self.window = "between"
@@ -60,6 +62,7 @@ class StampingWitness:
         self._position = position
         self._address = address
         self._on_device = on_device
+        self._tag = tag
         self._layer = OUTSIDE
         self._place = ("", "")
         self._handles: list[Any] = []
@@ -75,6 +78,7 @@ class StampingWitness:
         """Another window of the step begins."""
         self.window = window
         self._stamp("window", window, self.iteration)
+        self._write_tag()
         self.entered(window)
 
     def entered(self, window: str) -> None:
@@ -193,6 +197,11 @@ class StampingWitness:
         if place != self._place:
             self._place = place
             self._stamp("place", *place)
+            self._write_tag()
+
+    def _write_tag(self) -> None:
+        if self._tag is not None:
+            self._tag(" ".join(filter(None, (self.iteration, self.window, self._place[0]))))
 
     def _stamp(self, kind: Kind, name: str, detail: str = "", address: int = 0) -> None:
         self.stamps.append(Stamp(self._position(), kind, name, detail, address))

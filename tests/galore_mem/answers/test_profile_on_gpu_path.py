@@ -60,6 +60,9 @@ def test_a_measured_run_agrees_with_the_trace(fake_gpu: Fake) -> None:
     assert max(step.peak_allocated_bytes or 0 for step in result.steps) == result.footprint.peak_allocated_bytes
     assert result.footprint.peak_allocated_bytes == result.footprint.peak_live_bytes
     assert result.footprint.process_bytes == result.footprint.peak_reserved_bytes + (400 << 20)
+    table = result.tape.devices[0].events
+    tags = {table.text("tag", row) for row in range(len(table))}
+    assert "first forward_end model.layers.0.mlp.up_proj" in tags
     assert result.overhead is not None
     assert result.overhead.plain_peak_allocated_bytes > 0
     assert result.attention_kernel == "flash"
