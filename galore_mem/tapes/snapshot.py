@@ -136,6 +136,9 @@ class _Rows:
             table.known["time_us"] = self._taken(trace.time_us)
         if any(trace.site):
             table.known["operator"] = self._taken(trace.site)
+        for name, column in (("phase", trace.phase), ("module", trace.path)):
+            if any(column):
+                table.known[name] = self._taken(column)
         if any(trace.tag):
             table.known["tag"] = self._taken(trace.tag)
         table.known["address"] = array(

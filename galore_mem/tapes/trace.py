@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from galore_mem.tapes.checks import INT64, a_dict, a_list, a_size, a_text, an_int, refuse
+from galore_mem.tapes.stacks import Names, Stack, Stacks
 
 ACTIONS = frozenset(
     {
@@ -35,22 +36,6 @@ class PoolNumbers:
         return number
 
 
-class Names:
-    """Texts, numbered; 0 is the empty one."""
-
-    def __init__(self) -> None:
-        self.texts = [""]
-        self._numbers = {"": 0}
-
-    def of(self, text: str) -> int:
-        """The number of a text."""
-        number = self._numbers.get(text)
-        if number is None:
-            number = self._numbers[text] = len(self.texts)
-            self.texts.append(text)
-        return number
-
-
 @dataclass(slots=True, kw_only=True)
 class Trace:
     """One device's trace entries."""
@@ -67,6 +52,10 @@ class Trace:
     """None before torch 2.2."""
     site: list[int] = field(default_factory=list)
     """Innermost Python frame outside torch, by number in `names`."""
+    phase: list[int] = field(default_factory=list)
+    """Of allocations, the pass of training that their stack tells of, by number in `names`."""
+    path: list[int] = field(default_factory=list)
+    """Of allocations, the program's own functions on the way to them, by number in `names`."""
     tag: list[int] = field(default_factory=list)
     """`user_metadata`, or the compiled region."""
     stack: list[int] = field(default_factory=list)
@@ -85,8 +74,9 @@ def read_trace(value: object, pools: PoolNumbers) -> Trace:
     """
     entries = a_list(value, "a device trace")
     trace = Trace()
-    stacks = _Stacks(trace.names)
-    nowhere = (0, -1)
+    stacks = Stacks(trace.names)
+    nowhere = Stack()
+    unseen = Stack(phase=trace.names.of("backward") if any(map(_has_frames, entries)) else 0)
     for entry in entries:
         if type(entry) is not dict:
             a_dict(entry, "a trace entry")
@@ -99,9 +89,11 @@ def read_trace(value: object, pools: PoolNumbers) -> Trace:
         trace.size.append(get("size"))
         trace.stream.append(get("stream", 0))
         frames = get("frames")
-        site, stack = stacks.of(frames) if frames else nowhere
-        trace.site.append(site)
-        trace.stack.append(stack)
+        stack = stacks.of(frames) if frames else unseen if action == "alloc" else nowhere
+        trace.site.append(stack.site)
+        trace.stack.append(stack.empties)
+        trace.phase.append(stack.phase if action == "alloc" else 0)
+        trace.path.append(stack.path if action == "alloc" else 0)
         metadata, compiled = get("user_metadata"), get("compile_context")
         plain = not metadata and (not compiled or compiled == "N/A")
         trace.tag.append(0 if plain else trace.names.of(_tag(metadata, compiled)))
@@ -110,6 +102,10 @@ def read_trace(value: object, pools: PoolNumbers) -> Trace:
     if entries and all("pool_id" in entry for entry in entries):
         trace.pool = [pools.of(entry["pool_id"]) for entry in entries]
     return trace
+
+
+def _has_frames(entry: object) -> bool:
+    return type(entry) is dict and bool(entry.get("frames"))
 
 
 def _check_numbers(trace: Trace) -> None:
@@ -134,42 +130,6 @@ def _tag(metadata: object, compiled: object) -> str:
     if metadata and type(metadata) is str:
         return metadata[:200]
     return compiled[:200] if type(compiled) is str and compiled != "N/A" else ""
-
-
-class _Stacks:
-    """Stacks are shared between entries, so each is looked at once."""
-
-    def __init__(self, names: Names) -> None:
-        self._names = names
-        self._seen: dict[int, tuple[int, int]] = {}
-        self._kept: list[Any] = []
-
-    def of(self, frames: object) -> tuple[int, int]:
-        """(number of the program's innermost frame, 1 if the stack comes from `empty_cache` else 0)."""
-        found = self._seen.get(id(frames))
-        if found is None:
-            if type(frames) is not list:
-                return 0, -1
-            site, empties = _site(frames)
-            found = self._seen[id(frames)] = (self._names.of(site), int(empties))
-            self._kept.append(frames)
-        return found
-
-
-def _site(frames: list[Any]) -> tuple[str, bool]:
-    site, empties = "", False
-    for frame in frames[:500]:
-        if type(frame) is not dict:
-            refuse("a frame is not a dict")
-        name, filename = frame.get("name"), frame.get("filename")
-        if type(name) is not str or type(filename) is not str:
-            continue
-        empties = empties or "empty_cache" in name or "emptyCache" in name
-        if not site and filename.endswith(".py") and "/torch/" not in filename.replace("\\", "/"):
-            base = filename.replace("\\", "/").rsplit("/", 1)[-1]
-            line = frame.get("line")
-            site = f"{base[:80]}:{line if type(line) is int else 0} {name[:80]}"
-    return site, empties
 
 
 @dataclass(slots=True, kw_only=True)

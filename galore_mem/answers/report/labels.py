@@ -74,11 +74,9 @@ class _Rules:
     def of(self, number: int) -> str:
         """The category of one block."""
         lives = self._lives
-        if lives.nbytes[number] in _WORKSPACES:
-            return "workspaces"
         phase = self._phase(number)
         if self._outlives(number):
-            return self._lasting(number, phase)
+            return "workspaces" if lives.nbytes[number] in _WORKSPACES else self._lasting(number, phase)
         if phase in ("step", "refresh"):
             return "temporaries" if self._dies_in_its_span(number) else "optimizer_states"
         if phase == "backward":
@@ -100,10 +98,8 @@ class _Rules:
         return UNATTRIBUTED
 
     def _of_backward(self, number: int) -> str:
-        stop = self._stop_of_span(number)
-        if self._lives.death[number] >= stop or self._lives.rounded[number] in self._weight_sizes:
-            return "gradients" if self._lives.rounded[number] in self._weight_sizes else "activations"
-        return "temporaries"
+        as_large = self._lives.rounded[number] in self._weight_sizes
+        return "gradients" if as_large or not self._dies_in_its_span(number) else "temporaries"
 
     def _by_lifetime(self, number: int) -> str:
         """Without any pass known: what dies within a few events is scratch."""

@@ -18,7 +18,7 @@ from galore_mem.answers.report.moments import Peak, categories_at, moments_of
 from galore_mem.answers.report.rules import Rule
 from galore_mem.answers.report.segments import Segment, segments_drawn
 from galore_mem.answers.report.spans import Span, iterations_of, phases_of
-from galore_mem.answers.report.timeline import Timeline, timeline_of
+from galore_mem.answers.report.timeline import MOST_PEAKS, Timeline, timeline_of
 from galore_mem.answers.report.times import StepTime, step_times
 from galore_mem.tapes.tape import DeviceTape, Tape
 from profiles.errors import InputError
@@ -84,7 +84,8 @@ def run_report(
     alone = Tape(devices=(chosen,), settings=tape.settings, source=tape.source, metadata=tape.metadata)
     (replayed,) = replay_tape(alone).devices
     lives = Lives(chosen)
-    phases, iterations = phases_of(lives), iterations_of(lives)
+    phases = phases_of(lives)
+    iterations = iterations_of(lives, phases)
     labels = labels_of(lives, phases, rules)
     names = labels.names
     series = replayed.replayed.series
@@ -114,7 +115,12 @@ def run_report(
         phases=phases,
         iterations=iterations,
         timeline=timeline_of(
-            lives, NAMES, labels.category_of, _without_tries(lives, series.allocated), series.reserved, phases
+            lives,
+            NAMES,
+            labels.category_of,
+            _without_tries(lives, series.allocated),
+            series.reserved,
+            phases if len(phases) <= MOST_PEAKS else iterations,
         ),
         peak=peak,
         runner_up=_runner_up(peak, moments),

@@ -1,12 +1,14 @@
 """Phases and iterations of a recording: from its marks, its events' own words, or a program's annotations."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from galore_mem.answers.report.lives import Lives
 from galore_mem.tapes.tape import DeviceTape, Mark
 
-MOST_SPANS = 4_000
-"""Phases drawn; of more, the shortest join their neighbours."""
+MOST_SPANS = 24_000
+"""Drawn; of more, the shortest join their neighbours."""
 PHASES: tuple[str, ...] = ("between", "forward", "loss", "backward", "step", "refresh")
 
 
@@ -38,7 +40,7 @@ def phases_of(lives: Lives) -> tuple[Span, ...]:
             spans[-1] = Span(name=name, start=spans[-1].start, stop=stop)
         else:
             spans.append(Span(name=name, start=start, stop=stop))
-    return tuple(_fewer(spans))
+    return tuple(spans)
 
 
 def _annotated(lives: Lives) -> list[tuple[int, str]]:
@@ -64,23 +66,24 @@ def _by_events(lives: Lives) -> list[tuple[int, str]]:
     return borders
 
 
-def _fewer(spans: list[Span]) -> list[Span]:
-    """Short spans join the one before them until few enough are left."""
+def fewer(spans: Sequence[Span], most: int = MOST_SPANS) -> tuple[Span, ...]:
+    """For drawing: short spans join the one before them until few enough are left."""
+    kept = list(spans)
     shortest = 1
-    while len(spans) > MOST_SPANS:
+    while len(kept) > most:
         shortest *= 2
-        kept: list[Span] = []
-        for span in spans:
-            if kept and (span.stop - span.start < shortest or span.name == kept[-1].name):
-                kept[-1] = Span(name=kept[-1].name, start=kept[-1].start, stop=span.stop)
+        joined: list[Span] = []
+        for span in kept:
+            if joined and (span.stop - span.start < shortest or span.name == joined[-1].name):
+                joined[-1] = Span(name=joined[-1].name, start=joined[-1].start, stop=span.stop)
             else:
-                kept.append(span)
-        spans = kept
-    return spans
+                joined.append(span)
+        kept = joined
+    return tuple(kept)
 
 
-def iterations_of(lives: Lives) -> tuple[Span, ...]:
-    """The iterations: marked, or each up to the end of an annotated step of the optimizer."""
+def iterations_of(lives: Lives, phases: Sequence[Span] = ()) -> tuple[Span, ...]:
+    """The iterations: marked, or each up to the end of a step of the optimizer, annotated or told by its stacks."""
     tape = lives.tape
     marked = [(lives.event_of_row(mark.row), mark) for mark in tape.marks if mark.kind == "iteration"]
     if marked:
@@ -95,7 +98,7 @@ def iterations_of(lives: Lives) -> tuple[Span, ...]:
             )
             for number, ((start, mark), stop, end) in enumerate(zip(marked, stops, times, strict=True), 1)
         )
-    return _between_steps(lives)
+    return _between_steps(lives) or _by_phases(lives, phases)
 
 
 def _between_steps(lives: Lives) -> tuple[Span, ...]:
@@ -111,6 +114,22 @@ def _between_steps(lives: Lives) -> tuple[Span, ...]:
             spans.append(Span(name=f"step {number}", start=start, stop=stop, seconds=seconds))
         before = mark
     return tuple(spans)
+
+
+def _by_phases(lives: Lives, phases: Sequence[Span]) -> tuple[Span, ...]:
+    """A step of the optimizer and then a forward pass: a new iteration."""
+    known = [phase for phase in phases if phase.name != "between"]
+    borders = [
+        after.start
+        for before, after in pairwise(known)
+        if before.name in ("step", "refresh") and after.name == "forward"
+    ]
+    if not borders:
+        return ()
+    return tuple(
+        Span(name=f"step {number}", start=start, stop=stop)
+        for number, (start, stop) in enumerate(zip([0, *borders], [*borders, lives.events], strict=True), 1)
+    )
 
 
 def _last_time(tape: DeviceTape) -> int | None:

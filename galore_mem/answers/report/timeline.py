@@ -9,6 +9,8 @@ from galore_mem.answers.report.spans import Span
 
 MOST_POINTS = 16_000
 _POINTS_PER_BUCKET = 4
+MOST_PEAKS = MOST_POINTS // 4
+"""Stretches whose own peaks are kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +47,12 @@ def timeline_of(
         category_of: of each block, its position in `categories`.
         allocated: the allocator's blocks in bytes after each event; where the replay ended early, so does the timeline.
         reserved: what it held.
-        spans: stretches whose own peaks are kept as well.
+        spans: stretches whose own peaks are kept as well, unless there are too many of them.
         most_points: about how many points are drawn.
     """
     events = min(lives.events, len(reserved))
-    kept = points_kept(allocated[:events], reserved[:events], spans, most_points)
+    some = spans if len(spans) <= MOST_PEAKS else ()
+    kept = points_kept(allocated[:events], reserved[:events], some, most_points)
     kept = sorted({*kept, *_peaks_by_category(lives, category_of, len(categories), events)})
     columns = _sampled(lives, category_of, len(categories), kept)
     times = lives.tape.events.known.get("time_us")

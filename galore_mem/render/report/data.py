@@ -6,7 +6,7 @@ from typing import Any
 from galore_mem.answers.report.alive import Alive, Node
 from galore_mem.answers.report.moments import Peak
 from galore_mem.answers.report.run import RunReport
-from galore_mem.answers.report.spans import Span
+from galore_mem.answers.report.spans import MOST_SPANS, Span, fewer
 from galore_mem.render.report.colours import PHASE_COLOURS, STACK, category_colours
 from galore_mem.render.report.text import clean
 
@@ -43,8 +43,8 @@ def run_data(run: RunReport) -> dict[str, Any]:
     return {
         "name": clean(run.name),
         "timeline": _timeline(run, names),
-        "phases": _spans(run.phases, names),
-        "iterations": _spans(run.iterations, names),
+        "phases": _spans(fewer(run.phases), names),
+        "iterations": _spans(run.iterations[:MOST_SPANS], names),
         "peak": _mark(run.peak),
         "runner_up": _mark(run.runner_up) if run.runner_up else None,
         "ooms": [oom.event for oom in run.replay.replayed.ooms[:50]],
@@ -109,7 +109,9 @@ def deltas(values: Iterable[int]) -> list[int]:
 
 
 def _spans(spans: Iterable[Span], names: Names) -> list[list[int]]:
-    return [[names.of(span.name), span.start, span.stop] for span in spans]
+    """Columns: name, start, end."""
+    rows = [(names.of(span.name), span.start, span.stop) for span in spans]
+    return [deltas(column) for column in zip(*rows, strict=True)] if rows else []
 
 
 def _mark(peak: Peak) -> dict[str, Any]:

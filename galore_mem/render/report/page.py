@@ -158,6 +158,7 @@ _TIMELINE = (
     '<span class="spring"></span><button type="button" id="axis" hidden>By time</button></div>'
     '<div class="plot tall" id="timeline-plot" tabindex="0" aria-label="Memory by category over events. Arrow keys '
     'move the cursor, P goes to the peak."></div><div id="phases" class="key"></div>'
+    '<p id="thinned" class="note" hidden></p>'
     '<p id="readout" class="readout" aria-live="polite"></p><div id="legend" class="chips"></div>'
 )
 _OVERLAY = '<div class="plot" id="overlay-plot"></div>'

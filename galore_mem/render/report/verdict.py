@@ -99,20 +99,24 @@ def _bar(run: RunReport) -> str:
     """What the process holds, on a scale that ends at the card or at the bound."""
     figures = run.figures
     usable = next((verdict.usable_bytes for verdict in run.verdicts if verdict.usable_bytes), None)
-    scale = max(usable or 0, figures.upper_bytes, 1)
-    parts = (
+    ran_out = run.verdicts[0].kind == "out-of-memory"
+    scale = max(usable or 0, figures.reserved_bytes if ran_out else figures.upper_bytes, 1)
+    parts = [
         ("live", "live tensors", figures.live_bytes),
         ("rests", "rounding and rests inside blocks", figures.allocated_bytes - figures.live_bytes),
         ("cached", "cached, not lent", figures.reserved_bytes - figures.allocated_bytes),
         ("context", "CUDA context", figures.process_bytes - figures.reserved_bytes),
         ("bound", "up to the bound", figures.upper_bytes - figures.process_bytes),
-    )
+    ]
+    if ran_out:  # the limit is that of the allocator alone
+        parts = parts[:3]
+    limited = "to reserve" if ran_out else "usable"
     pieces = "".join(
         f'<i class="{kind}" style="width:{100 * max(0, nbytes) / scale:.3f}%" title="{label}: {size(nbytes)}"></i>'
         for kind, label, nbytes in parts
     )
     limit = (
-        f'<b class="limit" style="left:{100 * usable / scale:.3f}%"><span>{size(usable)} usable</span></b>'
+        f'<b class="limit" style="left:{100 * usable / scale:.3f}%"><span>{size(usable)} {limited}</span></b>'
         if usable
         else ""
     )
@@ -153,5 +157,5 @@ def _tile(name: str, nbytes: int, note: str) -> str:
 
 
 def _breakable(text: str) -> str:
-    """Names may break behind their dots and underscores."""
-    return escaped(text).replace("_", "_<wbr>").replace(".", ".<wbr>")
+    """Long names may break."""
+    return escaped(text).replace("_", "_<wbr>").replace("torch.cuda.", "torch.cuda.<wbr>")

@@ -5,6 +5,7 @@ from typing import Any
 from estimators.allocator.parse import parse_settings
 from estimators.allocator.placed import place
 from galore_mem.answers.histories import held_segment, placed_segment
+from galore_mem.tapes.memory_viz import _segment_dict
 from galore_mem.tapes.tape import Tape
 
 Frame = dict[str, Any]
@@ -52,58 +53,55 @@ STACKS: dict[str, list[Frame]] = {
 
 
 def snapshot_of(
-    tape: Tape, *, with_stacks: bool = True, with_annotations: bool = True, entries: int | None = None
-) -> Any:  # noqa: ANN401
+    tape: Tape,
+    *,
+    with_stacks: bool = True,
+    with_annotations: bool = True,
+    backward_has_stacks: bool = True,
+    entries: int | None = None,
+    refused: tuple[int, int] | None = None,
+) -> dict[str, Any]:
     """What `torch.cuda.memory._snapshot()` would have returned.
 
     Args:
         tape: a made-up run, of one device.
         with_stacks: frames on every entry.
         with_annotations: marks around the optimizer's steps.
+        backward_has_stacks: off as on a GPU, where autograd's own thread runs backward.
         entries: how many trace entries the recorder's buffer holds; None for all.
+        refused: (bytes asked for, bytes that the driver had left) of a failure at the end.
     """
     (device,) = tape.devices
     table = device.events
-    settings = parse_settings(tape.settings)
-    events, segments = place(table.causes(), settings, initial=tuple(map(placed_segment, device.initial)))
+    events, segments = place(
+        table.causes(), parse_settings(tape.settings), initial=tuple(map(placed_segment, device.initial))
+    )
     rows = table.cause_rows()
-    seen: dict[int, int] = {}
     trace: list[dict[str, Any]] = []
     for action, address, size, stream, _, cause in events:
-        row = rows[cause]
-        phase = table.text("phase", row)
-        category = table.text("category", row)
-        stack = STACKS["weights" if category == "weights" else phase or "between"]
+        phase = table.text("phase", rows[cause])
         entry = {"action": action, "addr": address, "size": size, "stream": stream, "time_us": 1_000 * cause}
-        if with_stacks:
-            entry["frames"] = stack
+        if with_stacks and (backward_has_stacks or phase != "backward"):
+            is_weight = table.text("category", rows[cause]) == "weights"
+            entry["frames"] = STACKS["weights" if is_weight else phase or "between"]
         trace.append(entry)
-        seen[row] = len(trace)
-    held = (
-        [held_segment(segment) for segment in segments] if segments and not hasattr(segments[0], "pool") else segments
-    )
-    annotations = []
-    inside = False
-    for mark in device.marks if with_annotations else ():
-        if mark.kind == "phase" and (mark.name == "step") != inside:
-            inside = mark.name == "step"
-            annotations.append(
-                {
-                    "name": "Optimizer.step#AdamW.step",
-                    "stage": "START" if inside else "END",
-                    "device": 0,
-                    "time_us": mark.time_us,
-                }
-            )
+    if refused is not None:
+        asked, left = refused
+        trace.append({"action": "oom", "device_free": left, "size": asked, "stream": 0, "time_us": 1_000 * len(table)})
     return {
-        "segments": [_segment(segment) for segment in held],
+        "segments": [_segment_dict(0, held_segment(segment)) for segment in segments],
         "device_traces": [trace[-entries:] if entries else trace],
         "allocator_settings": {"PYTORCH_CUDA_ALLOC_CONF": tape.settings},
-        "external_annotations": annotations,
+        "external_annotations": _annotations(tape) if with_annotations else [],
     }
 
 
-def _segment(segment: Any) -> dict[str, Any]:  # noqa: ANN401
-    from galore_mem.tapes.memory_viz import _segment_dict
-
-    return _segment_dict(0, segment)
+def _annotations(tape: Tape) -> list[dict[str, Any]]:
+    found = []
+    inside = False
+    for mark in tape.devices[0].marks:
+        if mark.kind == "phase" and (mark.name == "step") != inside:
+            inside = mark.name == "step"
+            stage = "START" if inside else "END"
+            found.append({"name": "Optimizer.step#AdamW.step", "stage": stage, "device": 0, "time_us": mark.time_us})
+    return found

@@ -1,6 +1,7 @@
 """What a report computes, against the replica of the allocator and against sums made by hand."""
 
 from array import array
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from galore_mem.answers.replay import replay_tape
 from galore_mem.answers.report.answer import report, report_of
 from galore_mem.answers.report.lives import Lives
 from galore_mem.answers.report.run import RunReport, run_report
-from galore_mem.answers.report.spans import Span
+from galore_mem.answers.report.spans import Span, fewer
 from galore_mem.answers.report.timeline import points_kept
 from galore_mem.tapes.recording import read_recording
 from profiles.errors import InputError
@@ -128,6 +129,16 @@ def test_a_long_run_is_thinned_with_all_its_peaks() -> None:
     for phase in run.phases:
         inside = [line.allocated[i] for i, event in enumerate(line.event) if phase.start <= event < phase.stop]
         assert max(inside) == max(series.allocated[phase.start : phase.stop])
+
+
+def test_short_phases_are_joined_for_drawing_only() -> None:
+    run = run_report(made_run(layers=1, steps=60), "many")
+    assert len(run.phases) > 100
+    drawn = fewer(run.phases, 40)
+    assert len(drawn) <= 40
+    assert (drawn[0].start, drawn[-1].stop) == (0, run.lives.events)
+    assert all(one.stop == other.start for one, other in pairwise(drawn))
+    assert run.peak.label == "steady step"
 
 
 def test_two_runs_are_compared_figure_by_figure() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from galore_mem.answers.report.answer import report_of
+from galore_mem.answers.report.run import run_report
 from galore_mem.render.report.page import page_html
 from galore_mem.tapes.file import tape_bytes
 from galore_mem.tapes.recording import read_recording
@@ -90,8 +91,8 @@ def test_the_keyboard_moves_the_cursor_and_finds_the_peak(made: Opened) -> None:
 def test_zooming_to_a_step_shows_that_step(made: Opened) -> None:
     made.page.click("#zooms button >> nth=2")
     low, high = made.ask("document.getElementById('timeline-plot').layout.xaxis.range")
-    starts = made.ask("JSON.parse(document.getElementById('data').textContent).runs[0].iterations")
-    assert (low, high) == (starts[1][1], starts[1][2] - 1)
+    _, steady, _ = run_report(made_run(), "made").iterations
+    assert (low, high) == (steady.start, steady.stop - 1)
     made.page.click("#zooms button >> nth=0")
     assert made.ask("document.getElementById('timeline-plot').layout.xaxis.range")[0] == 0
 

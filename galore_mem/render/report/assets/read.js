@@ -16,8 +16,14 @@ const decoded = (run) => {
   for (const column of Object.values(by)) for (let i = 0; i < live.length; i++) live[i] += column[i];
   by.remainders = allocated.map((value, i) => Math.max(0, value - live[i]));
   const reserved = summed(line.reserved);
+  const spans = (columns) => {
+    const [names, starts, stops] = columns.map(summed);
+    return names ? Array.from(names, (name, i) => [name, starts[i], stops[i]]) : [];
+  };
   return {
     ...run,
+    phases: spans(run.phases),
+    iterations: spans(run.iterations),
     line: {
       event, allocated, live, reserved, by,
       events: line.events,

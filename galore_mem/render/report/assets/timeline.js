@@ -27,6 +27,11 @@ const stackedTraces = (run, drawn, factor) => {
       fillcolor: 'rgba(128,138,150,.10)',
       fillpattern: { shape: '/', size: 7, solidity: 0.12, fgcolor: colour('dim'), bgcolor: 'rgba(128,138,150,.06)' },
     });
+  if (drawn.lowest)
+    traces.push({
+      type: 'scatter', mode: 'lines', name: 'lowest', x, y: drawn.lowest.map((i) => line.live[i] / factor), hoverinfo: 'skip',
+      line: { width: 1, color: colour('ink'), dash: 'dot', shape: 'hv' }, opacity: 0.55,
+    });
   traces.push({
     type: 'scatter', mode: 'lines', name: 'reserved', x, y: drawn.map((i) => line.reserved[i] / factor),
     line: { width: 1.6, color: colour('ink'), shape: 'hv' },
@@ -48,8 +53,23 @@ const pointWords = (run, i) => {
   ].filter(Boolean).join('<br>');
 };
 
+// Of more phases than a screen can show, those at evenly spaced places.
+const MOST_BANDS = 900;
+const bandPhases = (spans) => {
+  if (spans.length <= MOST_BANDS) return spans;
+  const width = (view.to - view.from) / MOST_BANDS;
+  const shown = [];
+  let at = 0;
+  for (let i = 0; i < MOST_BANDS; i++) {
+    const middle = view.from + (i + 0.5) * width;
+    while (at < spans.length - 1 && spans[at][2] <= middle) at++;
+    shown.push([spans[at][0], view.from + i * width, view.from + (i + 1) * width]);
+  }
+  return shown;
+};
+
 const phaseBand = (run) => {
-  const seen = run.phases.filter(([, start, stop]) => stop > view.from && start <= view.to);
+  const seen = bandPhases(run.phases.filter(([, start, stop]) => stop > view.from && start <= view.to));
   if (!seen.length) return { traces: [], labels: [] };
   const edges = [Math.max(view.from, seen[0][1])];
   const shown = [];
@@ -113,6 +133,10 @@ const timelineFigure = () => {
   const { line } = run;
   const drawn = pointsBetween(line, view.from, view.to);
   view.drawn = drawn;
+  byId('thinned').hidden = !drawn.lowest && !(line.thinned && drawn.length * 1.5 < view.to - view.from);
+  byId('thinned').textContent = drawn.lowest
+    ? `Each point is the highest of about ${grouped((view.to - view.from) / drawn.length)} events, the dotted line the lowest of live memory. Zoom in for more.`
+    : 'Of the events in view, the highest and lowest are drawn.';
   const top = Math.max(1, ...drawn.map((i) => line.reserved[i]));
   const [unit, factor] = unitFor(top);
   const band = phaseBand(run);
