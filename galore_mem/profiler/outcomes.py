@@ -132,7 +132,7 @@ class Outcomes:
             if kind is FakeTensor:
                 if value.constant is not None or value.fake_mode is not self._mode:
                     raise _Unkeyed
-                parts += (value.shape, value.stride(), value.dtype, value.storage_offset(), value._fake_device)
+                parts += (value.shape, value.stride(), value.dtype, value.storage_offset(), value.fake_device)
                 given.append(value)
             elif kind in _PLAIN:
                 parts += (kind, value) if counts or kind is not float else (kind,)
