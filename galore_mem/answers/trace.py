@@ -17,6 +17,7 @@ from galore_mem.answers.any_model import kernel_of, traced_model
 from galore_mem.answers.lengths import Course, Courses, Variation, course_of, vary
 from galore_mem.answers.names import Card, resolve_cards
 from galore_mem.answers.needs import require_memory
+from galore_mem.answers.published import Beside, published_beside
 from galore_mem.answers.replay import DeviceReplay, replay_tape
 from galore_mem.answers.settings import Settings, settings_from, workloads
 from galore_mem.answers.sizes import size_bytes
@@ -54,6 +55,8 @@ class Trace:
     """Steps in the history; two stand for all where every batch is alike."""
     variation: Variation | None = None
     """Where lengths differ from step to step."""
+    published: tuple[Beside, ...] = ()
+    """What others published for it."""
 
     def to_dict(self) -> dict[str, Any]:
         """The TRACE object of the JSON output."""
@@ -67,6 +70,7 @@ class Trace:
             "allocator": allocator_dict(self.replay),
             "environment": dict(self.tape.metadata["environment"]),
             "notes": list(self.notes),
+            "published": [beside.to_dict() for beside in self.published],
             "steps": self.steps,
             "lengths": self.variation.to_dict() if self.variation is not None else None,
         }
@@ -235,6 +239,7 @@ def answer_of(
         notes=notes,
         steps=steps,
         variation=variation,
+        published=published_beside(workload, footprint),
     )
 
 

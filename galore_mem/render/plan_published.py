@@ -1,6 +1,9 @@
 """What others published, line by line beside ours."""
 
-from galore_mem.answers.plan import Plan, PlanResult
+from collections.abc import Sequence
+
+from estimators.workload import Workload
+from galore_mem.answers.plan import PlanResult
 from galore_mem.answers.published import Beside
 from galore_mem.render import words
 from galore_mem.render.flow import flow
@@ -10,18 +13,21 @@ from galore_mem.render.text import Text
 
 def published_lines(result: PlanResult, screen: Terminal) -> list[Text]:
     """One block per configuration that has published figures; no lines where none has."""
-    return [line for plan in result.plans if plan.published for line in _block(plan, screen)]
+    return [line for plan in result.plans for line in published_block(plan.workload, plan.published, screen)]
 
 
-def _block(plan: Plan, screen: Terminal) -> list[Text]:
-    title = Text.assemble("Published for ", (words.configuration(plan.workload.method), "bold"), ", in GiB")
-    differs = dict.fromkeys(word for beside in plan.published for word in beside.differs)
+def published_block(workload: Workload, published: Sequence[Beside], screen: Terminal) -> list[Text]:
+    """An empty line, a title and one line for each figure; nothing where there is none."""
+    if not published:
+        return []
+    title = Text.assemble("Published for ", (words.configuration(workload.method), "bold"), ", in GiB")
+    differs = dict.fromkeys(word for beside in published for word in beside.differs)
     if differs:
         title.append(f" (theirs ran with {', '.join(differs)})")
-    rows = [("", "ours", "theirs", "as printed"), *map(_cells, plan.published)]
+    rows = [("", "ours", "theirs", "as printed"), *map(_cells, published)]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     lines = [Text(), *flow(title, screen.width, indent=2)]
-    for row, source in zip(rows, ["by", *map(_source, plan.published)], strict=True):
+    for row, source in zip(rows, ["by", *map(_source, published)], strict=True):
         cells = "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
         line = Text(f"{cells}  ", style="" if row[0] else "dim")
         indent = line.cell_len if screen.width >= MEDIUM else 2

@@ -6,6 +6,7 @@ from galore_mem.answers.trace_step import StepTrace
 from galore_mem.profiler.recording import Life
 from galore_mem.render import words
 from galore_mem.render.flow import flow
+from galore_mem.render.plan_published import published_block
 from galore_mem.render.terminal import Terminal, terminal
 from galore_mem.render.text import Text
 from galore_mem.render.trace_lengths import length_lines
@@ -30,6 +31,7 @@ def print_trace(result: Trace | StepTrace, screen: Terminal | None = None) -> No
             *_largest(result, screen.width),
             Text(),
             *_what_ifs(result),
+            *(published_block(result.workload, result.published, screen) if isinstance(result, Trace) else ()),
             *length_lines(result.variation if isinstance(result, Trace) else None, screen.width),
         ]
     )
