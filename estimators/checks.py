@@ -24,7 +24,14 @@ def check(workload: Workload, gpu: Gpu | None = None) -> tuple[str, ...]:
         from estimators.allocator.parse import parse_settings
 
         parse_settings(workload.allocator_settings)
-    return tuple(note for note in (_rank(workload), _positions(workload), _half_precision(workload, gpu)) if note)
+    notes = (_rank(workload), _positions(workload), _half_precision(workload, gpu), _clipping(workload))
+    return tuple(note for note in notes if note)
+
+
+def _clipping(workload: Workload) -> str:
+    if not workload.clip or workload.method.update != "per-layer":
+        return ""
+    return "with --update per-layer gradients never exist together, so --clip clips nothing and adds nothing"
 
 
 def closed_form_notes(workload: Workload) -> tuple[str, ...]:

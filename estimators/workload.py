@@ -134,6 +134,8 @@ class Workload:
     """The batch carries a padding mask."""
     zero_grad: ZeroGrad = "start"
     """Where `zero_grad(set_to_none=True)` stands: at the top of the step, or after the optimizer's step."""
+    clip: bool = False
+    """Gradients are clipped by their global norm before the optimizer's step."""
     allocator_settings: str = ""
     """As in PYTORCH_CUDA_ALLOC_CONF."""
 

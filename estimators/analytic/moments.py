@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from operator import add
 from typing import NamedTuple
 
+from estimators.analytic.clipping import clipping_bytes
 from estimators.analytic.course import Course, Point, course_of
 from estimators.analytic.growth import states_before
 from estimators.analytic.layout import PHASES
@@ -59,6 +60,7 @@ class Outliner:
             held["gradients"] = self.stepping.accumulators_bytes
         self.lasting_bytes = self.stepping.weights_bytes + self.stepping.buffers_bytes + self.stepping.states_bytes
         """Weights, buffers and states: what is there at every moment of a steady iteration."""
+        self._clipping_bytes = clipping_bytes(self.stepping.groups) if workload.clip and not self.per_layer else 0
         self._one_workspace: Categories = {"workspaces": -workspace_bytes}
         self._held = held
         self._held_bytes = sum(held.values())
@@ -81,6 +83,7 @@ class Outliner:
                 largest = max(largest, max(map(add, course.update_bytes, added)) + stepping.states_bytes)
         else:
             largest = max(largest, course.end_bytes - stepping.gradients_bytes + stepping.largest_step_bytes)
+            largest = max(largest, course.end_bytes + stepping.states_bytes + self._clipping_bytes)
         return largest + self._held_bytes
 
     def outlines(self) -> Iterator[Outline]:
@@ -111,6 +114,11 @@ class Outliner:
     def _step(self, iteration: Iteration) -> Iterator[Outline]:
         """Whole update: refresh and step with all gradients alive, which the method's own figures include."""
         point, gradients = self.course.end, self.stepping.gradients_bytes
+        if self._clipping_bytes:
+            states = self.stepping.states if iteration == "steady" else {}
+            total = point.total_bytes + sum(states.values()) + self._clipping_bytes + self._held_bytes
+            parts = (self._held, states, {"temporaries": self._clipping_bytes})
+            yield Outline(iteration, "clip", "step", total, point, parts)
         for addition in self.stepping.whole[iteration]:
             total = point.total_bytes - gradients + addition.total_bytes + self._held_bytes
             parts = (self._held, {"gradients": -gradients}, addition.by_category)

@@ -47,7 +47,7 @@ def _options(workload: Workload) -> Iterator[str]:
     for name in ("precision", "checkpointing", "attention", "loss", "dropout", "zero_grad"):
         if getattr(workload, name) != getattr(usual, name):
             yield from (_option(name), str(getattr(workload, name)))
-    for name in ("keep_outputs", "use_cache", "padding"):
+    for name in ("keep_outputs", "use_cache", "padding", "clip"):
         if getattr(workload, name):
             yield _option(name)
     if workload.allocator_settings:

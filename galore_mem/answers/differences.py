@@ -107,6 +107,7 @@ _RUN = (
     "dropout",
     "padding",
     "zero_grad",
+    "clip",
     "allocator_settings",
 )
 

@@ -99,6 +99,8 @@ class Settings(_Stated):
     """The batch carries a padding mask, which switches flash attention off."""
     zero_grad: ZeroGrad = "start"
     """Where zero_grad stands: at the start of a step, or at its end."""
+    clip: bool = False
+    """Gradients are clipped by their global norm, as torch.nn.utils.clip_grad_norm_ does."""
     alloc_conf: str | None = None
     """Allocator settings, as in PYTORCH_CUDA_ALLOC_CONF."""
 
@@ -184,6 +186,7 @@ def workload_of(model: ModelShape, method: Method, settings: Settings) -> Worklo
         dropout=settings.dropout,
         padding=settings.padding,
         zero_grad=settings.zero_grad,
+        clip=settings.clip,
         allocator_settings=settings.alloc_conf or "",
     )
 

@@ -15,7 +15,7 @@ from galore_mem.tapes.tape import DeviceTape, Mark, Tape
 
 UNATTRIBUTED = "unattributed"
 """Category of allocations that no claim, no window and no rule explains."""
-_UPDATES = frozenset({"step", "refresh", "layer_update"})
+_UPDATES = frozenset({"clip", "step", "refresh", "layer_update"})
 _OUTSIDE_THE_MODEL = _UPDATES | {"between"}
 _CAUSES = frozenset({"alloc", "free_requested"})
 _BIRTHS_AND_DEATHS = frozenset({"alloc", "free", "free_requested"})

@@ -247,7 +247,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _category(self, tensor: Tensor, operator: str, module: str) -> str:
         """What a storage is unless it is claimed later."""
-        if self.window in ("step", "refresh", "layer_update"):
+        if self.window in ("clip", "step", "refresh", "layer_update"):
             return "temporaries"
         if self._vocabulary is not None and tensor.dim() and tensor.shape[-1] == self._vocabulary:
             return "logits"

@@ -14,6 +14,7 @@ PHASES: dict[str, str] = {
     "backward_start": "backward",
     "backward_end": "backward",
     "layer_update": "step",
+    "clip": "step",
     "step": "step",
     "refresh": "refresh",
 }

@@ -49,6 +49,7 @@ def _switches(result: PlanResult) -> list[tuple[str, bool]]:
     workload = result.plans[0].workload
     return [
         ("outputs kept", workload.keep_outputs),
+        ("clipped gradients", workload.clip),
         ("key-value cache", workload.use_cache),
         (f"dropout {workload.dropout}", workload.dropout is not None),
         ("padding", workload.padding),

@@ -12,6 +12,7 @@ from torch._subclasses import FakeTensorMode
 from estimators.analytic.parameters import ParameterGroup
 from estimators.workload import Workload
 from galore_mem.training import attention
+from galore_mem.training.clipping import clip_gradients
 from galore_mem.training.heads import target_modules
 from galore_mem.training.like_cuda import as_if_real, like_cuda, no_waiting, replaced
 from galore_mem.training.model import build_model, post_order
@@ -169,6 +170,9 @@ class Session:
         after = self.per_layer.step if self.per_layer is not None else _nothing
         held = run_backwards(self.model, self.workload, self._batcher, witness, self.device, after)
         if not per_layer:
+            if self.workload.clip:
+                witness.enter("clip")
+                clip_gradients([parameter for _, parameter in self.named])
             witness.enter("step")
             self.optimizers[0].step()
             self._claim_states(witness, [parameter for _, parameter in self.named])

@@ -29,6 +29,7 @@ _WORKLOAD_FIELDS = (
     "dropout",
     "padding",
     "zero_grad",
+    "clip",
 )
 
 

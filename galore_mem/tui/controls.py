@@ -87,6 +87,7 @@ CONTROLS: tuple[Control, ...] = (
     _setting("lora_dropout", "LoRA dropout", 0.0, 0.05, 0.1, help="In front of LoRA's adapters."),
     _setting("padding", "padding", help="The batch carries a padding mask: no flash attention."),
     _setting("zero_grad", "zero_grad", help="At the start of a step, or at its end."),
+    _setting("clip", "clip gradients", help="By their global norm, before the step."),
 )
 BY_NAME = {control.name: control for control in CONTROLS}
 

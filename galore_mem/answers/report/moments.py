@@ -32,6 +32,7 @@ MOMENT_PHASES = {
     "backward_start": "backward",
     "backward_end": "backward",
     "layer_update": "step",
+    "clip": "step",
     "step": "step",
     "refresh": "refresh",
 }

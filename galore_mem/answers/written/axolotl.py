@@ -54,6 +54,7 @@ def read(content: dict[str, Any], file: str) -> WrittenRun:
     words |= _loss(keys)
     _padding(keys, words)
     _embeddings(keys, words, method)
+    words |= habits.clipping(keys, words)
     habits.not_modelled(keys)
     return written_run(keys, file=file, tool=TOOL, model=model, method=method, words=words)
 

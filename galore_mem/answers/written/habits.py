@@ -1,5 +1,7 @@
 """Keys that transformers' Trainer, axolotl and LLaMA-Factory share, and what of them a plan cannot know."""
 
+from typing import Any
+
 from galore_mem.answers.written.keys import Keys
 
 _SHARDING = ("deepspeed", "fsdp", "fsdp_config", "fsdp_version", "tensor_parallel_size", "context_parallel_size")
@@ -40,6 +42,14 @@ def batch(
     if accumulation_key in keys:
         keys.means(accumulation_key, f"--grad-accumulation {steps}")
     return {"batch": size, "grad_accumulation": steps}
+
+
+def clipping(keys: Keys, words: dict[str, Any]) -> dict[str, bool]:
+    """Clipping by the global norm, which transformers' Trainer does unless told otherwise; a layerwise one cannot."""
+    clips = keys.number("max_grad_norm", 1.0) > 0 and words.get("update") != "per-layer"
+    if clips:
+        keys.means("max_grad_norm", "--clip")
+    return {"clip": clips}
 
 
 def liger(keys: Keys, *names: str) -> dict[str, str]:

@@ -52,6 +52,7 @@ def read(content: dict[str, Any], file: str) -> WrittenRun:
     words |= attention(keys, "flash_attn", _ATTENTION)
     words |= habits.liger(keys, "enable_liger_kernel")
     _padding(keys, words)
+    words |= habits.clipping(keys, words)
     habits.not_modelled(keys)
     return written_run(keys, file=file, tool=TOOL, model=keys.text("model_name_or_path"), method=method, words=words)
 

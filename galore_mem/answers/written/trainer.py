@@ -51,6 +51,7 @@ def read(content: dict[str, Any], file: str) -> WrittenRun:
     if is_lora:
         method, more = _peft(keys, method)
         words |= more
+    words |= habits.clipping(keys, words)
     habits.not_modelled(keys)
     return written_run(keys, file=file, tool=TOOL, model=model, method=method, words=words)
 

@@ -38,6 +38,7 @@ EXPECTED: dict[str, tuple[str, str | None, str, dict[str, Any]]] = {
             "seq": 1024,
             "precision": "bf16",
             "checkpointing": "full",
+            "clip": False,
         },
     ),
     "llama_factory_lora.yaml": (
@@ -82,7 +83,15 @@ EXPECTED: dict[str, tuple[str, str | None, str, dict[str, Any]]] = {
         "transformers",
         "llama-1b",
         "galore-adamw",
-        {"rank": 64, "update_proj_gap": 100, "scale": 0.1, "precision": "amp-bf16", "zero_grad": "end", "batch": 2},
+        {
+            "rank": 64,
+            "update_proj_gap": 100,
+            "scale": 0.1,
+            "precision": "amp-bf16",
+            "zero_grad": "end",
+            "batch": 2,
+            "clip": True,
+        },
     ),
     "trainer_minimal.yaml": (
         "transformers",
