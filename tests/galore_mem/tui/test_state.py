@@ -162,6 +162,7 @@ def test_every_setting_has_a_control_and_a_place_in_the_command() -> None:
         "dropout": 0.1,
         "padding": True,
         "zero_grad": "end",
+        "clip": True,
         "alloc_conf": "expandable_segments:True",
     }
     assert set(others) == set(DEFAULTS)
