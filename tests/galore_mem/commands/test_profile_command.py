@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from galore_mem.commands.profile import profile
-from galore_mem.errors import ExitCode, UsageError
+from galore_mem.errors import ExitCode, NoDeviceError, UsageError
 from galore_mem.tapes.recording import read_recording
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning")
@@ -147,6 +147,16 @@ def test_ctrl_c_on_cpu(
 def test_files_that_cannot_be_written_are_refused_before_anything_runs(tiny: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot write"):
         profile(tiny, device="cpu", tape=str(tmp_path / "no" / "such.json.gz"))
+
+
+def test_without_a_gpu_the_exit_code_is_3(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(NoDeviceError) as refusal:
+        profile(tiny)
+    assert refusal.value.exit_code == ExitCode.NO_DEVICE
+    assert "--device cpu" in str(refusal.value)
 
 
 def test_the_bar_shows_what_is_held_now_and_at_most() -> None:

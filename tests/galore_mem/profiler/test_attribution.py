@@ -129,3 +129,41 @@ def test_without_stamps_nothing_is_attributed(watched: Callable[..., Any]) -> No
     (device,) = tape_from_snapshot(seen.snapshot).devices
     found = attribute(seen.snapshot["device_traces"][0], device, [], events_seen=seen.events_seen)
     assert {life.category for life in found.lives} == {UNATTRIBUTED}
+
+
+@pytest.mark.parametrize("name", ["toy_step", "lm_training_425m"])
+def test_a_history_of_a_real_gpu_is_walked_whole(name: str) -> None:
+    """Held blocks, several streams, frees that wait: every block is found by its address while it lives."""
+    from pathlib import Path
+
+    from estimators.allocator.parse import parse_settings
+    from estimators.allocator.placed import place
+    from galore_mem.answers.histories import held_segment, placed_segment
+    from galore_mem.profiler.stamps import Stamp
+    from galore_mem.tapes.memory_viz import Placement, snapshot_dict
+    from galore_mem.tapes.recording import read_recording
+
+    tape = read_recording(Path(__file__).parents[2] / "fixtures" / "recorded" / f"{name}.tape.json.gz")
+    (recorded,) = tape.devices
+    initial = tuple(map(placed_segment, recorded.initial))
+    events, segments = place(recorded.events.causes(), parse_settings(tape.settings), initial=initial)
+    placement = Placement(events=events, segments=tuple(map(held_segment, segments)))
+    snapshot = snapshot_dict(tape, [placement])
+    entries = snapshot["device_traces"][recorded.device]
+    (device,) = tape_from_snapshot(snapshot).devices
+    position = 0
+    stamps: list[Stamp] = []
+    owners: list[str] = []
+    for entry in entries:
+        if entry["action"] in ("alloc", "free_requested"):
+            position += 1
+        if entry["action"] == "alloc":
+            owners.append(f"{len(owners)}")
+            stamps.append(Stamp(position, "claim", "weights", owners[-1], entry["addr"] + entry["size"] // 2))
+    found = attribute(entries, device, stamps, events_seen=position)
+    born = [life for life in found.lives if life.module]
+    assert [life.module for life in born] == owners
+    assert {life.category for life in born} == {"weights"}
+    told = annotated(device, found)
+    births = [row for row, event in enumerate(told.events.rows()) if event[0] == "alloc"]
+    assert [told.events.text("module", row) for row in births] == owners
