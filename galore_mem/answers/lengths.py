@@ -54,9 +54,10 @@ class Course:
 
     @property
     def multiple(self) -> int:
-        """The power of two, at least 8, that leaves at most about four lengths when batches are padded to it."""
-        span, multiple = max(self.lengths) - min(self.lengths), 8
-        while multiple * 3 < span:
+        """The power of two, at least 8, that leaves half the lengths and at most four when batches are padded to it."""
+        lengths, multiple = set(self.lengths), 8
+        most = max(1, min(4, len(lengths) // 2))
+        while len({-(-length // multiple) for length in lengths}) > most:
             multiple *= 2
         return multiple
 

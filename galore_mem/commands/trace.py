@@ -1,5 +1,7 @@
 """`galore-mem trace`."""
 
+import os
+
 from galore_mem import streams
 from galore_mem.answers.settings import Settings
 from galore_mem.commands.pages import check_page, write_report
@@ -47,6 +49,7 @@ def trace(
     from galore_mem.render.progress import progress
     from galore_mem.tapes.atomic import check_target
 
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its advice on training is not asked for
     if len(method) != 1:
         raise UsageError("a trace takes one --method", "", "name one, or compare several with galore-mem plan")
     for path in filter(None, (tape, snapshot)):

@@ -30,7 +30,7 @@ def test_orders_hold_the_same_lengths_and_differ() -> None:
     assert len(many.orders()) == ORDERS
 
 
-@pytest.mark.parametrize(("low", "high", "multiple"), [(120, 128, 8), (100, 200, 64), (1, 2048, 1024)])
+@pytest.mark.parametrize(("low", "high", "multiple"), [(120, 128, 16), (100, 110, 16), (1, 2048, 2048)])
 def test_padding_leaves_few_lengths(low: int, high: int, multiple: int) -> None:
     course = course_of((low, high), None, 0, 256)
     assert course is not None

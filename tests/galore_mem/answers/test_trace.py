@@ -97,7 +97,7 @@ def test_lengths_that_vary_widen_reserved_and_leave_live_alone() -> None:
     (device,) = replay_tape(result.tape, alloc_conf="expandable_segments:True").devices
     rows = {row.name: row for row in found.remedies}
     assert rows["expandable_segments"].peaks_bytes[0] == device.replayed.peak_reserved_bytes
-    assert rows["padded to a multiple of 16"].lengths == (112, 128, 112)
+    assert rows["padded to a multiple of 32"].lengths == (128, 128, 128)
     content = json.loads(json.dumps(result.to_dict()))["lengths"]
     assert content["steps"] == content["orders"][0] == [100, 128, 112]
     assert content["reserved"]["high_bytes"] == found.reserved.high_bytes
