@@ -18,7 +18,7 @@ def report(
     """Draw a recording as one HTML page that needs no network: what holds memory, when, and because of which tensors.
 
     Args:
-        file: A Tape of galore-mem trace or profile, or a snapshot of torch.cuda.memory._dump_snapshot().
+        file: A Tape, a snapshot of torch.cuda.memory._dump_snapshot(), or an answer's JSON.
         second: Another one, laid over the first.
         output: The page to write.
         gpu: Cards to judge by, of `galore-mem gpus`; those that the recording names unless given.
@@ -28,10 +28,14 @@ def report(
         force: Replace the page if it exists.
     """
     from galore_mem.answers.report.answer import report as answer
-    from galore_mem.render.report.write import check_free, write_page
+    from galore_mem.answers.report.answer import sheets_of
+    from galore_mem.render.report.write import check_free, write_page, write_sheets
 
     check_free(output, force=force)
     files = (file,) if second is None else (file, second)
-    result = answer(files, gpus=gpu, other_use=other_use, categories=categories, device=device)
-    write_page(output, result)
+    sheets = sheets_of(files)
+    if sheets:
+        write_sheets(output, sheets)
+    else:
+        write_page(output, answer(files, gpus=gpu, other_use=other_use, categories=categories, device=device))
     streams.narrate(f"wrote {output}")

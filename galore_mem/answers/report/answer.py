@@ -9,6 +9,7 @@ from galore_mem.answers.names import resolve_cards
 from galore_mem.answers.report.differences import Differences, differences_of
 from galore_mem.answers.report.rules import read_rules
 from galore_mem.answers.report.run import RunReport, run_report
+from galore_mem.answers.report.sheet import Sheet, read_sheet
 from galore_mem.answers.sizes import size_bytes
 from galore_mem.tapes.file import tape_bytes
 from galore_mem.tapes.recording import read_recording
@@ -60,6 +61,21 @@ def report(
         categories=categories,
         device=device,
     )
+
+
+def sheets_of(files: Sequence[str | os.PathLike[str]]) -> tuple[Sheet, ...]:
+    """The files as answers without histories; empty where they are recordings.
+
+    Raises:
+        InputError: one is an answer and the other a recording, or an answer is broken.
+    """
+    sheets = [read_sheet(file) for file in files]
+    found = tuple(sheet for sheet in sheets if sheet is not None)
+    if found and len(found) < len(files):
+        raise InputError(
+            "an answer's JSON and a recording cannot be compared", "the answer has no history", "give two of a kind"
+        )
+    return found
 
 
 def report_of(

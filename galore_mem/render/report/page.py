@@ -1,27 +1,20 @@
 """The whole page: one file, no network, the same bytes for the same report."""
 
-import json
 from collections.abc import Callable
-from importlib.resources import files
-from typing import Any
 
 from galore_mem.answers.report.answer import Report
 from galore_mem.answers.report.run import RunReport
 from galore_mem.render import words as spoken
 from galore_mem.render.report import sections
-from galore_mem.render.report.colours import category_colours
 from galore_mem.render.report.data import page_data
+from galore_mem.render.report.embed import json_in_html
+from galore_mem.render.report.frame import script, whole
 from galore_mem.render.report.text import escaped, words
 from galore_mem.render.report.verdict import banner
 
-STYLES = ("base.css", "banner.css", "figures.css", "print.css")
 SCRIPTS = (
-    *("read.js", "theme.js", "points.js", "timeline.js", "cursor.js", "overlay.js"),
+    *("choose.js", "read.js", "theme.js", "points.js", "timeline.js", "cursor.js", "overlay.js"),
     *("peak.js", "tensors.js", "segments.js", "steps.js", "page.js"),
-)
-_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; "
-    "form-action 'none'"
 )
 
 
@@ -33,32 +26,16 @@ def page_html(report: Report) -> str:
     """
     from plotly.offline import get_plotlyjs
 
-    title = " and ".join(title_of(run) for run in report.runs)
-    content = _content(report)
     closing = "<\\/script"
-    links = "".join(f'<a href="#{ident}">{name}</a>' for ident, name, _ in content)
-    return "\n".join(
-        (
-            "<!doctype html>",
-            '<html lang="en"><head><meta charset="utf-8">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
-            '<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,">',
-            f"<title>{escaped(title)} : memory report</title>",
-            f"<style>{_colours()}{''.join(map(_asset, STYLES))}</style></head><body>",
-            '<a class="skip" href="#main">Skip to the report</a>',
-            f"<header>{_header(report)}</header>",
-            f'<nav aria-label="Sections">{links}</nav>',
-            f'<main id="main">{_banners(report)}{"".join(body for _, _, body in content)}</main>',
-            '<div id="tip" role="status" aria-live="polite" hidden></div>',
-            "<noscript><p class=lead>The figures need JavaScript; every number above does not.</p></noscript>",
-            f'<script type="application/json" id="data">{_json(page_data(report.runs))}</script>',
-            *(f'<script type="text/plain" id="raw-{run}">{raw}</script>' for run, raw in enumerate(report.raw)),
-            f"<script>{get_plotlyjs().replace('</script', closing)}</script>",
-            f"<script>(() => {{'use strict';\n{''.join(map(_asset, SCRIPTS))}}})();</script>",
-            "</body></html>\n",
-        )
+    tail = (
+        '<div id="tip" role="status" aria-live="polite" hidden></div>',
+        '<noscript><p class="lead">The figures need JavaScript; every number above does not.</p></noscript>',
+        f'<script type="application/json" id="data">{json_in_html(page_data(report.runs))}</script>',
+        *(f'<script type="text/plain" id="raw-{run}">{raw}</script>' for run, raw in enumerate(report.raw)),
+        f"<script>{get_plotlyjs().replace('</script', closing)}</script>",
+        script(*SCRIPTS),
     )
+    return whole(title_of(report.runs[0]), _subtitle(report), _banners(report), _content(report), "\n".join(tail))
 
 
 def title_of(run: RunReport) -> str:
@@ -68,19 +45,14 @@ def title_of(run: RunReport) -> str:
     return run.name
 
 
-def _header(report: Report) -> str:
+def _subtitle(report: Report) -> str:
+    if len(report.runs) == 2:
+        return f"compared with {title_of(report.runs[1])}"
     run = report.runs[0]
     facts = [f"{words(run.source)} run"]
     if run.workload is not None:
         facts = [spoken.batch(run.workload), run.workload.precision, *facts]
-    subtitle = " · ".join(facts)
-    if len(report.runs) == 2:
-        subtitle = f"compared with {title_of(report.runs[1])}"
-    return (
-        f'<div><p class="brand">galore-mem report</p><h1>{escaped(title_of(run))}</h1><p>{escaped(subtitle)}</p></div>'
-        '<div class="tools"><button type="button" id="theme" aria-label="Colours: as the system">Auto</button>'
-        '<button type="button" id="print">Print</button></div>'
-    )
+    return " · ".join(facts)
 
 
 def _banners(report: Report) -> str:
@@ -179,21 +151,3 @@ _SEGMENTS = (
     '<div class="facts" id="segment-facts"></div><canvas id="segment-map" tabindex="0" role="img" aria-label="Memory '
     'by address: one line after another, a gap where a segment ends"></canvas><div id="segment-key" class="key"></div>'
 )
-
-
-def _colours() -> str:
-    """The palette as CSS variables and swatches."""
-    table = category_colours()
-    variables = "".join(f"--c-{name}:{colour};" for name, colour in table.items())
-    swatches = "".join(f'[data-category="{name}"]{{background:var(--c-{name})}}' for name in table)
-    return f":root{{{variables}}}{swatches}"
-
-
-def _asset(name: str) -> str:
-    return files(__package__).joinpath("assets", name).read_text(encoding="utf-8")
-
-
-def _json(data: dict[str, Any]) -> str:
-    """JSON that cannot end the script element that holds it."""
-    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -180,9 +180,9 @@ def about(run: RunReport, label: str, *, has_raw: bool) -> str:
                 "by rules: sizes, lifetimes, stacks" if run.categories_by_rule else "recorded",
             ),
             ("allocator settings", run.settings or "defaults"),
-            *_pairs(run.metadata.get("workload")),
-            *_pairs(run.metadata.get("trainer"), "trainer"),
-            *_pairs(run.metadata.get("environment")),
+            *pairs_of(run.metadata.get("workload")),
+            *pairs_of(run.metadata.get("trainer"), "trainer"),
+            *pairs_of(run.metadata.get("environment")),
         ]
     ]
     command = _command(run)
@@ -229,9 +229,10 @@ def _history(run: RunReport) -> str:
     }[run.history]
 
 
-def _pairs(value: Any, prefix: str = "") -> list[tuple[str, str]]:  # noqa: ANN401
+def pairs_of(value: Any, prefix: str = "") -> list[tuple[str, str]]:  # noqa: ANN401
+    """A nested object's leaves, each with its path in words."""
     if isinstance(value, Mapping):
-        return [pair for key, inner in value.items() for pair in _pairs(inner, f"{prefix} {words(str(key))}".strip())]
+        return [pair for key, inner in value.items() for pair in pairs_of(inner, f"{prefix} {words(str(key))}".strip())]
     if value is None or value in ("", []) or not prefix:
         return []
     return [(prefix, ", ".join(map(str, value)) if isinstance(value, list) else str(value))]

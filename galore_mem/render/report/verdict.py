@@ -145,10 +145,11 @@ def _tiles(run: RunReport) -> str:
         ("reserved", figures.reserved_bytes, reserved_note),
         ("process", figures.process_bytes, f"nvidia-smi; at most {size(figures.upper_bytes)}"),
     )
-    return f'<dl class="tiles">{"".join(_tile(*row) for row in rows)}</dl>'
+    return f'<dl class="tiles">{"".join(tile(*row) for row in rows)}</dl>'
 
 
-def _tile(name: str, nbytes: int, note: str) -> str:
+def tile(name: str, nbytes: int, note: str) -> str:
+    """One of the numbers."""
     number, _, unit = size(nbytes).rpartition(" ")
     return (
         f"<div><dt>{escaped(name)}</dt><dd>{escaped(number)}<small> {escaped(unit)}</small></dd>"

@@ -47,7 +47,6 @@ for (const button of document.querySelectorAll('.copy')) button.addEventListener
   const code = button.previousElementSibling;
   try { await navigator.clipboard.writeText(code.textContent); button.textContent = 'Copied'; } catch { getSelection().selectAllChildren(code); }
 });
-byId('print').addEventListener('click', () => print());
 
 const links = new Map([...document.querySelectorAll('nav a')].map((link) => [link.hash.slice(1), link]));
 const watch = new IntersectionObserver((entries) => {

@@ -1,4 +1,4 @@
-// Light and dark: as the system, until someone chooses.
+// Figures in the page's colours, drawn again when those change.
 const figures = [];
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 const isPhone = () => innerWidth < 720;
@@ -33,17 +33,4 @@ const draw = (id, make) => {
 };
 const redraw = () => figures.forEach((once) => once());
 
-const THEMES = [['', 'Auto', 'as the system'], ['light', 'Light', 'light'], ['dark', 'Dark', 'dark']];
-const setTheme = (name) => {
-  const [, label, spoken] = THEMES.find(([key]) => key === name) ?? THEMES[0];
-  if (name) document.documentElement.dataset.theme = name;
-  else delete document.documentElement.dataset.theme;
-  byId('theme').textContent = label;
-  byId('theme').setAttribute('aria-label', `Colours: ${spoken}`);
-};
-byId('theme').addEventListener('click', () => {
-  const now = THEMES.findIndex(([key]) => key === (document.documentElement.dataset.theme ?? ''));
-  setTheme(THEMES[(now + 1) % THEMES.length][0]);
-  redraw();
-});
-matchMedia('(prefers-color-scheme: dark)').addEventListener('change', redraw);
+addEventListener('recolour', redraw);

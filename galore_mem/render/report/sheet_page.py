@@ -1,0 +1,150 @@
+"""The page of an answer that came without its history: the verdict and tables; no timeline."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from galore_mem.answers.report.sheet import PEAKS, Sheet, SheetFit, SheetMoment, SheetSide, sides_compared
+from galore_mem.render.report import frame
+from galore_mem.render.report.colours import STACK
+from galore_mem.render.report.embed import json_in_html
+from galore_mem.render.report.sections import pairs_of, section
+from galore_mem.render.report.tables import comparison, swatch, table
+from galore_mem.render.report.text import escaped, signed_size, size, words
+from galore_mem.render.report.verdict import ICONS, tile
+
+_NOTES = {
+    "live": "tensors, in blocks of 512 B",
+    "allocated": "torch.cuda.max_memory_allocated",
+    "reserved": "torch.cuda.max_memory_reserved",
+    "process": "nvidia-smi",
+}
+_HINT = (
+    "This file is an answer without its history: write one with <code>--tape</code> for the timeline, the tensors and "
+    "the segments."
+)
+
+
+def sheet_html(sheets: Sequence[Sheet]) -> str:
+    """The page of one answer, or of two side by side."""
+    first = sheets[0]
+    found = first.found.name
+    parts = [
+        ("differences", "Differences", "What differs", _compared(*sheets) if len(sheets) == 2 else "", ""),
+        ("moments", "Moments", "Live bytes at every moment", _moments(first.found.moments), _HINT),
+        *(
+            (
+                f"predicted-{number}",
+                side.name,
+                f"Predicted ({side.name}) against {found}",
+                _sides(side, first.found),
+                "",
+            )
+            for number, side in enumerate(first.predictions)
+        ),
+        ("tensors", "Tensors", "The largest tensors alive at the peak", _largest(first), ""),
+        ("what-if", "What if", "The same history under other settings", _what_ifs(first), ""),
+        ("run", "Run", "The run and its environment", _about(first), ""),
+    ]
+    content = [
+        (ident, name, section(ident, escaped(title), body, lead)) for ident, name, title, body, lead in parts if body
+    ]
+    subtitle = f"{found} · {first.kind}" if len(sheets) == 1 else f"compared with {sheets[1].title}"
+    return frame.whole(first.title, subtitle, "".join(map(_banner, sheets)), content, _tail(first))
+
+
+def _largest(sheet: Sheet) -> str:
+    rows = [
+        (size(nbytes), swatch(category), escaped(module or "-"), escaped(operator))
+        for nbytes, category, module, operator in sheet.largest
+    ]
+    return table(("size", "category", "module", "made by"), rows, numbers=(0,)) if rows else ""
+
+
+def _what_ifs(sheet: Sheet) -> str:
+    base = sheet.found.peaks.get("reserved", 0)
+    rows = [
+        (f"<code>{escaped(settings or 'defaults')}</code>", size(nbytes), signed_size(nbytes - base))
+        for settings, nbytes in sheet.what_ifs
+    ]
+    return table(("allocator settings", "reserved", "against the answer"), rows, numbers=(1, 2)) if rows else ""
+
+
+def _about(sheet: Sheet) -> str:
+    facts = [(escaped(key), escaped(value)) for key, value in (("file", sheet.name), *pairs_of(sheet.facts))]
+    notes = "".join(f"<li>{escaped(note)}</li>" for note in sheet.notes)
+    save = '<p><button type="button" class="download">The answer as JSON</button></p>'
+    return save + (f'<ul class="notes">{notes}</ul>' if notes else "") + table(("what", "value"), facts)
+
+
+def _tail(sheet: Sheet) -> str:
+    return f'<script type="application/json" id="raw">{json_in_html(sheet.raw)}</script>' + frame.script(
+        "choose.js", "sheet.js"
+    )
+
+
+def _banner(sheet: Sheet) -> str:
+    peaks = sheet.found.peaks
+    fits = sheet.fits
+    kind = fits[0].verdict if fits else "unknown"
+    process = peaks.get("process", peaks.get("reserved", 0))
+    title = _fit_title(fits[0]) if fits else f"Needs {size(process)}"
+    detail = "".join(f"<p>{escaped(_fit_detail(fit, process))}</p>" for fit in fits)
+    top = max(sheet.found.moments, key=lambda moment: moment.live_bytes, default=None)
+    why = f'<p class="why">Live tensors peak at {escaped(words(top.label))}.</p>' if top else ""
+    tiles = "".join(tile(name, peaks[name], _NOTES[name]) for name in PEAKS if name in peaks)
+    return (
+        f'<section class="banner {escaped(kind)}" aria-label="Verdict"><div class="verdict"><span class="icon" '
+        f'aria-hidden="true">{ICONS[kind]}</span><div><h2>{escaped(title)}</h2>{detail}{why}</div></div>'
+        f'<dl class="tiles">{tiles}</dl></section>'
+    )
+
+
+def _fit_title(fit: SheetFit) -> str:
+    return {"fits": "Fits on", "tight": "Tight on", "does-not-fit": "Does not fit on"}[fit.verdict] + f" {fit.gpu}"
+
+
+def _fit_detail(fit: SheetFit, process: int) -> str:
+    return (
+        f"{fit.gpu}: {size(process)} in the process, {size(fit.upper_bytes)} at most; torch can use "
+        f"{size(fit.usable_bytes)}."
+    )
+
+
+def _moments(moments: Sequence[SheetMoment]) -> str:
+    most = max((moment.live_bytes for moment in moments), default=0)
+    if not most:
+        return ""
+    rows = []
+    for moment in moments:
+        pieces = "".join(
+            f'<i data-category="{name}" style="width:{100 * moment.by_category[name] / most:.3f}%" '
+            f'title="{escaped(words(name))}: {size(moment.by_category[name])}"></i>'
+            for name in STACK
+            if moment.by_category.get(name)
+        )
+        label = escaped(words(moment.label))
+        rows.append(
+            (
+                f"<b>{label}</b>" if moment.live_bytes == most else label,
+                size(moment.live_bytes),
+                f'<span class="stack">{pieces}</span>',
+            )
+        )
+    used = [name for name in STACK if any(moment.by_category.get(name) for moment in moments)]
+    key = "".join(f"<span>{swatch(name)}</span>" for name in used)
+    return table(("moment", "live", ""), rows, numbers=(1,)) + f'<div class="key">{key}</div>'
+
+
+def _compared(first: Sheet, second: Sheet) -> str:
+    return _sides(
+        dataclasses.replace(first.found, name=first.name), dataclasses.replace(second.found, name=second.name)
+    )
+
+
+def _sides(first: SheetSide, second: SheetSide) -> str:
+    return "".join(
+        f"<h3>{title.capitalize()}</h3>"
+        + comparison(rows, ("", first.name, second.name), caption=title, with_swatches=title == "categories")
+        for title, rows in sides_compared(first, second).items()
+        if rows
+    )
