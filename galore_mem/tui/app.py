@@ -234,8 +234,11 @@ class GaloreMemApp(App[None]):
 
     def action_view(self, view: View) -> None:
         """Show a pane."""
+        self.state = replace(self.state, view=view)
+        self.board = replace(self.board, state=self.state)
         self.panes.workspace.show(view)
-        self.apply(replace(self.state, view=view))
+        self._show_row()
+        self.later.ask("save", SAVE_SECONDS, self._save)
 
     def action_become(self, change: str) -> None:
         """Another state: sorted or coloured otherwise, without marks."""

@@ -35,6 +35,8 @@ class Board:
     cards: tuple[NamedCard, ...]
     index: int
     """The selected card."""
+    longest_name: int
+    """Characters of the longest name that is shown."""
 
     @property
     def card(self) -> NamedCard:
@@ -79,7 +81,8 @@ def board_of(state: State, rows: tuple[Row, ...], cards: tuple[NamedCard, ...], 
     """Filter and sort."""
     index = next((place for place, card in enumerate(cards) if card.name == state.card), 0)
     shown = _sorted(_filtered(rows, state, cards[index].card, figures), state, cards[index].card, figures)
-    return Board(state=state, rows=rows, shown=tuple(shown), cards=cards, index=index)
+    longest = max((len(row.name) for row in shown), default=0)
+    return Board(state=state, rows=rows, shown=tuple(shown), cards=cards, index=index, longest_name=longest)
 
 
 def words_of(row: Row, card: Card, figures: Figures) -> str:

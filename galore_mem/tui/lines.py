@@ -58,6 +58,8 @@ class Lines(ScrollView, can_focus=True):
     def __init__(self, figures: Figures, *, id: str) -> None:
         super().__init__(id=id)
         self.figures = figures
+        self.columns = 1
+        """Cells for text."""
 
     def head(self, board: Board, width: int) -> list[Text]:
         """The lines above the rows."""
@@ -77,11 +79,6 @@ class Lines(ScrollView, can_focus=True):
     def head_height(self) -> int:
         """Lines of the head."""
         return 1
-
-    @property
-    def columns(self) -> int:
-        """Cells for text."""
-        return max(1, self.scrollable_content_region.width)
 
     def watch_board(self, board: Board | None) -> None:
         """Follow the row under the cursor to its new place."""
@@ -109,6 +106,7 @@ class Lines(ScrollView, can_focus=True):
         return count * self.row_height + self.head_height + 1
 
     def _measure(self) -> None:
+        self.columns = max(1, self.scrollable_content_region.width)
         count = len(self.board.shown) if self.board is not None else 0
         self.virtual_size = Size(self.columns, count * self.row_height + self.head_height)
 

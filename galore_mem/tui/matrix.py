@@ -106,7 +106,7 @@ right select another one.
             self.post_message(Changed(card=self.board.cards[number].name))
 
     def _label_cells(self, board: Board, width: int) -> int:
-        longest = max((len(row.name) for row in board.shown), default=10) + 3
+        longest = board.longest_name + 3
         return max(20, min(longest, width - 2 * CELL if width > 60 else width - CELL))
 
     def _visible(self, board: Board, width: int) -> range:

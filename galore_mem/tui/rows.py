@@ -1,19 +1,21 @@
 """From what was set to rows: every model, method and combination of settings as a workload of its own."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import lru_cache
 from itertools import product
 from typing import Any
 
 from estimators.checks import check
-from estimators.workload import Update, Workload
+from estimators.workload import Method, Update, Workload
 from galore_mem.answers.names import NamedModel
-from galore_mem.answers.settings import STORY, Settings, means_something, workloads
+from galore_mem.answers.settings import STORY, Settings, means_something, workload_of, workloads
 from galore_mem.render.words import configuration
-from galore_mem.tui.command import plan_command
 from galore_mem.tui.state import MOST_ROWS, State, Value
 from profiles.errors import InputError
+from profiles.shapes import ModelShape
 
+_OF_METHODS = frozenset(field.name for field in fields(Method))
 _SAID = ("update", "rank", "implementation")
 """Settings that a configuration's name says already."""
 SEPARATOR = " | "
@@ -34,7 +36,7 @@ class Row:
     """One configuration."""
 
     key: str
-    """The command that plans it: what its figures are remembered by."""
+    """Everything that was chosen for it: what its figures are remembered by."""
     slot: str
     """Its place among the rows: model, method and update, and the values of settings that have several. Marks and the
     cursor stay on it while a setting that all rows share changes."""
@@ -63,12 +65,12 @@ def rows_of(state: State, models: Mapping[str, NamedModel]) -> tuple[Row, ...]:
         if model not in models:
             continue
         named = models[model]
-        for workload, varied, slot in _workloads(state, named):
+        for workload, varied, slot, key in _workloads(state, named):
             words = [configuration(workload.method), *varied]
             rows.setdefault(
                 workload,
                 Row(
-                    key=plan_command(workload, model),
+                    key=SEPARATOR.join([model, *key]),
                     slot=SEPARATOR.join([model, *slot]),
                     name=" ".join([named.shape.name, *words] if several else words),
                     model=model,
@@ -80,7 +82,7 @@ def rows_of(state: State, models: Mapping[str, NamedModel]) -> tuple[Row, ...]:
     return tuple(rows.values())
 
 
-def _workloads(state: State, named: NamedModel) -> Iterator[tuple[Workload, list[str], list[str]]]:
+def _workloads(state: State, named: NamedModel) -> Iterator[tuple[Workload, list[str], list[str], list[str]]]:
     story: Sequence[tuple[str, Update | None]] = STORY
     pairs = [(name, None) for name in state.methods] or story
     names = [name for name, _ in state.settings]
@@ -91,9 +93,24 @@ def _workloads(state: State, named: NamedModel) -> Iterator[tuple[Workload, list
             }
             if own is not None:
                 chosen.setdefault("update", own)
-            (workload,) = workloads(named.shape, (method,), Settings(**chosen))
+            own_part = tuple(item for item in chosen.items() if item[0] in _OF_METHODS)
+            rest = tuple(item for item in chosen.items() if item[0] not in _OF_METHODS)
+            workload = workload_of(named.shape, _method_of(named.shape, method, own_part), _settings_of(rest))
             slot = [f"{name}={chosen[name]}" for name, several in state.settings if len(several) > 1 and name in chosen]
-            yield workload, _varied(state, chosen), [method, own or "", *slot]
+            key = [f"{name}={value}" for name, value in chosen.items()]
+            yield workload, _varied(state, chosen), [method, own or "", *slot], [method, *key]
+
+
+@lru_cache(maxsize=4096)
+def _method_of(shape: ModelShape, method: str, items: tuple[tuple[str, Any], ...]) -> Method:
+    """A method with its own settings: hundreds of rows share a few."""
+    (workload,) = workloads(shape, (method,), _settings_of(items))
+    return workload.method
+
+
+@lru_cache(maxsize=4096)
+def _settings_of(items: tuple[tuple[str, Any], ...]) -> Settings:
+    return Settings(**dict(items))
 
 
 def _varied(state: State, chosen: Mapping[str, Value]) -> list[str]:

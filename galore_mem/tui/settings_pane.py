@@ -69,8 +69,9 @@ the next value; of a number, the half and the double. Backspace takes the defaul
 
     def show(self, state: State) -> None:
         """Show another value."""
-        self._state = state
-        self.refresh()
+        before, self._state = shown(self.control, self._state), state
+        if shown(self.control, state) != before:
+            self.refresh()
 
     def render(self) -> RichText:
         """Label, value, and an arrow at each end where it can be stepped."""

@@ -124,7 +124,7 @@ row could go on this card. With a baseline pinned, peaks are relative to it. A c
             self.post_message(Changed(card=cards[(self.board.index + step) % len(cards)].name))
 
     def _name_cells(self, board: Board) -> int:
-        longest = max((len(row.name) for row in board.shown), default=0)
+        longest = board.longest_name
         return min(max(longest, 13), max(34, self.columns // 3)) + 3
 
     def _bar_cells(self, board: Board, width: int) -> int:

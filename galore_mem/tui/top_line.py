@@ -34,4 +34,4 @@ class TopLine(Static):
             line.append(f" · {len(board.marked)} marked")
         if board.baseline is not None:
             line.append(f" · against {board.baseline.name}")
-        self.update(line)
+        self.update(line, layout=False)

@@ -135,6 +135,8 @@ def _answer(output: bytes, request: Request, last: Sequence[str]) -> tuple[Footp
     except ValueError:
         why = last[0][:200] if last else "its process ended without an answer"
         raise TraceError(f"the trace of {request.name} failed", why) from None
+    if not isinstance(found, dict):
+        raise TraceError(f"the trace of {request.name} failed", "its answer is no object")
     if "error" in found:
         raise TraceError(f"cannot trace {request.name}", str(found["error"]))
-    return footprint_from(found["footprint"]), found
+    return footprint_from(found.get("footprint", {})), found
