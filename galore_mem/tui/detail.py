@@ -7,11 +7,14 @@ from galore_mem.render.flow import flow
 from galore_mem.render.plan_advice import advice_lines
 from galore_mem.render.plan_detail import ledger_lines, moment_lines
 from galore_mem.render.plan_published import published_lines
-from galore_mem.render.terminal import Terminal
+from galore_mem.render.terminal import MEDIUM, Terminal
 from galore_mem.render.text import Text
 from galore_mem.tui.drawing import BADGES, PENDING
 from galore_mem.tui.explain import Explained
 from galore_mem.tui.page import Page
+
+ROOM_FOR_REASONS = 83
+"""From this many columns the reason of each term stands beside its figures, else below them."""
 
 
 class Detail(Page):
@@ -59,7 +62,8 @@ backward. After a trace, the traced figures stand beside.
         if self._traced is not None:
             lines += [*beside(plan.footprint, self._traced), Text()]
         lines += [*moment_lines(plan.footprint, plan.fits[0].usable_bytes, screen), Text()]
-        lines += [*ledger_lines(plan.footprint, screen), Text()]
+        stacked = Terminal(width=min(width, MEDIUM - 1)) if width < ROOM_FOR_REASONS else screen
+        lines += [*ledger_lines(plan.footprint, stacked), Text()]
         if self._explained.break_even is not None:
             lines += [*flow(_break_even(self._explained), width, indent=2), Text()]
         lines += [*layer_lines(self._explained.ledger, width), Text()]
