@@ -86,6 +86,8 @@ class Method:
     quant_blocksize: int = 256
     """Elements that share one scale in 8-bit states (2048 before May 2024)."""
     lora_dropout: float = 0.0
+    embedding_optim_bits: Literal[8, 32] = 8
+    """States of embeddings under plain 8-bit optimizers; transformers' Trainer registers them for 32 bits."""
 
     @property
     def optimizer(self) -> Optimizer:

@@ -6,7 +6,7 @@ AdamW8bit 0.50 (bitsandbytes/optim/optimizer.py, Optimizer2State), transformers'
 `tests/estimators/analytic/test_states.py`.
 
 Every nn.Embedding has 8-bit states like any other parameter. Only bitsandbytes' own StableEmbedding, and transformers'
-Trainer under `optim="adamw_bnb_8bit"` (not under `galore_adamw_8bit`), ask for fp32 there.
+Trainer under `optim="adamw_bnb_8bit"` (not under `galore_adamw_8bit`), ask for fp32 there: `embedding_optim_bits`.
 """
 
 from collections.abc import Iterable
@@ -145,7 +145,7 @@ def _adamw_8bit_states(group: ParameterGroup, method: Method, shape: Shape) -> t
     numel = prod(shape)
     # galore_torch 1.0 passes two arguments by position that bitsandbytes 0.50 reads as max_unorm=100, skip_zeros=True.
     norm = (_state("unorm_vec", 4, group, "4"),) if _is_galore_torch(method) else ()
-    if numel < MIN_8BIT_ELEMENTS:
+    if numel < MIN_8BIT_ELEMENTS or _has_32bit_embedding(group, method):
         return (*(_state(f"state{moment}", 4 * numel, group, "4*mn") for moment in (1, 2)), *norm)
     absmax_bytes = 4 * -(-numel // method.quant_blocksize)
     maps = _quantization_maps(group.count) if _has_own_maps(method) else ()
@@ -155,6 +155,12 @@ def _adamw_8bit_states(group: ParameterGroup, method: Method, shape: Shape) -> t
         *(_state(f"absmax{moment}", absmax_bytes, group, "4*ceil(mn/blocksize)") for moment in (1, 2)),
         *norm,
     )
+
+
+def _has_32bit_embedding(group: ParameterGroup, method: Method) -> bool:
+    """As transformers' Trainer asks bitsandbytes for (trainer.py, `register_module_override`)."""
+    plain = method.parameterisation == "full" and method.embedding_optim_bits == 32
+    return plain and group.kind == "embedding"
 
 
 def _quantization_maps(count: int) -> tuple[Tensors, ...]:

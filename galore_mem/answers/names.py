@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from profiles.errors import InputError
 from profiles.gpus import Gpu, find_gpu
-from profiles.shapes import ModelShape
+from profiles.shapes import ModelShape, UncoveredShape
 
 if TYPE_CHECKING:
     from galore_mem.hub.headers import Weights
@@ -44,7 +44,7 @@ class NamedConfig:
         from profiles.configs import config_notes
 
         own = (*self.notes, *(config_notes(self.config) if self.is_file else ()))
-        if self.checkpoint is not None:
+        if self.checkpoint is not None and not isinstance(shape, UncoveredShape):
             from galore_mem.answers.hub_models import differences
 
             own += differences(shape, self.checkpoint)

@@ -14,6 +14,8 @@ _KERNELS: dict[str, dict[str, Any]] = {
     "loop": {"foreach": False},
 }
 _LEARNING_RATE = 1e-3
+_EMBEDDINGS = ("embed", "wte", "wpe")
+"""Parts of the names of embeddings."""
 
 Named = list[tuple[str, nn.Parameter]]
 
@@ -34,6 +36,8 @@ def build_optimizer(method: Method, parameters: Named, targets: frozenset[str]) 
         optimizer = _galore_torch(method, groups) if method.implementation == "galore-torch" else _own(method, groups)
     else:
         optimizer = _plain(method, [parameter for _, parameter in parameters])
+        if method.optimizer == "adamw-8bit" and method.embedding_optim_bits == 32:
+            _keep_embeddings_in_fp32(optimizer, parameters)
     if not any(parameter.is_cuda for _, parameter in parameters):
         make_maps_when_needed(optimizer)
     return optimizer
@@ -58,6 +62,19 @@ def make_maps_when_needed(optimizer: Any) -> None:  # noqa: ANN401
             maps[name] = torch.empty(values.numel()) if fake else values.clone()
 
     holder.fill_qmap = fill
+
+
+def _keep_embeddings_in_fp32(optimizer: Any, parameters: Named) -> None:  # noqa: ANN401
+    """As transformers' Trainer has it through bitsandbytes' GlobalOptimManager, which is one for a whole process."""
+    embeddings = {id(parameter) for name, parameter in parameters if any(part in name for part in _EMBEDDINGS)}
+    usual = optimizer.get_config
+
+    def get_config(group_index: int, index: int, group: dict[str, Any]) -> dict[str, Any]:
+        config: dict[str, Any] = usual(group_index, index, group)
+        is_embedding = id(group["params"][index]) in embeddings
+        return {**config, "optim_bits": 32} if is_embedding else config
+
+    optimizer.get_config = get_config
 
 
 def _plain(method: Method, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:

@@ -53,6 +53,8 @@ def optimizer(keys: Keys, key: str, default: str, *, of_adapters: bool = False) 
     method, kernel = _PLAIN[name]
     options = [f"--method {method}"] * (not of_adapters) + [f"--optimizer-kernel {kernel}"] * bool(kernel)
     keys.means(key, " ".join(options) or f"{method} on the adapters")
+    if method == "adamw-8bit" and not of_adapters:
+        keys.note("transformers keeps the 8-bit optimizer's states of embeddings in fp32, and so does the plan")
     if name.startswith("paged_"):
         keys.note("a paged optimizer's states are counted on the card: they move to the host only when it is full")
     return method, {"optimizer_kernel": kernel} if kernel else {}

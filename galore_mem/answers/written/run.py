@@ -1,7 +1,7 @@
 """A run that was written down for another tool."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from galore_mem.answers.settings import Settings
 from galore_mem.answers.written.keys import Keys, Meaning
@@ -17,6 +17,8 @@ class WrittenRun:
     """None where the file names none."""
     method: str
     settings: Settings
+    embedding_optim_bits: Literal[8, 32]
+    """States of embeddings under plain 8-bit optimizers."""
     has_sequence_length: bool
     """The file, or its tool's default, says how long sequences are."""
     meanings: tuple[Meaning, ...]
@@ -56,6 +58,7 @@ def written_run(keys: Keys, *, file: str, tool: str, model: str, method: str, wo
         model=model or None,
         method=method,
         settings=Settings(**words),
+        embedding_optim_bits=32 if method == "adamw-8bit" else 8,
         has_sequence_length="seq" in words,
         meanings=tuple(keys.meanings),
         ignored=keys.ignored,

@@ -215,3 +215,23 @@ def test_gradients_held_between_the_passes_of_an_accumulation() -> None:
     assert exact_bytes(accumulated_gradients(group, per_layer)) == 3 * 2 * 160 * 8
     assert exact_bytes(accumulated_gradients(replace(group, projected=False), per_layer)) == 3 * group.nbytes
     assert accumulated_gradients(replace(group, trainable=False), whole) == ()
+
+
+def test_embeddings_in_fp32_as_transformers_asks_for_them() -> None:
+    """`Trainer.create_optimizer` registers every nn.Embedding with bitsandbytes' manager for 32-bit states."""
+    bitsandbytes = pytest.importorskip("bitsandbytes")
+    embedding, linear = torch.nn.Embedding(131, 96), torch.nn.Linear(96, 96, bias=False)
+    manager = bitsandbytes.optim.GlobalOptimManager.get_instance()
+    manager.register_module_override(embedding, "weight", {"optim_bits": 32})
+    try:
+        optimizer = bitsandbytes.optim.AdamW8bit([*embedding.parameters(), *linear.parameters()])
+        for parameter in (embedding.weight, linear.weight):
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+    finally:
+        manager.initialize()
+    groups = [
+        ParameterGroup(name="embed", shape=(131, 96), count=1, kind="embedding", itemsize=4),
+        ParameterGroup(name="linear", shape=(96, 96), count=1, kind="linear", itemsize=4),
+    ]
+    assert held_bytes([optimizer]) == exact_bytes(predicted(groups, Method(name="adamw-8bit", embedding_optim_bits=32)))
