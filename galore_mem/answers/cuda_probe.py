@@ -30,12 +30,8 @@ class CudaProbe:
         except ModuleNotFoundError:
             raise MissingExtraError("calibrate", "train", "torch") from None
         if not torch.cuda.is_available():
-            built = torch.version.cuda
-            why = (
-                f"torch {torch.__version__} was built without CUDA"
-                if built is None
-                else f"it was built for CUDA {built}"
-            )
+            built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
+            why = f"torch {torch.__version__} was built {built}"
             raise NoDeviceError("torch cannot use this machine's GPU", why, "see python -m torch.utils.collect_env")
         self._torch: Any = torch
         self.device_name = local.device_name

@@ -237,8 +237,7 @@ def test_reading_it_imports_neither_torch_nor_platformdirs(file: Path) -> None:
 def test_on_linux_the_folder_is_platformdirs_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     if sys.platform != "linux":
         pytest.skip("elsewhere platformdirs itself is asked")
-    import platformdirs
-
+    platformdirs = pytest.importorskip("platformdirs")
     from galore_mem.answers.homes import user_folder
 
     for setting in ("", "  ", str(tmp_path)):
@@ -289,14 +288,15 @@ def probe(monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: ANN401
     monkeypatch.setattr(CudaProbe, "device", "cpu")
     monkeypatch.setitem(sys.modules, "pynvml", a_driver({1: 100 * MIB}, 1000))
     quiet: dict[str, Any] = {
-        "is_available": lambda: True,
         "synchronize": lambda: None,
         "empty_cache": lambda: None,
         "reset_peak_memory_stats": lambda: None,
     }
     for name, function in quiet.items():
         monkeypatch.setattr(torch.cuda, name, function)
-    return CudaProbe()
+    with monkeypatch.context() as there_is_one:
+        there_is_one.setattr(torch.cuda, "is_available", lambda: True)
+        return CudaProbe()
 
 
 def test_the_probe_s_own_steps_run(probe: Any, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ANN401
