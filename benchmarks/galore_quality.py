@@ -1,11 +1,12 @@
-"""Trains a small LLaMA on Python's own sources with several optimizers, and shows what each loses and captures.
+"""Trains a small LLaMA on Python's own sources with several optimizers and seeds; what each reaches and captures.
 
-Run from the repository's root: `python -m benchmarks.galore_quality --steps 600 --into docs/galore`. It writes
-`quality.json`, and `quality.svg` with the loss curves.
+Run from the repository's root: `python -m benchmarks.galore_quality`. Runs are added to `docs/galore/quality.json` one
+by one, and those that are there are not repeated; `python -m benchmarks.galore_figures` then draws curves and table.
 """
 
 import argparse
 import json
+import platform
 import sysconfig
 import time
 import warnings
@@ -30,14 +31,15 @@ class Setting:
     heads: int = 4
     sequence_length: int = 128
     batch_size: int = 8
-    steps: int = 600
-    warmup_steps: int = 30
+    steps: int = 200
+    warmup_steps: int = 20
     rank: int = 32
     update_proj_gap: int = 50
     scale: float = 1.0
     lr: float = 5e-3
-    adamw_lr: float = 2e-3
+    adamw_lr: float = 1e-3
     seed: int = 0
+    """Of the first weights, and of the order of batches."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -102,7 +104,7 @@ def train(
     warmup = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / setting.warmup_steps, total_iters=setting.warmup_steps)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, setting.steps - setting.warmup_steps)
     schedule = torch.optim.lr_scheduler.SequentialLR(optimizer, [warmup, decay], [setting.warmup_steps])
-    for batch in batches(tokens[:split], setting, setting.steps, setting.seed + 1):
+    for batch in batches(tokens[:split], setting, setting.steps, 10 * setting.seed + 1):
         optimizer.zero_grad()
         loss = model(input_ids=batch, labels=batch).loss
         loss.backward()
@@ -114,7 +116,7 @@ def train(
     with torch.no_grad():
         held_out = [
             model(input_ids=batch, labels=batch).loss.item()
-            for batch in batches(tokens[split:], setting, 20, setting.seed + 2)
+            for batch in batches(tokens[split:], setting, 20, 10 * setting.seed + 2)
         ]
     run.validation_loss = sum(held_out) / len(held_out)
     return run
@@ -182,14 +184,6 @@ class Measured(GaLoreAdamW):
         return done
 
 
-CURVES = {
-    "adamw, lr 0.005": "#888888",
-    "galore-torch": "#d95f02",
-    "galore-mem": "#1b9e77",
-    "galore-mem, 8-bit": "#7570b3",
-}
-
-
 def adamw_8bit(setting: Setting) -> Callable[[torch.nn.Module], torch.optim.Optimizer]:
     """Our GaLore around bitsandbytes' AdamW8bit."""
 
@@ -209,74 +203,77 @@ def smoothed(losses: list[float], over: int = 20) -> list[float]:
     return [sum(losses[max(0, at - over) : at]) / (at - max(0, at - over)) for at in range(1, len(losses) + 1)]
 
 
-def svg(runs: dict[str, Run]) -> str:
-    """The loss curves, drawn without a plotting library."""
-    width, height, left, bottom = 720, 400, 60, 50
-    curves = {name: smoothed(runs[name].losses) for name in CURVES if name in runs}
-    count = max(len(curve) for curve in curves.values())
-    low, high = min(min(curve) for curve in curves.values()), 4.0
+CURVE_STEPS = 5
+"""Steps between two points of a stored curve."""
 
-    def point(step: int, loss: float) -> str:
-        x = left + (width - left - 20) * step / count
-        y = 20 + (height - bottom - 20) * (high - min(loss, high)) / (high - low)
-        return f"{x:.1f},{y:.1f}"
 
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
-        'font-family="sans-serif" font-size="13">',
-        f'<rect width="{width}" height="{height}" fill="white"/>',
-    ]
-    for tick in range(int(low * 2) + 1, int(high * 2) + 1):
-        y = point(0, tick / 2).split(",")[1]
-        parts.append(f'<path d="M{left} {y}H{width - 20}" stroke="#dddddd"/><text x="20" y="{y}">{tick / 2:.1f}</text>')
-    for index, name in enumerate(curves):
-        colour = CURVES[name]
-        line = " ".join(point(step, loss) for step, loss in enumerate(curves[name]))
-        parts.append(f'<polyline fill="none" stroke="{colour}" stroke-width="1.6" points="{line}"/>')
-        parts.append(f'<text x="{width - 200}" y="{40 + 20 * index}" fill="{colour}">{name}</text>')
-    parts.append(f'<text x="{width // 2 - 120}" y="{height - 15}">step (training loss, mean of 20 steps)</text></svg>')
-    return "\n".join(parts) + "\n"
+def row_of(run: Run) -> dict[str, Any]:
+    """What is kept of a run."""
+    curve = smoothed(run.losses)
+    return {
+        "training_loss": round(curve[-1], 4),
+        "validation_loss": round(run.validation_loss, 4),
+        "least_captured": round(min(run.captured), 5) if run.captured else None,
+        "mean_captured": round(sum(run.captured) / len(run.captured), 5) if run.captured else None,
+        "refreshes": len(run.captured),
+        "curve": [round(loss, 3) for loss in curve[CURVE_STEPS - 1 :: CURVE_STEPS]],
+    }
+
+
+def plans(setting: Setting) -> dict[str, Callable[[torch.nn.Module], torch.optim.Optimizer]]:
+    """Optimizers by the name under which they are shown."""
+    return {
+        "galore_torch": reference(setting),
+        "galore-mem": ours(setting),
+        "galore-mem, 8-bit": adamw_8bit(setting),
+        "AdamW in full": adamw(setting),
+        "galore-mem, svd": ours(setting, refresh="svd"),
+    }
+
+
+ADAMW_RATES = (5e-4, 1e-3, 2e-3, 5e-3)
+"""Tried on the first seed; the best is AdamW's in all runs."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--into", type=Path, default=Path("docs/galore"))
+    parser.add_argument("--seeds", type=int, default=6)
+    parser.add_argument("--steps", type=int, default=Setting().steps)
+    parser.add_argument("--only", nargs="*", help="names of optimizers")
+    parser.add_argument("--into", type=Path, default=Path("docs/galore/quality.json"))
     arguments = parser.parse_args()
-    setting = Setting(steps=arguments.steps)
+    torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    plans = {
-        "galore-torch": reference(setting),
-        "galore-mem": ours(setting),
-        "adamw, lr 0.005": adamw(replace(setting, adamw_lr=5e-3)),
-        "adamw, lr 0.001": adamw(replace(setting, adamw_lr=1e-3)),
-        "galore-mem, 8-bit": adamw_8bit(setting),
-        "galore-mem, svd": ours(setting, refresh="svd"),
-        "adamw, lr 0.01": adamw(replace(setting, adamw_lr=1e-2)),
-        "galore-mem, int8 projector": ours(setting, projector_storage="int8"),
+    setting = Setting(steps=arguments.steps)
+    record: dict[str, Any] = {
+        "setting": asdict(setting),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "adamw_rates": {},
+        "runs": {},
     }
-    runs: dict[str, Run] = {}
-    arguments.into.mkdir(parents=True, exist_ok=True)
-    for name, make_optimizer in plans.items():
-        runs[name] = train(setting, make_optimizer)
-        print(name, row_of(runs[name]), flush=True)
-        record = {
-            "setting": asdict(setting),
-            "torch": torch.__version__,
-            "runs": {name: row_of(run) for name, run in runs.items()},
-        }
-        (arguments.into / "quality.json").write_text(json.dumps(record, indent=1) + "\n")
-        (arguments.into / "quality.svg").write_text(svg(runs))
+    if arguments.into.exists():
+        record = json.loads(arguments.into.read_text(encoding="utf-8"))
 
+    def keep(place: dict[str, Any], key: str, one: Setting, make: Callable[..., torch.optim.Optimizer]) -> None:
+        if key in place:
+            return
+        place[key] = row_of(train(one, make))
+        print(key, {name: value for name, value in place[key].items() if name != "curve"}, flush=True)
+        arguments.into.parent.mkdir(parents=True, exist_ok=True)
+        arguments.into.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
-def row_of(run: Run) -> dict[str, float | None]:
-    """What the table shows of a run."""
-    return {
-        "training_loss": round(smoothed(run.losses)[-1], 4),
-        "validation_loss": round(run.validation_loss, 4),
-        "least_captured": round(min(run.captured), 5) if run.captured else None,
-        "mean_captured": round(sum(run.captured) / len(run.captured), 5) if run.captured else None,
-    }
+    for rate in ADAMW_RATES:
+        one = replace(setting, adamw_lr=rate)
+        keep(record["adamw_rates"], f"{rate:g}", one, adamw(one))
+    best = min(record["adamw_rates"], key=lambda rate: float(record["adamw_rates"][rate]["validation_loss"]))
+    setting = replace(setting, adamw_lr=float(best))
+    record["setting"] = asdict(setting)
+    for seed in range(arguments.seeds):
+        one = replace(setting, seed=seed)
+        for name, make in plans(one).items():
+            if not arguments.only or name in arguments.only:
+                keep(record["runs"].setdefault(name, {}), f"{seed}", one, make)
 
 
 if __name__ == "__main__":
