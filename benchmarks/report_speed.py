@@ -19,7 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 LAYERS = 32
-EVENTS_PER_LAYER = 11
+EVENTS_PER_LAYER = 8
 LARGEST_PAGE_BYTES = 8_000_000
 MOST_MEMORY_PER_FILE_BYTE = 24
 BASE_MEMORY_BYTES = 400 << 20

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -86,12 +85,13 @@ class GpuWatch:
 
         self.model = model
         self.gpu = Gpu()
-        self.witness = StampingWitness(self.gpu.position, self.gpu.address, self.gpu.on_device)
+        self.witness = StampingWitness(self.gpu.position, self.gpu.address, self.gpu.on_device, self.gpu.tag)
         self.steps = Stopwatch(self.witness, self.gpu.position, self.gpu.instant, self.gpu.elapsed)
         self._stack = ExitStack()
 
     def start(self) -> None:
         """From now on torch keeps a history."""
+        self._stack.callback(self.gpu.close)
         self._stack.enter_context(self.gpu.recording())
         for category, named in (("weights", self.model.named_parameters()), ("buffers", self.model.named_buffers())):
             for name, tensor in named:
@@ -104,27 +104,10 @@ class GpuWatch:
 
     def stop(self, metadata: Mapping[str, Any]) -> Tape:
         """Take torch's history and lay the stamps beside it."""
-        from galore_mem.profiler.attribution import Sizes, annotated, attribute
-        from galore_mem.tapes.snapshot import tape_from_snapshot
-        from galore_mem.tapes.table import EventTable
-        from galore_mem.tapes.tape import DeviceTape
+        from galore_mem.profiler.attribution import Sizes, measured_tape
 
-        self.gpu.synchronize()
         snapshot, seen = self.gpu.snapshot(), self.gpu.position()
+        known = {**metadata, "environment": {**metadata["environment"], **self.gpu.environment()}}
         self._stack.close()
-        whole = tape_from_snapshot(snapshot)
-        index = self.gpu.index
-        empty = DeviceTape(device=index, events=EventTable())
-        device = next((device for device in whole.devices if device.device == index), empty)
-        traces = snapshot.get("device_traces", [])
-        entries = traces[index] if index < len(traces) else []
         sizes = Sizes(workspaces=self.gpu.workspaces)
-        recording = attribute(entries, device, self.witness.stamps, events_seen=seen, sizes=sizes)
-        environment = {**metadata.get("environment", {}), **self.gpu.environment()}
-        device = replace(annotated(device, recording), total_bytes=self.gpu.total_bytes)
-        return Tape(
-            devices=(device,),
-            settings=whole.settings,
-            source="measured",
-            metadata={**metadata, "environment": environment},
-        )
+        return measured_tape(snapshot, self.gpu, self.witness.stamps, events_seen=seen, sizes=sizes, metadata=known)[0]

@@ -14,6 +14,8 @@ from galore_mem.answers.report.lives import Lives
 from galore_mem.answers.report.run import RunReport, run_report
 from galore_mem.answers.report.spans import Span, fewer
 from galore_mem.answers.report.timeline import points_kept
+from galore_mem.render.report.data import page_data
+from galore_mem.render.report.embed import json_in_html
 from galore_mem.tapes.recording import read_recording
 from profiles.errors import InputError
 from tests.galore_mem.answers.made_runs import MIB, made_run
@@ -125,6 +127,7 @@ def test_a_long_run_is_thinned_with_all_its_peaks() -> None:
     assert run.lives.events > 20_000
     assert line.is_thinned
     assert len(line.event) < run.lives.events
+    assert len(json_in_html(page_data([run]))) < 2_000_000  # with plotly's 4.8 MB far from 8
     series = run.replay.replayed.series
     for phase in run.phases:
         inside = [line.allocated[i] for i, event in enumerate(line.event) if phase.start <= event < phase.stop]

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -49,9 +50,8 @@ def arguments(folder: Path, **more: Any) -> Any:  # noqa: ANN401
         report_to=[],
         save_strategy="no",
         logging_steps=1,
-        use_cpu=True,
         disable_tqdm=True,
-        **{"max_steps": 6, **more},
+        **{"max_steps": 6, "use_cpu": True, **more},
     )
 
 
@@ -141,6 +141,44 @@ def test_recording_changes_nothing_and_knows_every_byte_of_the_model(script: Mod
     assert step.by_category["optimizer_states"] == 2 * rounded
     assert [phase.name for phase in run.phases].count("forward") == 4  # two steps of two micro-batches
     assert run.metadata["trainer"]["gradient_accumulation_steps"] == 2
+
+
+def test_the_way_on_a_gpu(
+    script: ModuleType, tmp_path: Path, fake_gpu: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to the device's own calls: stamps, the snapshot that the allocator would write, its attribution."""
+    from galore_mem.integrations.watching import GpuWatch
+
+    fake_gpu()
+    monkeypatch.setattr("galore_mem.integrations.callback.watch_of", GpuWatch)
+    tape = tmp_path / "run.tape.json.gz"
+    losses(script, arguments(tmp_path, **recipe("galore_adamw")), ours=True, callbacks=[GaLoreMem(tape=tape)])
+    recorded = read_recording(tape)
+    assert recorded.source == "measured"
+    assert recorded.metadata["environment"]["gpu"] == "a fake"
+    run = run_report(recorded, "run")
+    assert [span.name for span in run.iterations] == ["first", "steady", "steady"]
+    step = next(moment for moment in run.moments if moment.label == "steady step")
+    assert step.by_category["projectors"] == 14 * 8 * 32 * 4
+    assert {moment.name for moment in run.moments} >= {"forward_end", "backward_start", "step"}
+    assert len(run.steps) == 3
+
+
+@pytest.mark.gpu
+def test_on_a_real_gpu(script: ModuleType, tmp_path: Path) -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    tape = tmp_path / "run.tape.json.gz"
+    args = arguments(tmp_path, use_cpu=False, **recipe("galore_adamw_8bit_layerwise"))
+    assert losses(script, args, ours=True, callbacks=[GaLoreMem(tape=tape)])
+    recorded = read_recording(tape)
+    assert recorded.source == "measured"
+    run = run_report(recorded, "run")
+    assert run.replay.first_difference is None
+    assert len(run.iterations) == 3
+    assert run.alive.by_category.get("unattributed", 0) < 0.05 * run.figures.live_bytes
 
 
 def test_a_run_that_is_shorter_than_the_recording_is_kept(script: ModuleType, tmp_path: Path) -> None:
