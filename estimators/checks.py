@@ -36,11 +36,26 @@ def _clipping(workload: Workload) -> str:
 
 def closed_form_notes(workload: Workload) -> tuple[str, ...]:
     """What the closed form leaves out of a workload, one sentence each."""
+    return tuple(note for note in (_settings(workload), _window(workload)) if note)
+
+
+def _settings(workload: Workload) -> str:
     if not workload.allocator_settings:
-        return ()
+        return ""
     return (
         f"a plan is for the allocator's default settings: galore-mem trace shows what {workload.allocator_settings} "
-        "changes of reserved memory",
+        "changes of reserved memory"
+    )
+
+
+def _window(workload: Workload) -> str:
+    """From as many tokens on, transformers makes a mask for sliding attention (`_ignore_causal_mask_sdpa`)."""
+    window = workload.model.sliding_window
+    if window is None or workload.batch.sequence_length < window:
+        return ""
+    return (
+        f"from {window:,} tokens on {workload.model.name} holds a mask for its sliding window, and flash attention "
+        "takes none: a plan leaves that out, galore-mem trace counts it"
     )
 
 

@@ -100,9 +100,15 @@ def kernel_of(workload: Workload, gpu: Gpu | None) -> str:
     """The attention kernel that runs; the model's own code is `eager`.
 
     Raises:
-        InputError: the pinned kernel cannot run here.
+        InputError: the pinned kernel, or the loss, cannot run here.
     """
     model = workload.model
+    if isinstance(model, UncoveredShape) and workload.loss == "chunked":
+        raise InputError(
+            "--loss chunked cannot run here",
+            f"it is made for LLaMA's relatives, not for {model.model_type}",
+            "leave it out",
+        )
     if isinstance(model, UncoveredShape) and model.attention_code == "own":
         if workload.attention not in ("auto", "eager"):
             raise InputError(

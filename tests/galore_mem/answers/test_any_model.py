@@ -135,6 +135,11 @@ def test_own_attention_code_takes_no_kernel(tmp_path: Path) -> None:
         trace(config_file(tmp_path, "bloom"), seq=16, attention="flash")
 
 
+def test_chunked_loss_is_for_relatives_of_llama(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not for gpt2"):
+        trace(config_file(tmp_path, "gpt2"), seq=16, loss="chunked")
+
+
 def test_step_that_needs_values_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 
