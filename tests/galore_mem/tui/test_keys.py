@@ -27,6 +27,8 @@ from galore_mem.tui.workspace import VIEWS
 AppMaker = Callable[..., GaloreMemApp]
 Settle = Callable[[Pilot[Any]], Awaitable[None]]
 SIZE = (120, 40)
+NARROW = (90, 28)
+"""One pane at a time, which is quicker to draw."""
 
 
 def run(
@@ -101,7 +103,7 @@ def test_space_marks_and_b_pins(make_app: AppMaker, settle: Settle) -> None:
         await pilot.press("x")
         assert app.state.marks == ()
 
-    run(app, settle, script)
+    run(app, settle, script, NARROW)
 
 
 def text_of(app: GaloreMemApp) -> str:
@@ -128,7 +130,7 @@ def test_brackets_judge_by_another_card(make_app: AppMaker, settle: Settle) -> N
         await pilot.press("h")
         assert app.board.card.name == "4090"
 
-    run(app, settle, script)
+    run(app, settle, script, NARROW)
 
 
 def test_s_sorts_by_each_column_and_shift_s_turns_round(make_app: AppMaker, settle: Settle) -> None:
@@ -144,7 +146,7 @@ def test_s_sorts_by_each_column_and_shift_s_turns_round(make_app: AppMaker, sett
         await pilot.press("S")
         assert [row.name for row in app.board.shown] == orders[0][::-1]
 
-    run(app, settle, script)
+    run(app, settle, script, NARROW)
     asked, name, peak, headroom, verdict = orders
     assert name == sorted(asked)
     assert peak[0] == "lora r16"
@@ -170,7 +172,7 @@ def test_slash_filters_while_typing_and_escape_takes_it_away(make_app: AppMaker,
         await settle(pilot)
         assert len(app.board.shown) == 6
 
-    run(app, settle, script)
+    run(app, settle, script, NARROW)
 
 
 def test_y_copies_the_command_and_shows_it(make_app: AppMaker, settle: Settle) -> None:
@@ -182,7 +184,7 @@ def test_y_copies_the_command_and_shows_it(make_app: AppMaker, settle: Settle) -
         assert "--seq 1024" in app.clipboard
         assert app.clipboard in said(app)
 
-    run(app, settle, script)
+    run(app, settle, script, NARROW)
 
 
 def test_question_mark_explains_the_focused_widget(make_app: AppMaker, settle: Settle) -> None:
@@ -214,7 +216,7 @@ def test_d_changes_the_theme(make_app: AppMaker, settle: Settle) -> None:
         assert app.theme == "textual-light"
         assert not app.state.dark
 
-    run(app, settle, script)
+    run(app, settle, script, NARROW)
 
 
 def test_a_plots_along_each_axis(make_app: AppMaker, settle: Settle) -> None:
@@ -277,7 +279,7 @@ def test_e_exports_and_o_opens(make_app: AppMaker, settle: Settle, tmp_path: Pat
         await pilot.press("o", "escape")
         assert not isinstance(app.screen, Prompt)
 
-    run(app, settle, script)
+    run(app, settle, script, NARROW)
 
 
 def test_ctrl_p_offers_what_applies_now(make_app: AppMaker, settle: Settle) -> None:
@@ -302,7 +304,7 @@ def test_q_keeps_the_state(make_app: AppMaker, settle: Settle, tmp_path: Path) -
     async def script(pilot: Pilot[Any]) -> None:
         await pilot.press("s", "q")
 
-    run(app, settle, script)
+    run(app, settle, script, NARROW)
     assert '"sort": "name"' in (tmp_path / "tui.json").read_text()
 
 
