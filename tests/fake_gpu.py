@@ -77,6 +77,9 @@ class FakeGpu:
     def use_settings(self, settings: str) -> None:
         self.settings = settings
 
+    def restore_settings(self, settings: str) -> None:
+        self.settings = "restored" if settings else ""
+
     def empty(self) -> None:
         pass
 

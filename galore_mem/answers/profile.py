@@ -32,6 +32,8 @@ from profiles.gpus import SMALL_WORKSPACE_BYTES
 Device = Literal["cuda", "cpu"]
 STEPS = 3
 """A first step, a steady one, and one that recomputes projectors."""
+MOST_SAMPLES = 200
+"""Of process memory, in the JSON output."""
 Meter = Callable[[], tuple[int, int]]
 """Bytes held now, and at most so far."""
 
@@ -90,6 +92,7 @@ class Profile:
             ],
             "unattributed_bytes": self.unattributed_bytes,
             "steps": [step.to_dict() for step in self.steps],
+            "process_samples": _thinned(self.process_samples),
             "ran_out": self.ran_out and self.ran_out.to_dict(),
             "recording_overhead": self.overhead and self.overhead.to_dict(),
             "allocator": {
@@ -111,6 +114,14 @@ class Profile:
             "environment": self.environment,
             "notes": list(self.notes),
         }
+
+
+def _thinned(samples: tuple[tuple[float, int], ...]) -> list[list[float | int]]:
+    """At most about `MOST_SAMPLES` of them, the largest of each stretch."""
+    length = -(-len(samples) // MOST_SAMPLES) or 1
+    stretches = [samples[start : start + length] for start in range(0, len(samples), length)]
+    kept = [max(stretch, key=lambda sample: sample[1]) for stretch in stretches]
+    return [[round(seconds, 3), nbytes] for seconds, nbytes in kept]
 
 
 def profile(
@@ -267,8 +278,19 @@ def _on_gpu(
         statistics=run.statistics,
         snapshot=run.snapshot,
         environment=around,
-        notes=notes + run.notes,
+        notes=notes + run.notes + _other_kernel(run, workload, cards),
     )
+
+
+def _other_kernel(run: GpuRun, workload: Workload, cards: tuple[Card, ...]) -> tuple[str, ...]:
+    """Where torch chose another attention kernel than predictions take for this card."""
+    if not cards or not run.kernels:
+        return ()
+    with suppress(InputError):
+        expected = kernel_of(workload, cards[0].gpu)
+        if expected not in (*run.kernels, "eager"):
+            return (f"attention ran as {'+'.join(run.kernels)}, where plan and trace expect {expected}",)
+    return ()
 
 
 def _ran_out(run: GpuRun, workload: Workload, cards: tuple[Card, ...], allowed_bytes: int) -> RanOut | None:

@@ -5,14 +5,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from estimators.analytic.estimate import estimate
 from estimators.analytic.parameters import ParameterGroup
 from estimators.workload import Workload
-from galore_mem.answers.needs import require_packages
+from galore_mem.answers.needs import free_bytes, require_packages
 from galore_mem.answers.profile_cuda import Ending
 from galore_mem.answers.steps import Told, silent
 from galore_mem.errors import GaloreMemError
 from galore_mem.profiler.recording import Recording, rounded
 from galore_mem.profiler.steps import StepRecord
+from profiles.shapes import UncoveredShape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +74,7 @@ def record_on_cpu(
         GaloreMemError: a missing package, a model that cannot be built, or too little host memory.
     """
     told = told or silent
+    _require_host_memory(workload)
     told("importing")
     require_packages(workload)
     from galore_mem.profiler.recorder import Recorder
@@ -110,7 +113,27 @@ def record_on_cpu(
         if collects:
             gc.enable()
     watch.finish()
-    return CpuRun(ending=ending, recording=recorder.close(), steps=watch.records(), groups=session.parameter_groups())
+    recording = recorder.close()
+    session.close()
+    return CpuRun(ending=ending, recording=recording, steps=watch.records(), groups=session.parameter_groups())
+
+
+def _require_host_memory(workload: Workload) -> None:
+    """Refuse a step whose tensors this machine has no memory for, before minutes go into making them."""
+    available = free_bytes()
+    if available is None or isinstance(workload.model, UncoveredShape):
+        return
+    needed = estimate(workload, None).peak_live_bytes
+    if needed > available:
+        raise _too_small(workload, f"it holds {needed / 2**30:.1f} GiB, and {available / 2**30:.1f} are free")
+
+
+def _too_small(workload: Workload, why: str = "") -> GaloreMemError:
+    return GaloreMemError(
+        f"this machine has too little memory for a real step of {workload.model.name}",
+        why,
+        "take a smaller model or batch, or galore-mem trace, which holds no tensor",
+    )
 
 
 def _on_host(action: Callable[[], Any], workload: Workload) -> Any:  # noqa: ANN401
@@ -120,8 +143,4 @@ def _on_host(action: Callable[[], Any], workload: Workload) -> Any:  # noqa: ANN
     except (RuntimeError, MemoryError) as error:
         if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):
             raise
-        raise GaloreMemError(
-            f"this machine has too little memory for a real step of {workload.model.name}",
-            "",
-            "take a smaller model or batch, or galore-mem trace, which holds no tensor",
-        ) from None
+        raise _too_small(workload) from None

@@ -101,7 +101,8 @@ def record_on_gpu(
         snapshot, seen = gpu.snapshot(), gpu.position()
     with _without_collector():
         cost = run.overhead() if overhead and ending == "complete" else None
-    gpu.empty()
+    run.release()
+    gpu.restore_settings(workload.allocator_settings)
     return run.result(ending, snapshot, seen, sampler, context, cost)
 
 
@@ -115,6 +116,8 @@ class _Run:
         self.witness = StampingWitness(gpu.position, gpu.address, gpu.on_device, gpu.tag)
         self.watch = Stopwatch(self.witness, gpu.position, gpu.instant, gpu.elapsed)
         self.session: Any = None
+        self.groups: tuple[ParameterGroup, ...] = ()
+        self.kernels: tuple[str, ...] = ()
         self.peaks: list[tuple[int, int]] = []
         """Allocated and reserved, of the building and of each step."""
         self.statistics: dict[str, int] = {}
@@ -196,6 +199,16 @@ class _Run:
             plain_peak_allocated_bytes=self.gpu.peaks()[0],
         )
 
+    def release(self) -> None:
+        """Keep what is known of the session, and give its memory back."""
+        if self.session is not None:
+            self.groups = self.session.parameter_groups()
+            self.kernels = tuple(sorted(self.session.attention_kernels))
+            self.session.close()
+        self.session = None
+        gc.collect()
+        self.gpu.empty()
+
     def result(
         self,
         ending: Ending,
@@ -218,8 +231,8 @@ class _Run:
             recording=recording,
             tape=tape,
             steps=steps,
-            groups=self.session.parameter_groups() if self.session is not None else (),
-            kernels=tuple(sorted(self.session.attention_kernels)) if self.session is not None else (),
+            groups=self.groups,
+            kernels=self.kernels,
             peak_allocated_bytes=max(allocated for allocated, _ in self.peaks),
             peak_reserved_bytes=max(reserved for _, reserved in self.peaks),
             process_bytes=sampler.peak,

@@ -98,6 +98,12 @@ class Gpu:
             apply = getattr(torch._C, "_accelerator_setAllocatorSettings", None)
             (apply or torch.cuda.memory._set_allocator_settings)(settings)
 
+    def restore_settings(self, settings: str) -> None:
+        """Take back what `use_settings` applied: what the environment says again, or torch's defaults."""
+        if settings:
+            own = os.environ.get("PYTORCH_ALLOC_CONF") or os.environ.get("PYTORCH_CUDA_ALLOC_CONF")
+            self.use_settings(own or "expandable_segments:False")
+
     def empty(self) -> None:
         """Give back what is cached, and what cuBLAS keeps."""
         clear = getattr(torch._C, "_cuda_clearCublasWorkspaces", None)

@@ -59,11 +59,11 @@ class Session:
         self.attention_kernels: set[str] = set()
         """On a GPU: those that were seen to run."""
         self.is_fake = fake is not None
-        self._mask_scope: Callable[[], Any] = ExitStack
+        self._masks = masks = _Masks()  # what is registered with transformers stays there: it must not hold the model
         if self.on_gpu:
-            attention.register_on_cuda(kernel, lambda: self._mask_scope(), self.attention_kernels.add)
+            attention.register_on_cuda(kernel, lambda: masks.scope(), self.attention_kernels.add)
         else:
-            attention.register(kernel, lambda: self._mask_scope())
+            attention.register(kernel, lambda: masks.scope())
         self.model = build_model(workload, fake, device)
         self.named = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
         targets = target_modules(self.model, workload.method.target_modules)
@@ -71,6 +71,7 @@ class Session:
         """Names of the matrices that the method is applied to."""
         self.optimizers: list[Any] = []
         self.per_layer: Any = None
+        self._handles: list[Any] = []
         self._optimizer_of: dict[int, Any] = {}
         """Each parameter's own, where each has one."""
         self._names = {id(parameter): name for name, parameter in self.named}
@@ -104,7 +105,7 @@ class Session:
             self.optimizers = [build_optimizer(method, self.named, self.targets)]
             return
         for _, parameter in self.named:
-            parameter.register_post_accumulate_grad_hook(self._before_update)
+            self._hook(parameter, self._before_update)
         if method.parameterisation == "galore" and method.implementation == "galore-mem":
             from galore_mem.optim import PerLayer
 
@@ -116,9 +117,22 @@ class Session:
                 optimizer = build_optimizer(method, [(name, parameter)], self.targets)
                 self.optimizers.append(optimizer)
                 self._optimizer_of[id(parameter)] = optimizer
-                parameter.register_post_accumulate_grad_hook(self._updater(optimizer))
+                self._hook(parameter, self._updater(optimizer))
         for _, parameter in self.named:
-            parameter.register_post_accumulate_grad_hook(self._after_update)
+            self._hook(parameter, self._after_update)
+
+    def _hook(self, parameter: Any, hook: Callable[[Tensor], None]) -> None:  # noqa: ANN401
+        self._handles.append(parameter.register_post_accumulate_grad_hook(hook))
+
+    def close(self) -> None:
+        """Take the hooks off the parameters.
+
+        torch keeps them where Python's collector does not look, so that a model that they hold is never given back.
+        """
+        own = self.per_layer._handles if self.per_layer is not None else []  # `detach` refuses where a run broke off
+        for handle in (*self._handles, *own):
+            handle.remove()
+        self._handles.clear()
 
     def _updater(self, optimizer: Any) -> Callable[[Tensor], None]:  # noqa: ANN401
         def update(parameter: Tensor) -> None:
@@ -154,7 +168,7 @@ class Session:
     def iterate(self, witness: SessionWitness, iteration: str) -> None:
         """One iteration of training: see `step`."""
         self._witness = witness
-        self._mask_scope = lambda: witness.scope("inputs")
+        self._masks.scope = lambda: witness.scope("inputs")
         witness.begin(iteration)
         with ExitStack() as stack:
             stack.enter_context(marked_loss(self.model, witness))
@@ -162,6 +176,7 @@ class Session:
             stack.enter_context(self._kernels())
             self._iterate(witness)
         self._witness = None
+        self._masks.scope = ExitStack
 
     def _iterate(self, witness: SessionWitness) -> None:
         per_layer = self.workload.method.update == "per-layer"
@@ -228,6 +243,12 @@ class Session:
             # Optimizers put other tensors in the place of a weight or gradient: each is what it stands for.
             witness.claim("weights", (parameter,), name)
             witness.claim("gradients", (parameter.grad,))
+
+
+class _Masks:
+    """Around the making of masks."""
+
+    scope: Callable[[], Any] = ExitStack
 
 
 def _nothing() -> None:

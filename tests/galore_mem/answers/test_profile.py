@@ -98,3 +98,15 @@ def test_what_means_nothing_is_refused(words: dict[str, Any], said: str) -> None
     with pytest.raises(InputError) as refusal:
         profile(small("sgd"), **{"device": "cpu", **words})
     assert said in str(refusal.value)
+
+
+def test_a_model_that_this_machine_cannot_hold_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from galore_mem.answers.profile import profile
+    from galore_mem.errors import GaloreMemError
+
+    monkeypatch.setattr("galore_mem.answers.profile_cpu.free_bytes", lambda: 1 << 30)
+    with pytest.raises(GaloreMemError) as refusal:
+        profile("llama-7b", device="cpu")
+    assert "too little memory" in str(refusal.value)
+    assert "and 1.0 are free" in str(refusal.value)
+    assert "galore-mem trace" in str(refusal.value)

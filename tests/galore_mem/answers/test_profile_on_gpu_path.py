@@ -1,5 +1,6 @@
 """The way of a measurement up to the device's own calls, on a GPU made of CPU tensors."""
 
+import gc
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -46,6 +47,8 @@ def test_a_measured_run_agrees_with_the_trace(fake_gpu: Fake) -> None:
     workload = small("galore-adamw-8bit", update="per-layer")
     result = profile(workload, device="cuda", gpus="4090")
     assert gpu.closed
+    models = [found for found in gc.get_objects() if type(found).__name__ == "LlamaForCausalLM"]
+    assert not models, "the model's memory was not given back"
     assert result.ending == "complete"
     assert result.footprint.source == result.tape.source == "measured"
     traced = resident_bytes(record(workload, "cpu"))
@@ -69,6 +72,8 @@ def test_a_measured_run_agrees_with_the_trace(fake_gpu: Fake) -> None:
     content = json.loads(json.dumps(result.to_dict()))
     assert content["recording_overhead"]["plain_seconds"] > 0
     assert content["environment"]["gpu"] == "a fake"
+    assert 0 < len(content["process_samples"]) <= 201
+    assert max(size for _, size in content["process_samples"]) == result.footprint.process_bytes
 
 
 def test_running_out_is_answered_with_what_lived_and_the_way_out(fake_gpu: Fake, tmp_path: Path) -> None:
