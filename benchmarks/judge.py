@@ -1,30 +1,37 @@
 """The closed form beside the trace, over a grid of workloads: live peaks, each moment, each category.
 
-    python benchmarks/judge.py                      # the small grid: shallow models, a minute or two
-    python benchmarks/judge.py --grid large         # 60M to 13B, every method: hours on two cores
-    python benchmarks/judge.py --only 0:20 --json out.jsonl
+    python benchmarks/judge.py --into rows.jsonl                 # 60M to 13B, every method; goes on where it stopped
+    python benchmarks/judge.py --into rows.jsonl --order 1       # another process beside it, in another order
+    python benchmarks/judge.py --grid small --into small.jsonl   # shallow models, a minute or two
+    python benchmarks/judge_report.py rows.jsonl                 # docs/accuracy.md, and the ranges that `plan` uses
 
-One line per workload: signed error of the live peak (closed form against trace), the largest error of any moment, and
-the moments that differ with their categories. The last lines give median and worst errors, and the ranges of allocated
-over live and reserved over live bytes that the replica of the allocator found.
+One JSON object per workload is appended to the file: both answers in bytes, and where they differ by category. What the
+replica of the allocator makes of the traced history, allocated and reserved, is in it too.
 """
 
 import argparse
 import json
-import statistics
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from estimators.allocator.replay import replay
 from estimators.analytic.attention import attention_kernel
-from estimators.analytic.estimate import estimate
-from estimators.footprint import Footprint
+from estimators.analytic.estimate import estimate, outliner_of
+from estimators.checks import check
 from estimators.workload import METHODS, Workload
+from galore_mem.answers.lengths import events_of
 from galore_mem.answers.settings import Settings, workloads
 from galore_mem.answers.steps import record
-from galore_mem.answers.trace import answer_of
+from galore_mem.answers.trace import resident_bytes
+from galore_mem.profiler.recording import peaks_of
+from profiles.errors import InputError
 from profiles.gpus import SMALL_WORKSPACE_BYTES
 from profiles.models import find_model
 from profiles.shapes import ModelShape
@@ -60,6 +67,7 @@ RUNS: tuple[dict[str, Any], ...] = (
     {"loss": "chunked", "batch": 2},
     {"keep_outputs": True, "use_cache": True},
 )
+LENGTHS = (512, 256, 1024)
 MODELS = ("llama-60m", "llama-130m", "llama-350m", "qwen2.5-0.5b", "qwen3-0.6b", "llama-1b", "llama-3b", "llama-7b")
 MODELS += ("mistral-7b", "llama-13b")
 
@@ -83,15 +91,19 @@ def small_grid() -> Iterator[Workload]:
 
 
 def large_grid() -> Iterator[Workload]:
-    """Every method on models from 60M to 13B."""
-    for name in MODELS:
+    """Every method on models from 60M to 13B, each model under other runs of each method."""
+    for place, name in enumerate(MODELS):
         shape = find_model(name).shape
-        for number, method in enumerate(METHODS):
-            for place, variant in enumerate(variants(method)):
-                run = RUNS[(number + place) % len(RUNS)]
+        number = place
+        for method in METHODS:
+            for variant in variants(method):
+                number += 1
+                run = RUNS[number % len(RUNS)]
                 if variant["update"] == "per-layer":
                     run = {key: value for key, value in run.items() if key != "grad_accumulation"}
-                yield one(shape, method, variant | run | {"seq": 512})
+                workload = one(shape, method, variant | run | {"seq": LENGTHS[number % len(LENGTHS)]})
+                if is_possible(workload):
+                    yield workload
 
 
 def one(shape: ModelShape, method: str, words: dict[str, Any]) -> Workload:
@@ -100,76 +112,85 @@ def one(shape: ModelShape, method: str, words: dict[str, Any]) -> Workload:
     return workload
 
 
-def differences(analytic: Footprint, traced: Footprint) -> dict[str, dict[str, Any]]:
-    """Moments whose categories differ: signed error in percent, and closed form minus trace by category."""
-    ours = {moment.label: moment for moment in analytic.moments}
-    theirs = {moment.label: moment for moment in traced.moments}
-    found: dict[str, dict[str, Any]] = {}
-    for label in sorted(ours.keys() | theirs.keys()):
-        if label not in ours or label not in theirs:
-            found[label] = {"only": "analytic" if label in ours else "traced"}
-            continue
-        mine, real = ours[label].by_category, theirs[label].by_category
-        apart = {key: mine.get(key, 0) - real.get(key, 0) for key in sorted(mine.keys() | real.keys())}
-        apart = {key: size for key, size in apart.items() if size}
-        if apart:
-            error = 100 * (ours[label].live_bytes / theirs[label].live_bytes - 1)
-            found[label] = {"error_pct": round(error, 4), "by_category": apart}
-    return found
+def is_possible(workload: Workload) -> bool:
+    """Whether the options go together."""
+    try:
+        check(workload, None)
+    except InputError:
+        return False
+    return True
 
 
 def judge(workload: Workload) -> dict[str, Any]:
     """One row."""
+    start = time.process_time()
     kernel = attention_kernel(workload, None)
     recording = record(workload, kernel, workspace_bytes=SMALL_WORKSPACE_BYTES)
-    traced, analytic = answer_of(workload, kernel, recording, ()).footprint, estimate(workload)
-    resident = {key: analytic.resident_bytes[key] - traced.resident_bytes[key] for key in RESIDENT}
+    peaks = {f"{peak.iteration} {peak.window}": peak for peak in peaks_of(recording) if peak.window != "between"}
+    run = replay(events_of(recording))
+    analytic, resident = estimate(workload), resident_bytes(recording)
+    ours = {moment.label: moment for moment in analytic.moments}
+    moments = {}
+    for label in sorted(ours.keys() | peaks.keys()):
+        mine = ours[label].by_category if label in ours else {}
+        real = peaks[label].by_category if label in peaks else {}
+        apart = {key: mine.get(key, 0) - real.get(key, 0) for key in sorted(mine.keys() | real.keys())}
+        moments[label] = {
+            "analytic_bytes": sum(mine.values()),
+            "traced_bytes": sum(real.values()),
+            "apart_bytes": {key: size for key, size in apart.items() if size},
+        }
     return {
+        "title": title(workload),
         "workload": workload.to_dict(),
-        "peak_error_pct": round(100 * (analytic.peak_live_bytes / traced.peak_live_bytes - 1), 4),
-        "resident_apart_bytes": {key: size for key, size in resident.items() if size},
-        "moments": differences(analytic, traced),
-        "allocated_over_live": round(traced.peak_allocated_bytes / traced.peak_live_bytes, 5),
-        "reserved_over_live": round(traced.peak_reserved_bytes / traced.peak_live_bytes, 5),
+        "analytic_live_bytes": analytic.peak_live_bytes,
+        "traced_live_bytes": max(peak.live_bytes for peak in peaks.values()),
+        "lasting_bytes": outliner_of(workload, None).lasting_bytes,
+        "central_reserved_bytes": analytic.peak_reserved_bytes,
+        "traced_allocated_bytes": run.peak_allocated_bytes,
+        "traced_reserved_bytes": run.peak_reserved_bytes,
+        "events": run.events,
+        "resident_apart_bytes": {key: analytic.resident_bytes[key] - resident[key] for key in RESIDENT},
+        "moments": moments,
+        "cpu_seconds": round(time.process_time() - start, 2),
     }
 
 
 def title(workload: Workload) -> str:
     """A row's name."""
-    method = workload.method
+    method, batch = workload.method, workload.batch
     words = [workload.model.name, method.name, method.update, method.implementation, workload.precision]
-    words += [workload.attention, f"{workload.batch.micro_batch_size}x{workload.batch.sequence_length}"]
-    words += [f"x{workload.batch.gradient_accumulation_steps}", workload.checkpointing, workload.loss]
+    words += [workload.attention, f"{batch.micro_batch_size}x{batch.sequence_length}"]
+    words += [f"x{batch.gradient_accumulation_steps}", workload.checkpointing, workload.loss]
+    words += ["padding"] * workload.padding + ["outputs"] * workload.keep_outputs
     return " ".join(words)
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows that are there; a last line that was cut off is not."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="the closed form beside the trace")
-    parser.add_argument("--grid", choices=("small", "large"), default="small")
-    parser.add_argument("--only", default=":", help="a slice of the grid, such as 10:20")
-    parser.add_argument("--json", type=Path, help="append one JSON object per row")
+    parser.add_argument("--grid", choices=("small", "large"), default="large")
+    parser.add_argument("--into", type=Path, required=True, help="JSONL that rows are appended to")
+    parser.add_argument("--order", type=int, default=0, help="of the workloads; whatever part is done is a fair sample")
     options = parser.parse_args()
-    first, _, last = options.only.partition(":")
     grid = list(small_grid() if options.grid == "small" else large_grid())
-    rows = []
-    for workload in grid[int(first or 0) : int(last) if last else None]:
+    Random(options.order).shuffle(grid)
+    for number, workload in enumerate(grid):
+        if title(workload) in {row["title"] for row in read_rows(options.into)}:
+            continue
         row = judge(workload)
-        rows.append(row)
-        moments = [entry.get("error_pct", 100.0) for entry in row["moments"].values()]
-        print(f"{row['peak_error_pct']:+8.4f} {max(moments, key=abs, default=0.0):+9.4f}  {title(workload)}")
-        for label, entry in row["moments"].items():
-            print(f"{'':20}{label}: {entry}")
-        if row["resident_apart_bytes"]:
-            print(f"{'':20}resident: {row['resident_apart_bytes']}")
-        sys.stdout.flush()
-        if options.json is not None:
-            with options.json.open("a") as file:
-                file.write(json.dumps(row, sort_keys=True) + "\n")
-    errors = [abs(row["peak_error_pct"]) for row in rows]
-    print(f"{len(rows)} workloads: live peak median {statistics.median(errors):.4f} %, worst {max(errors):.4f} %")
-    for name in ("allocated_over_live", "reserved_over_live"):
-        values = [row[name] for row in rows]
-        print(f"{name}: {min(values):.4f} to {max(values):.4f}")
+        with options.into.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, sort_keys=True) + "\n")
+        error = 100 * (row["analytic_live_bytes"] / row["traced_live_bytes"] - 1)
+        over = 100 * (row["traced_reserved_bytes"] / row["traced_live_bytes"] - 1)
+        print(f"{number:4} {error:+8.4f} % live, reserved {over:+6.2f} %  {row['title']}", flush=True)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,9 @@ What every bound rests on:
 
 - *segments*: the allocator takes memory in segments (2 MiB for small tensors, 20 MiB for those below 10 MiB, multiples
   of 2 MiB above). For what lives across steps the loss is computed from the tensors' sizes (`granularity`).
-- *fragmentation*: what the blocks of short-lived tensors leave between them. Small models were seen to reserve 1 to
-  16 % more than they allocate; no closed form knows the share, so the upper bound adds 16 % of the bytes that come and
-  go within a step, which is deliberately wide for large models. A trace through the allocator's replica decides.
+- *fragmentation*: what the blocks of short-lived tensors leave between them. No closed form knows the share, so the
+  upper bound adds the largest that was seen in traced workloads of the same kind (`profiles.ranges`, docs/accuracy.md).
+  A trace through the allocator's replica decides.
 - *unknown scratch*: what cuSOLVER takes and only a GPU can tell; bounded, in the upper bound only.
 - *context*: the range seen for the class of card; its middle is central, its top is in the bound.
 """
@@ -22,6 +22,7 @@ from estimators.analytic.unknown_scratch import SvdTable, unknown_scratch
 from estimators.footprint import Term
 from estimators.workload import Method, Precision, Workload
 from profiles.gpus import CONTEXTS, GIB, Gpu
+from profiles.ranges import Range, class_of, range_for
 from profiles.shapes import ModelShape
 
 MIB = 2**20
@@ -32,8 +33,6 @@ MIDDLE_BYTES = 10 * MIB
 LARGE_SEGMENT_BYTES = 20 * MIB
 SMALL_SEGMENT_BYTES = 2 * MIB
 LARGE_ROUNDING_BYTES = 2 * MIB
-FRAGMENTATION_PCT = 16
-"""The largest share of reserved over allocated bytes seen on small models."""
 DEFAULT_CONTEXT = CONTEXTS["consumer"]
 
 
@@ -96,7 +95,7 @@ def reach_of(workload: Workload, gpu: Gpu | None, *, live_bytes: int, lasting_by
     measured = gpu.svd_scratch if gpu is not None else ()
     loss, scratch = _method_figures(workload.model, workload.method, workload.precision, measured)
     reserved = live_bytes + loss
-    fragmentation = max(live_bytes - lasting_bytes, 0) * FRAGMENTATION_PCT // 100 + LARGE_SEGMENT_BYTES
+    fragmentation = seen_range(workload, live_bytes).beyond_bytes(live_bytes, live_bytes - lasting_bytes)
     low, high = context_range(gpu)
     return Reach(
         live_bytes=live_bytes,
@@ -105,6 +104,12 @@ def reach_of(workload: Workload, gpu: Gpu | None, *, live_bytes: int, lasting_by
         upper_bytes=reserved + fragmentation + scratch + high,
         fragmentation_bytes=fragmentation,
     )
+
+
+def seen_range(workload: Workload, live_bytes: int) -> Range:
+    """What was seen of workloads of this kind."""
+    method = workload.method
+    return range_for(method.update, method.implementation, class_of(live_bytes))
 
 
 @lru_cache(maxsize=4096)
@@ -123,6 +128,7 @@ def scratch_terms(model: ModelShape, method: Method, precision: Precision, measu
 def terms_of(workload: Workload, reach: Reach, gpu: Gpu | None) -> Terms:
     """The distance from the live peak to the process and to its bound, part by part."""
     segments = reach.reserved_bytes - reach.live_bytes
+    seen = seen_range(workload, reach.live_bytes)
     low, high = context_range(gpu)
     return (
         Term(
@@ -135,7 +141,7 @@ def terms_of(workload: Workload, reach: Reach, gpu: Gpu | None) -> Terms:
             name="fragmentation",
             low_bytes=0,
             high_bytes=reach.fragmentation_bytes,
-            reason=f"up to {FRAGMENTATION_PCT} % of what comes and goes within a step, and one segment",
+            reason=f"the most that {seen.rows} traced runs of this kind showed",
         ),
         *scratch_terms(workload.model, workload.method, workload.precision, gpu.svd_scratch if gpu is not None else ()),
         Term(

@@ -58,7 +58,7 @@ def walk_whole_step(walk: Walk, groups: Groups, method: Method, *, first: bool, 
         for group in trainable:
             walk.take_states(group_states(group, method), count=group.count)
         walk.take_states(shared_states(trainable, method))
-    for part in _parameter_groups(trainable, method):
+    for part in optimizer_groups(trainable, method):
         _step_part(walk, part, method, first=first, refreshes=refreshes or first)
 
 
@@ -93,7 +93,7 @@ def walk_parameter_step(walk: Walk, group: ParameterGroup, method: Method, *, fi
     _step_part(walk, (replace(group, count=1),), method, first=first, refreshes=refreshes or first)
 
 
-def _parameter_groups(groups: Groups, method: Method) -> list[Groups]:
+def optimizer_groups(groups: Groups, method: Method) -> list[Groups]:
     """The optimizer's own parameter groups: GaLore keeps projected parameters in a second one."""
     if method.parameterisation != "galore":
         return [groups]
@@ -102,7 +102,7 @@ def _parameter_groups(groups: Groups, method: Method) -> list[Groups]:
 
 
 def _step_part(walk: Walk, groups: Groups, method: Method, *, first: bool, refreshes: bool) -> None:
-    step = _looping_optimizer(method)
+    step = looping_optimizer(method)
     if step is not None:
         _each(walk, groups, lambda group: step(walk, group, method, first=first, refreshes=refreshes))
         return
@@ -113,7 +113,7 @@ def _step_part(walk: Walk, groups: Groups, method: Method, *, first: bool, refre
         _ADAMW_KERNELS[method.optimizer_kernel](walk, groups)
 
 
-def _looping_optimizer(method: Method) -> ParameterStep | None:
+def looping_optimizer(method: Method) -> ParameterStep | None:
     """How the optimizer steps one parameter; None for torch's own, which work on all at once."""
     if method.parameterisation == "galore" and method.implementation == "galore-mem":
         return own_galore
@@ -163,7 +163,7 @@ def _each(walk: Walk, groups: Groups, one: Callable[[ParameterGroup], None]) -> 
 
     Layers after the second change what lives by equal amounts, so the largest moment is in the first, second or last.
     """
-    for layer, count in _runs(groups):
+    for layer, count in runs_of(groups):
         for _ in range(min(count, 2)):
             before = walk.totals()
             for group in layer:
@@ -174,7 +174,7 @@ def _each(walk: Walk, groups: Groups, one: Callable[[ParameterGroup], None]) -> 
                 one(group)
 
 
-def _runs(groups: Sequence[ParameterGroup]) -> Iterator[tuple[Sequence[ParameterGroup], int]]:
+def runs_of(groups: Sequence[ParameterGroup]) -> Iterator[tuple[Sequence[ParameterGroup], int]]:
     """Stretches of groups that interleave, layer by layer."""
     start = 0
     while start < len(groups):

@@ -108,6 +108,7 @@ def plan(
     other_use: str | int | None = None,
     budget: str | int | None = None,
     from_file: str | None = None,
+    exact: bool = False,
     **words: Any,  # noqa: ANN401
 ) -> PlanResult:
     """Plan training runs of `model`: what each holds at every moment, and whether it fits.
@@ -122,6 +123,7 @@ def plan(
         budget: what no upper bound may exceed: bytes, or a size such as `22GiB`.
         from_file: what another tool trains by: transformers' TrainingArguments, axolotl's or LLaMA-Factory's YAML. What
             is stated here takes its place.
+        exact: confirm allocated and reserved bytes by replaying each run's history through the allocator's replica.
         words: fields of `Settings`, for instance `rank=128`.
 
     Raises:
@@ -151,7 +153,7 @@ def plan(
     for workload in asked:
         for gpu in tuple(card.gpu for card in cards) or (None,):
             notes.update(dict.fromkeys((*check(workload, gpu), *closed_form_notes(workload))))
-    plans = tuple(_plan(workload, cards) for workload in asked)
+    plans = tuple(_plan(workload, cards, exact=exact) for workload in asked)
     return PlanResult(
         model=named,
         cards=cards,
@@ -163,10 +165,15 @@ def plan(
     )
 
 
-def _plan(workload: Workload, cards: Sequence[Card]) -> Plan:
+def _plan(workload: Workload, cards: Sequence[Card], *, exact: bool) -> Plan:
     fits = tuple(judge(workload, card.gpu, other_use_bytes=card.other_use_bytes) for card in cards)
     first = cards[0].gpu if cards else None
     footprint = fits[0].footprint if fits else estimate(workload, None)
+    if exact:
+        from galore_mem.answers.exact import confirmed, confirmed_fit
+
+        fits = tuple(confirmed_fit(workload, fit) for fit in fits)
+        footprint = fits[0].footprint if fits else confirmed(workload, footprint, None)
     return Plan(
         workload=workload,
         attention_kernel=attention_kernel(workload, first),

@@ -15,6 +15,7 @@ def plan(
     method: tuple[str, ...] = (),
     other_use: str | None = None,
     from_: str | None = None,
+    exact: bool = False,
     settings: Settings = DEFAULT_RUN,
     json: bool = False,
     csv: bool = False,
@@ -29,6 +30,7 @@ def plan(
         method: Names of `galore-mem methods`; without any, six that tell the story.
         other_use: What others take from each card, such as 800MiB; on a local card, what they take now.
         from_: What another tool trains by: transformers' TrainingArguments, axolotl's or LLaMA-Factory's YAML.
+        exact: Confirm every row by replaying its history through the allocator's replica.
         settings: Everything else about the run.
         json: One JSON object on stdout, sizes in bytes.
         csv: One line per configuration and card, sizes in bytes.
@@ -44,7 +46,14 @@ def plan(
     if model is None and from_ is None:
         raise UsageError("MODEL is missing", "", "type: galore-mem plan llama-7b --gpu 4090, or give --from FILE")
     result = answer(
-        model, gpus=gpu, methods=method, settings=settings, other_use=other_use, budget=budget, from_file=from_
+        model,
+        gpus=gpu,
+        methods=method,
+        settings=settings,
+        other_use=other_use,
+        budget=budget,
+        from_file=from_,
+        exact=exact,
     )
     for note in result.notes:
         streams.narrate(f"note: {note}")

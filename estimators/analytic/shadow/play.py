@@ -18,10 +18,14 @@ class Played:
     kinds: tuple[Kind, ...]
     events: tuple[int, ...]
     """The kind's number plus one for a birth, its negative for a death."""
+    births: tuple[int, ...]
+    """The position at which the storage of each event was born."""
     marks: tuple[tuple[int, str, str], ...]
     """Position in `events`, what happens there, and to whom."""
     needs: Mapping[tuple[Size, str], tuple[str, ...]]
     """Names of the results whose backward needs a storage, by its size and name."""
+    gradients: tuple[int, ...]
+    """The position at which each gradient was born, in the order of the marks of their completion."""
 
 
 @lru_cache(maxsize=256)
@@ -30,8 +34,12 @@ def play(structure: Structure) -> Played:
     tape = Tape()
     model = Model(structure, tape)
 
+    gradients: list[int] = []
+
     def hook(parameter: Parameter) -> None:
+        assert parameter.grad is not None
         tape.mark("gradient", parameter.name)
+        gradients.append(parameter.grad.storage.birth)
         if structure.update_in_backward:
             parameter.grad = None
 
@@ -48,7 +56,14 @@ def play(structure: Structure) -> Played:
         backward(loss, hook)
     tape.mark("end")
     needs = {key: tuple(names) for key, names in tape.needs.items()}
-    played = Played(kinds=tuple(tape.kinds), events=tuple(tape.events), marks=tuple(tape.marks), needs=needs)
+    played = Played(
+        kinds=tuple(tape.kinds),
+        events=tuple(tape.events),
+        births=tuple(tape.births),
+        marks=tuple(tape.marks),
+        needs=needs,
+        gradients=tuple(gradients),
+    )
     del loss, outputs, inputs  # alive, like the gradients, while the optimizer steps
     return played
 

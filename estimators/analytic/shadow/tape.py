@@ -46,6 +46,8 @@ class Tape:
         self.kinds: dict[Kind, int] = {}
         self.events: list[int] = []
         """The kind's number plus one for a birth, its negative for a death."""
+        self.births: list[int] = []
+        """The position at which the storage of each event was born."""
         self.marks: list[tuple[int, str, str]] = []
         """Position in `events`, what happens there, and to whom."""
         self.needs: dict[tuple[Size, str], dict[str, None]] = {}
@@ -84,19 +86,22 @@ class Storage:
     the layers that the played one stands for.
     """
 
-    __slots__ = ("kind", "layer", "tape")
+    __slots__ = ("birth", "kind", "layer", "tape")
 
     def __init__(self, tape: Tape, kind: Kind) -> None:
         self.tape = tape
         self.kind = kind
         self.layer = tape.layer
+        self.birth = len(tape.events)
         tape.events.append(tape.code_of(kind))
+        tape.births.append(self.birth)
 
     def __del__(self) -> None:
         tape, kind = self.tape, self.kind
         if self.layer == MIDDLE and tape.layer == OUTSIDE:
             kind = replace(kind, in_every_middle_layer=True)
         tape.events.append(-tape.code_of(kind))
+        tape.births.append(self.birth)
 
 
 class Tensor:

@@ -1,0 +1,227 @@
+"""An optimizer's step as an allocator would see it: every tensor told apart, parameter by parameter."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from estimators.analytic.parameter_steps import adafactor
+from estimators.analytic.parameters import ParameterGroup
+from estimators.analytic.projection import projection_of
+from estimators.analytic.refresh_history import write_refresh
+from estimators.analytic.states import group_states, inner_states, shared_states
+from estimators.analytic.steps import looping_optimizer, optimizer_groups, runs_of
+from estimators.analytic.tensors import Tensors
+from estimators.analytic.walk import Walk
+from estimators.workload import Method
+
+if TYPE_CHECKING:
+    from estimators.allocator.replay import Event
+
+
+class Ledger:
+    """Allocations and frees in order."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self._made = 0
+
+    def alloc(self, nbytes: int) -> int:
+        """A new block; returns its number."""
+        self._made += 1
+        self.events.append(("alloc", self._made, nbytes, 0, 0))
+        return self._made
+
+    def free(self, number: int) -> None:
+        """A block is given back."""
+        self.events.append(("free", number, 0, 0, 0))
+
+
+class Trail(Walk):
+    """A walk that writes down every tensor it meets, where other walks add up."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        super().__init__()
+        self._ledger = ledger
+        self._held: dict[str, list[int]] = {}
+        self._lasting: dict[tuple[str, int], list[int]] = {}
+        self.gradients: list[int] = []
+        """What stands for the present parameter's gradient, oldest first."""
+
+    def take(self, category: str, nbytes: int, count: int = 1) -> None:
+        """`count` tensors are born that outlive the step."""
+        for _ in range(count if nbytes else 0):
+            number = self._ledger.alloc(nbytes)
+            (self.gradients if category == "gradients" else self._of(category, nbytes)).append(number)
+
+    def take_all(self, states: Iterable[Tensors]) -> None:
+        """One parameter's states are born, those on the device."""
+        self.take_states(states)
+
+    def give(self, category: str, nbytes: int, count: int = 1) -> None:
+        """`count` such tensors die, the oldest first."""
+        numbers = self.gradients if category == "gradients" else self._of(category, nbytes)
+        for _ in range(min(count, len(numbers))):
+            self._ledger.free(numbers.pop(0))
+
+    def hold(self, variable: str, nbytes: int) -> None:
+        """Assign a new temporary to a variable; what it held dies afterwards."""
+        self.hold_list(variable, [nbytes])
+
+    def hold_list(self, variable: str, sizes: Sequence[int]) -> None:
+        """Assign a list of new temporaries to a variable; what it held dies afterwards."""
+        numbers = [self._ledger.alloc(nbytes) for nbytes in sizes if nbytes]
+        self.drop(variable)
+        self._held[variable] = numbers
+
+    def drop(self, *variables: str) -> None:
+        """Variables let go of their temporaries, if they hold any."""
+        for variable in variables:
+            for number in self._held.pop(variable, ()):
+                self._ledger.free(number)
+
+    def drop_all(self) -> None:
+        """The function returns."""
+        self.drop(*list(self._held))
+
+    def move(self, source: str, target: str) -> None:
+        """Assign what one variable holds to another, whose old value dies."""
+        self.drop(target)
+        self._held[target] = self._held.pop(source)
+
+    def brief(self, *sizes: int) -> None:
+        """Temporaries that live together, unnamed, and die at once."""
+        numbers = [self._ledger.alloc(nbytes) for nbytes in sizes if nbytes]
+        for number in numbers:
+            self._ledger.free(number)
+
+    def decompose(self, rows: int, columns: int) -> None:
+        """What a library holds inside is not the allocator's to see."""
+
+    def _of(self, category: str, nbytes: int) -> list[int]:
+        return self._lasting.setdefault((category, nbytes), [])
+
+
+def in_model_order(groups: Sequence[ParameterGroup]) -> Iterator[tuple[ParameterGroup, int]]:
+    """Every parameter as the model lists them, alone in its group, with its layer."""
+    for layer, count in runs_of(groups):
+        for number in range(count):
+            for group in layer:
+                yield replace(group, count=1), number
+
+
+class StepWriter:
+    """Writes the steps of one run.
+
+    Args:
+        ledger: where to.
+        groups: all parameters.
+        method: the optimizer.
+    """
+
+    def __init__(self, ledger: Ledger, groups: Sequence[ParameterGroup], method: Method) -> None:
+        self._ledger = ledger
+        self._method = method
+        self._groups = {group.name: replace(group, count=1) for group in groups}
+        self._trainable = tuple(group for group in groups if group.trainable)
+        self._trail = Trail(ledger)
+        self._loop = looping_optimizer(method)
+        self._is_own = method.parameterisation == "galore" and method.implementation == "galore-mem"
+        self.freed: set[int] = set()
+        """Gradients that the last step freed."""
+        self._left: list[int] = []
+        """What took the place of gradients."""
+
+    def whole(self, gradients: Mapping[str, Sequence[int]], *, first: bool) -> None:
+        """All parameters.
+
+        Args:
+            gradients: by the group's name, in the order of backward.
+            first: the step makes the states.
+        """
+        for part in optimizer_groups(self._trainable, self._method):
+            if self._loop is None:
+                self._all(tuple(group for group, _ in in_model_order(part)), first=first)
+                continue
+            for group, layer in in_model_order(part):
+                self._one(group, gradients[group.name][-1 - layer], first=first)
+        self._trail.drop_all()
+
+    def single(self, name: str, gradient: int, *, first: bool) -> bool:
+        """One parameter of a group, inside backward; returns whether its gradient is dead already."""
+        group = self._groups[name]
+        if self._loop is None:
+            self._all((group,), first=first)
+            return False
+        self._one(group, gradient, first=first)
+        self._trail.drop_all()
+        self.end()
+        return gradient in self.freed
+
+    def end(self) -> None:
+        """Gradients are let go of."""
+        for number in self._left:
+            self._ledger.free(number)
+        self._left.clear()
+
+    def _all(self, groups: tuple[ParameterGroup, ...], *, first: bool) -> None:
+        """Torch's optimizers (`estimators.analytic.steps`)."""
+        if first:
+            for group in groups:
+                self._trail.take_all(group_states(group, self._method))
+        if self._method.optimizer != "adamw":
+            return
+        if self._method.optimizer_kernel == "foreach":
+            for itemsize in sorted({group.itemsize for group in groups}, reverse=True):
+                self._trail.hold_list("roots", [group.nbytes for group in groups if group.itemsize == itemsize])
+            self._trail.drop("roots")
+        elif self._method.optimizer_kernel == "loop":
+            for group in groups:
+                self._trail.hold("sqrt", group.nbytes)
+                self._trail.hold("denom", group.nbytes)
+                self._trail.drop("sqrt")
+            self._trail.drop("denom")
+
+    def _one(self, group: ParameterGroup, gradient: int, *, first: bool) -> None:
+        assert self._loop is not None
+        self._trail.gradients = [gradient]
+        if self._is_own:
+            self._own(group, first=first)
+        else:
+            self._loop(self._trail, group, self._method, first=first, refreshes=True)
+        left = self._trail.gradients
+        if gradient not in left:
+            self.freed.add(gradient)
+        self._left += [number for number in left if number != gradient]
+
+    def _own(self, group: ParameterGroup, *, first: bool) -> None:
+        """This package's GaLore (galore_mem/optim/galore.py): each inner step is a call of its own."""
+        trail, method, inner = self._trail, self._method, group
+        if group.projected:
+            projection = projection_of(group, method)
+            write_refresh(trail, group, method, first=first)
+            low_bytes = group.itemsize * projection.low_rank_numel
+            if len(projection.sides) == 2:
+                trail.hold("half", group.itemsize * projection.rank * min(group.shape))
+            trail.hold("low", low_bytes)
+            trail.drop("half")
+            if method.update == "per-layer":
+                trail.give("gradients", group.nbytes)
+            trail.hold("proxy", low_bytes)
+            inner = replace(group, shape=projection.low_rank_shape, projected=False)
+            if method.optimizer == "adafactor":
+                trail.hold("rms", 4)
+        self._inner(inner, first=first)
+        trail.drop_all()
+
+    def _inner(self, group: ParameterGroup, *, first: bool) -> None:
+        trail, method = self._trail, self._method
+        if method.optimizer == "adafactor":
+            adafactor(trail, group, method, first=first, refreshes=False)
+            return
+        if first:
+            if method.update == "whole":
+                for shared in shared_states((group,), method):
+                    trail.take_once(shared)
+            trail.take_all(inner_states(group, method))
+        if method.optimizer == "adamw":
+            trail.brief(*[group.nbytes] * {"loop": 2, "foreach": 1, "fused": 0}[method.optimizer_kernel])

@@ -1,0 +1,87 @@
+"""What allocators were seen to hold beyond live tensors: ranges generated from traced histories."""
+
+from bisect import bisect_left
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+from profiles import catalogue
+
+GIB = 2**30
+SEGMENT_BYTES = 20 << 20
+"""One segment of the allocator's large pool: allowed besides every share."""
+EDGES_BYTES = (2 * GIB, 16 * GIB)
+"""Between the classes of live peaks: the larger tensors are, the better blocks fit."""
+_FILE = "ranges.jsonl"
+_EXACT_FILE = "exact.jsonl"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Range:
+    """The largest shares seen in one class of workloads.
+
+    Reserved memory counts from what the closed form makes of live tensors and of the segments that lasting ones lie in.
+    """
+
+    update: Literal["whole", "per-layer"]
+    implementation: Literal["galore-mem", "galore-torch"]
+    """Decompositions of whole matrices, which galore_torch takes, leave other holes."""
+    live_class: int
+    """Position among the classes of live peaks that `EDGES_BYTES` divides."""
+    rows: int
+    """Workloads that were traced."""
+    transient_pct: int
+    """Reserved memory beyond that and one segment: of what comes and goes within a step."""
+    live_pct: int
+    """The same: of the live peak."""
+    allocated_pct: float
+    """Allocated beyond live tensors: of the live peak."""
+    source: str
+
+    def beyond_bytes(self, live_bytes: int, transient_bytes: int) -> int:
+        """Most bytes reserved beyond the closed form's: neither share was ever exceeded."""
+        shares = (live_bytes * self.live_pct, max(transient_bytes, 0) * self.transient_pct)
+        return SEGMENT_BYTES + min(shares) // 100
+
+
+def class_of(live_bytes: int) -> int:
+    """The class of a live peak."""
+    return bisect_left(EDGES_BYTES, live_bytes)
+
+
+def choose(ranges: Iterable[Range], update: str, implementation: str, live_class: int) -> Range:
+    """The range of a class; of the nearest class of sizes where none of it was traced."""
+    alike = [found for found in ranges if (found.update, found.implementation) == (update, implementation)]
+    return min(alike, key=lambda found: abs(found.live_class - live_class))
+
+
+@lru_cache(maxsize=64)
+def range_for(update: str, implementation: str, live_class: int) -> Range:
+    """The catalogue's range of a class of workloads."""
+    return choose(map(_parsed, catalogue.read_rows(_FILE)), update, implementation, live_class)
+
+
+def _parsed(row: catalogue.Row) -> Range:
+    return Range(**row)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exactness:
+    """How near reserved memory of histories written from the closed form came to that of traced ones."""
+
+    rows: int
+    """Workloads that were compared."""
+    median_pct: float
+    shortfall_pct: float
+    """The most that one was below."""
+    excess_pct: float
+    """The most that one was above."""
+    source: str
+
+
+@lru_cache(maxsize=1)
+def exactness() -> Exactness:
+    """What was seen."""
+    (row,) = catalogue.read_rows(_EXACT_FILE)
+    return Exactness(**row)

@@ -1,0 +1,66 @@
+"""The closed form's figures and bounds against what was traced over the judge's grid, as it is kept."""
+
+import json
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pytest
+
+from profiles.ranges import Range, class_of, exactness, range_for
+
+ROWS: list[dict[str, Any]] = [
+    json.loads(line) for line in (Path(__file__).parents[3] / "benchmarks" / "judged.jsonl").read_text().splitlines()
+]
+
+
+def range_of(row: dict[str, Any]) -> Range:
+    update = "per-layer" if " per-layer " in row["title"] else "whole"
+    implementation = "galore-torch" if " galore-torch " in row["title"] else "galore-mem"
+    return range_for(update, implementation, class_of(row["analytic_live_bytes"]))
+
+
+def test_live_peaks_are_near() -> None:
+    errors = [abs(row["analytic_live_bytes"] / row["traced_live_bytes"] - 1) for row in ROWS]
+    assert len(errors) >= 100
+    assert median(errors) <= 0.005
+    assert max(errors) <= 0.02
+
+
+def test_no_traced_run_reserved_more_than_its_bound() -> None:
+    for row in ROWS:
+        live = row["analytic_live_bytes"]
+        beyond = range_of(row).beyond_bytes(live, live - row["lasting_bytes"])
+        assert row["traced_reserved_bytes"] <= row["central_reserved_bytes"] + beyond, row["title"]
+        assert row["traced_allocated_bytes"] <= live * (1 + range_of(row).allocated_pct / 100), row["title"]
+
+
+def test_bounds_are_no_wider_than_what_was_seen() -> None:
+    """In each class some run comes within a percent of one of its two shares."""
+    nearest: dict[Range, float] = {}
+    for row in ROWS:
+        live, found = row["analytic_live_bytes"], range_of(row)
+        seen = row["traced_reserved_bytes"] - row["central_reserved_bytes"] - (20 << 20)
+        slack = found.live_pct - 100 * seen / live
+        nearest[found] = min(nearest.get(found, slack), slack)
+    assert all(slack < 1 for slack in nearest.values())
+
+
+def test_exact_figures_are_as_near_as_plans_say() -> None:
+    errors = [100 * (row["exact_reserved_bytes"] / row["traced_reserved_bytes"] - 1) for row in ROWS]
+    assert exactness().rows == len(ROWS)
+    assert -exactness().shortfall_pct <= min(errors) <= -exactness().shortfall_pct + 0.01
+    assert exactness().excess_pct - 0.01 <= max(errors) <= exactness().excess_pct
+    assert median(map(abs, errors)) <= 0.1
+
+
+@pytest.mark.parametrize("number", range(0, len(ROWS), 17))
+def test_kept_rows_are_what_the_closed_form_says_today(number: int) -> None:
+    """Where this fails, formulas have changed: run benchmarks/judge.py anew."""
+    pytest.importorskip("torch")
+    from benchmarks.judge import large_grid, title
+    from estimators.analytic.estimate import estimate
+
+    row = ROWS[number]
+    (workload,) = (workload for workload in large_grid() if title(workload) == row["title"])
+    assert estimate(workload).peak_live_bytes == pytest.approx(row["analytic_live_bytes"], rel=0.005)

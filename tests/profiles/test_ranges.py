@@ -1,0 +1,53 @@
+"""Ranges of allocated and reserved memory that plans use."""
+
+import pytest
+
+from profiles.ranges import EDGES_BYTES, SEGMENT_BYTES, Range, choose, class_of, exactness, range_for
+
+
+def made(live_class: int, transient_pct: int = 10, live_pct: int = 2) -> Range:
+    return Range(
+        update="whole",
+        implementation="galore-mem",
+        live_class=live_class,
+        rows=1,
+        transient_pct=transient_pct,
+        live_pct=live_pct,
+        allocated_pct=0.5,
+        source="a test",
+    )
+
+
+def test_the_smaller_of_both_shares_counts_and_one_segment() -> None:
+    found = made(0)
+    assert found.beyond_bytes(1000 << 20, 100 << 20) == SEGMENT_BYTES + (10 << 20)
+    assert found.beyond_bytes(1000 << 20, 900 << 20) == SEGMENT_BYTES + (20 << 20)
+    assert found.beyond_bytes(1000 << 20, -1) == SEGMENT_BYTES
+
+
+def test_classes_are_cut_at_their_edges() -> None:
+    assert [class_of(edge) for edge in EDGES_BYTES] == [0, 1]
+    assert [class_of(edge + 1) for edge in EDGES_BYTES] == [1, 2]
+
+
+def test_the_nearest_class_stands_in_for_one_that_was_not_seen() -> None:
+    assert choose([made(0), made(1)], "whole", "galore-mem", 2).live_class == 1
+    with pytest.raises(ValueError, match="empty"):
+        choose([made(0)], "per-layer", "galore-mem", 0)
+
+
+@pytest.mark.parametrize("update", ["whole", "per-layer"])
+@pytest.mark.parametrize("implementation", ["galore-mem", "galore-torch"])
+@pytest.mark.parametrize("live_class", [0, 1, 2])
+def test_every_class_has_a_range_with_its_source(update: str, implementation: str, live_class: int) -> None:
+    found = range_for(update, implementation, live_class)
+    assert found.live_class == live_class
+    assert found.rows > 0
+    assert found.source
+    assert 0 <= found.live_pct <= 100
+    assert 0 <= found.allocated_pct <= 10
+
+
+def test_exactness_is_known() -> None:
+    assert exactness().rows >= 100
+    assert 0 <= exactness().median_pct <= min(exactness().excess_pct, exactness().shortfall_pct)
