@@ -251,12 +251,15 @@ def _on_gpu(
     told("replaying the allocator")
     kernel = "+".join(run.kernels) or (workload.attention if workload.attention != "auto" else "unseen")
     around = {**environment(), **run.environment, "attention_kernel": kernel, "allocator_settings": run.tape.settings}
-    metadata = {
+    metadata: dict[str, Any] = {
         "workload": workload.to_dict(),
         "attention_kernel": kernel,
+        "gpus": [card.gpu.name for card in cards],
         "environment": around,
         "steps": [step.to_dict() for step in run.steps],
     }
+    if run.process_bytes is not None:
+        metadata["process_bytes"] = run.process_bytes
     tape = replace(run.tape, metadata=metadata)
     (replayed,) = replay_tape(tape).devices
     footprint, position = footprint_of(run)

@@ -48,11 +48,20 @@ class Verdict:
     headroom_bytes: int | None
 
 
-def figures_of(replay: DeviceReplay, live_bytes: int, workload: Workload | None, cards: Sequence[Card]) -> Figures:
-    """The figures of one device."""
+def figures_of(
+    replay: DeviceReplay,
+    live_bytes: int,
+    workload: Workload | None,
+    cards: Sequence[Card],
+    process_bytes: object = None,
+) -> Figures:
+    """The figures of one device; `process_bytes` is the driver's figure of the process, where that was measured."""
     low, high = context_range(cards[0].gpu if cards else None)
     scratch = 0
-    if workload is not None:
+    reserved = max(replay.replayed.peak_reserved_bytes, replay.recorded_peak_bytes or 0)
+    if type(process_bytes) is int and reserved <= process_bytes < 1 << 50:
+        low = high = process_bytes - reserved
+    elif workload is not None:
         terms = scratch_terms(workload.model, workload.method, workload.precision)
         scratch = sum(term.high_bytes for term in terms)
     run = replay.replayed

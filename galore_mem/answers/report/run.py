@@ -93,7 +93,7 @@ def run_report(
     workload = workload_of(tape.metadata)
     moments = moments_of(lives, names, live, iterations, phases)
     peak = _peak(lives, names, live, phases, iterations, moments)
-    figures = figures_of(replayed, peak.live_bytes, workload, cards)
+    figures = figures_of(replayed, peak.live_bytes, workload, cards, tape.metadata.get("process_bytes"))
     reserved_peak = replayed.replayed.peak_event
     history = History(chosen, own_settings(tape.settings)[0])
     block_categories = dict(zip(lives.block, names, strict=True))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from galore_mem.answers.command_line import command_line
 from galore_mem.answers.replay import WhatIf
 from galore_mem.answers.report.answer import Report
+from galore_mem.answers.report.figures import Figures
 from galore_mem.answers.report.run import RunReport
 from galore_mem.render.report.tables import comparison, table
 from galore_mem.render.report.text import escaped, signed_size, size, words
@@ -45,8 +46,7 @@ def gap(run: RunReport) -> str:
         (
             "context",
             context,
-            f"CUDA context, outside the allocator: {size(figures.context_low_bytes)} to "
-            f"{size(figures.context_high_bytes)} were seen; the middle is counted",
+            _context_reason(figures),
         ),
     ]
     before = [0, *(sum(row[1] for row in rows[:number]) for number in range(1, len(rows)))]
@@ -87,6 +87,15 @@ def gap(run: RunReport) -> str:
             )
         )
     return table(("part", "bytes", "", "what it is"), body, numbers=(1,), caption="From live tensors to the process")
+
+
+def _context_reason(figures: Figures) -> str:
+    if figures.context_low_bytes == figures.context_high_bytes:
+        return "CUDA context, outside the allocator: what the driver counted for the process beyond reserved memory"
+    return (
+        f"CUDA context, outside the allocator: {size(figures.context_low_bytes)} to {size(figures.context_high_bytes)} "
+        "were seen; the middle is counted"
+    )
 
 
 def _step_bar(start: int, nbytes: int, total: int) -> str:

@@ -167,6 +167,16 @@ def test_a_workload_in_the_tape_brings_the_closed_form_beside_it() -> None:
     assert run_report(made_run(metadata={"workload": hostile}), "made").expectation is None
 
 
+def test_what_the_driver_counted_takes_the_place_of_the_contexts_range() -> None:
+    plain = run_report(made_run(), "made").figures
+    assert plain.context_low_bytes < plain.context_high_bytes
+    counted = plain.reserved_bytes + 300 * MIB
+    measured = run_report(made_run(metadata={"process_bytes": counted}), "made").figures
+    assert (measured.process_bytes, measured.upper_bytes) == (counted, counted)
+    for nonsense in (-1, 5, "x", 1 << 60, 1.5, True):
+        assert run_report(made_run(metadata={"process_bytes": nonsense}), "made").figures == plain
+
+
 def test_lives_of_a_history_that_began_late() -> None:
     late = next(path for path in RECORDED if "lm_forward" in path.name)
     (device,) = read_recording(late).devices

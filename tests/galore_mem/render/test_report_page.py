@@ -153,3 +153,13 @@ def test_a_full_disk_and_an_interrupt_leave_nothing_behind(
 def test_a_recording_of_nothing_is_refused() -> None:
     with pytest.raises(InputError, match="no device with events"):
         report_of([("empty", Tape(devices=()))])
+
+
+@pytest.mark.parametrize("command", ["trace", "profile"])
+def test_a_run_is_not_recorded_for_a_page_that_would_be_refused(command: str, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.touch()
+    with pytest.raises(UsageError, match="add --force"):
+        call([command, "llama-60m", "--report", str(page)])
+    with pytest.raises(UsageError, match="no folder"):
+        call([command, "llama-60m", "--report", str(tmp_path / "nowhere" / "page.html")])
