@@ -89,7 +89,7 @@ def _banner(sheet: Sheet) -> str:
     process = peaks.get("process", peaks.get("reserved", 0))
     title = _fit_title(fits[0]) if fits else f"Needs {size(process)}"
     detail = "".join(f"<p>{escaped(_fit_detail(fit, process))}</p>" for fit in fits)
-    top = max(sheet.found.moments, key=lambda moment: moment.live_bytes, default=None)
+    top = max(sheet.found.moments, key=lambda each: (each.live_bytes, each.label.startswith("steady")), default=None)
     why = f'<p class="why">Live tensors peak at {escaped(words(top.label))}.</p>' if top else ""
     tiles = "".join(tile(name, peaks[name], _NOTES[name]) for name in PEAKS if name in peaks)
     return (
