@@ -1,0 +1,31 @@
+"""Plans confirmed by replaying a run's whole history."""
+
+import pytest
+
+from galore_mem.answers.plan import plan
+from profiles.errors import InputError
+
+
+@pytest.mark.parametrize(("method", "update"), [("adamw", "whole"), ("galore-adamw-8bit", "per-layer")])
+def test_confirmed_figures_stand_between_live_and_the_bound(method: str, update: str) -> None:
+    (usual,) = plan("llama-60m", gpus="4090", methods=method, update=update).plans
+    (exact,) = plan("llama-60m", gpus="4090", methods=method, update=update, exact=True).plans
+    before, after = usual.footprint, exact.footprint
+    assert after.moments == before.moments
+    assert after.peak_live_bytes <= after.peak_allocated_bytes <= after.peak_reserved_bytes < after.process_bytes
+    assert after.process_bytes < after.upper_bytes <= before.upper_bytes
+    assert after.peak_live_bytes + sum(term.high_bytes for term in after.terms) == after.upper_bytes
+    assert after.peak_live_bytes + sum(term.low_bytes for term in after.terms) == after.process_bytes
+    assert exact.fits[0].footprint == after
+
+
+def test_allocator_settings_are_applied() -> None:
+    words = {"methods": "adamw", "exact": True}
+    (native,) = plan("llama-60m", **words).plans  # type: ignore[arg-type]
+    (expandable,) = plan("llama-60m", alloc_conf="expandable_segments:True", **words).plans  # type: ignore[arg-type]
+    assert expandable.footprint.peak_reserved_bytes < native.footprint.peak_reserved_bytes
+
+
+def test_what_has_no_history_is_refused_in_one_line() -> None:
+    with pytest.raises(InputError, match="no exact history"):
+        plan("llama-60m", methods="galore-adamw", update="per-layer", grad_accumulation=2, exact=True)
