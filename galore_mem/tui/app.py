@@ -26,10 +26,10 @@ from galore_mem.tui.saying import line_of
 from galore_mem.tui.screen_panes import Panes
 from galore_mem.tui.session import LOCAL, Session
 from galore_mem.tui.settings_pane import Wanted
-from galore_mem.tui.state import CHANGES, State, Value, View
+from galore_mem.tui.state import CHANGES, State, View
 from galore_mem.tui.top_line import TopLine
 from galore_mem.tui.tracing import Tracer
-from galore_mem.tui.workspace import ViewChosen, Workspace
+from galore_mem.tui.workspace import Workspace
 from profiles.errors import InputError
 
 LOCAL_SECONDS = 2.0
@@ -58,6 +58,7 @@ class GaloreMemApp(App[None]):
         tracer: Tracer | None = None,
         problems: Iterable[str] = (),
         path: Path | None = None,
+        awaited: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         self.animation_level = "none"  # each frame would cross the line again, over ssh
@@ -68,6 +69,7 @@ class GaloreMemApp(App[None]):
         self.later = Later(self)
         self._problems = tuple(problems)
         self._keeper = Keeper(path)
+        self._awaited = awaited
 
     def compose(self) -> ComposeResult:
         """A line, the panes, and the keys."""
@@ -84,6 +86,8 @@ class GaloreMemApp(App[None]):
         self.call_after_refresh(self.panes.workspace.show, self.state.view)
         for problem in self._problems:
             self.say(problem, "warning")
+        if self._awaited:
+            self.tasks.learn_models(self._awaited)  # the Hub may take its time; the first models show meanwhile
         self.set_interval(LOCAL_SECONDS, self._read_local)
         self._read_local()
 
@@ -125,7 +129,9 @@ class GaloreMemApp(App[None]):
         self._show_comparison()
         if self.panes.workspace.shows("plot"):
             rows = self.board.marked or ((row,) if row is not None else ())
-            self.later.ask("plot", DETAIL_SECONDS, lambda: self.tasks.draw(rows, card, self.state.axis))
+            self.later.ask(
+                "plot", DETAIL_SECONDS, lambda: self.tasks.draw(rows, card, self.state.axis, self.panes.plot)
+            )
 
     def _show_comparison(self) -> None:
         if self.panes.workspace.shows("compare"):
@@ -147,15 +153,11 @@ class GaloreMemApp(App[None]):
 
     @on(messages.Chosen)
     def _chosen(self, event: messages.Chosen) -> None:
-        self.choose(event.setting, event.values)
-
-    def choose(self, setting: str, values: tuple[Value, ...]) -> None:
-        """Take values for a setting, or for the models, the cards, the methods."""
-        if setting == "models" and not all(self.session.knows(str(name)) for name in values):
-            self.tasks.learn_models(tuple(map(str, values)))
+        if event.setting == "models" and not all(self.session.knows(str(name)) for name in event.values):
+            self.tasks.learn_models(tuple(map(str, event.values)))
             return
         try:
-            self.apply(self.state.chosen(setting, values))
+            self.apply(self.state.chosen(event.setting, event.values))
         except InputError as error:
             self.say(line_of(error, "this"), "error")
         self._read_local()
@@ -197,14 +199,6 @@ class GaloreMemApp(App[None]):
         if self.row is not None and event.key == self.row.key:
             self.panes.refuse(self.row, event.reason)
 
-    @on(tasks.Drawn)
-    def _drawn(self, event: tasks.Drawn) -> None:
-        self.panes.plot.show(event.curves)
-
-    @on(tasks.TraceStage)
-    def _stage(self, event: tasks.TraceStage) -> None:
-        self.query_one(ProgressLine).show(event.name, event.stage)
-
     @on(tasks.TraceEnded)
     def _traced(self, event: tasks.TraceEnded) -> None:
         self.query_one(ProgressLine).end()
@@ -228,10 +222,6 @@ class GaloreMemApp(App[None]):
         elif self.session.learn_local(event.cards):
             self.apply(self.state)
 
-    @on(ViewChosen)
-    def _view_chosen(self, event: ViewChosen) -> None:
-        self.action_view(event.view)
-
     def action_view(self, view: View) -> None:
         """Show a pane."""
         self.state = replace(self.state, view=view)
@@ -247,10 +237,6 @@ class GaloreMemApp(App[None]):
     def action_do(self, name: str) -> None:
         """One of the deeds."""
         getattr(deeds, name)(self)
-
-    def action_filter(self) -> None:
-        """Filter the rows."""
-        self.query_one(FilterBar).open(self.state.words)
 
     def on_unmount(self) -> None:
         """Nothing goes on without the app."""

@@ -8,10 +8,11 @@ from galore_mem.tui.controls import Control, chosen
 from galore_mem.tui.exports import export
 from galore_mem.tui.figures import card_key
 from galore_mem.tui.help import Help, help_text
+from galore_mem.tui.messages import Chosen
 from galore_mem.tui.offers import offers_for
 from galore_mem.tui.picker import Picker
 from galore_mem.tui.progress_line import ProgressLine
-from galore_mem.tui.prompt import Prompt
+from galore_mem.tui.prompt import FilterBar, Prompt
 from galore_mem.tui.tracing import request_of
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def offer(app: "GaloreMemApp", control: Control) -> None:
 
     def take(values: "tuple[Value, ...] | None") -> None:
         if values is not None:
-            app.choose(control.name, values)
+            app.post_message(Chosen(control.name, values))
 
     app.push_screen(Picker(control, offers, chosen(control, app.state), hint), take)
 
@@ -72,13 +73,18 @@ def trace(app: "GaloreMemApp") -> None:
         app.say("a trace runs already: T stops it" if row is not None else "there is no row to trace", "warning")
     else:
         line.begin(row.name)
-        app.tasks.trace(request_of(row, card), card_key(card.card))
+        app.tasks.trace(request_of(row, card), card_key(card.card), line)
 
 
 def stop_trace(app: "GaloreMemApp") -> None:
     """Stop the trace that runs."""
     if not app.tasks.tracer.stop():
         app.say("no trace runs")
+
+
+def filter_rows(app: "GaloreMemApp") -> None:
+    """Open the line that filters."""
+    app.query_one(FilterBar).open(app.state.words)
 
 
 def explain_focused(app: "GaloreMemApp") -> None:

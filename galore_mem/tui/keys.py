@@ -23,7 +23,14 @@ KEYS: tuple[Binding, ...] = (
     ),
     Binding("s", "become('next sort')", "sort", show=False, id="app.sort", tooltip="Sort by the next column"),
     Binding("S", "become('other order')", "reverse", show=False, id="app.reverse", tooltip="Turn the order round"),
-    Binding("slash", "filter", "filter", key_display="/", id="app.filter", tooltip="Show only rows with these words"),
+    Binding(
+        "slash",
+        "do('filter_rows')",
+        "filter",
+        key_display="/",
+        id="app.filter",
+        tooltip="Show only rows with these words",
+    ),
     Binding(
         "x", "become('no marks')", "unmark", show=False, id="app.unmark", tooltip="Take all marks and the baseline away"
     ),

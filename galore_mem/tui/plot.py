@@ -4,6 +4,7 @@ from itertools import pairwise
 from math import log
 from typing import ClassVar
 
+from textual import on
 from textual.binding import Binding, BindingType
 
 from galore_mem.render import words
@@ -15,6 +16,7 @@ from galore_mem.tui.drawing import PENDING
 from galore_mem.tui.messages import Changed
 from galore_mem.tui.page import Page
 from galore_mem.tui.state import PlotAxis
+from galore_mem.tui.tasks import Drawn
 
 AXES: tuple[PlotAxis, ...] = ("sequence", "batch", "rank")
 UNITS: dict[PlotAxis, str] = {"sequence": "tokens", "batch": "sequences in a micro-batch", "rank": "rank"}
@@ -42,10 +44,10 @@ row stands now. Along rank, a dotted upright marks where GaLore's states take as
         self.axis: PlotAxis = "sequence"
         self._curves: Curves | None = None
 
-    def show(self, curves: Curves) -> None:
-        """Show what a worker computed."""
-        self._curves = curves
-        self.axis = curves.axis
+    @on(Drawn)
+    def _drawn(self, event: Drawn) -> None:
+        self._curves = event.curves
+        self.axis = event.curves.axis
         self.renew()
 
     def action_axis(self) -> None:

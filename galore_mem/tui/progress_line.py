@@ -1,9 +1,11 @@
 """How far a trace is: one line, there only while one runs."""
 
 from rich.text import Text
+from textual import on
 from textual.widgets import Static
 
 from galore_mem.answers.steps import STAGES
+from galore_mem.tui.tasks import TraceStage
 
 
 class ProgressLine(Static):
@@ -22,6 +24,10 @@ class ProgressLine(Static):
     def begin(self, name: str) -> None:
         """A trace begins."""
         self.show(name, STAGES[0])
+
+    @on(TraceStage)
+    def _stage(self, event: TraceStage) -> None:
+        self.show(event.name, event.stage)
 
     def show(self, name: str, stage: str) -> None:
         """A stage begins."""

@@ -1,5 +1,6 @@
 """From states to boards: models and cards are resolved once, figures are remembered, nothing here draws."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from galore_mem.tui.rows import Row, rows_of
 from galore_mem.tui.saying import line_of
 from galore_mem.tui.state import FIRST_CARDS, FIRST_MODEL, State
 from profiles.errors import InputError
+from profiles.models import find_model
 
 if TYPE_CHECKING:
     from galore_mem.tui.explain import Explained
@@ -116,6 +118,17 @@ class Session:
             replace(state, models=models or (FIRST_MODEL,), gpus=gpus or FIRST_CARDS),
             (*model_problems, *gpu_problems),
         )
+
+
+def may_ask_the_network(model: str) -> bool:
+    """Whether a model's name leads to the Hub: it is no path and not in the catalogue."""
+    if "/" not in model or model.startswith((".", "~", os.sep)) or model.endswith(".json") or os.path.exists(model):
+        return False
+    try:
+        find_model(model)
+    except InputError:
+        return True
+    return False
 
 
 def _used(card: Card, others: int | None) -> Card:

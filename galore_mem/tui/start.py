@@ -8,7 +8,7 @@ from pathlib import Path
 from galore_mem.errors import UsageError
 from galore_mem.tui.app import GaloreMemApp
 from galore_mem.tui.saved import default_path, load
-from galore_mem.tui.session import Session
+from galore_mem.tui.session import Session, may_ask_the_network
 from galore_mem.tui.state import State
 
 
@@ -42,10 +42,12 @@ def app_of(
     wanted = replace(state, models=(model,) if model else state.models, gpus=tuple(gpus) or state.gpus)
     if gpus:
         wanted = replace(wanted, card=gpus[0])
-    usable, left_out = session.usable(wanted)
-    if model and model not in usable.models:
+    awaited = wanted.models if any(map(may_ask_the_network, wanted.models)) else ()
+    near = tuple(name for name in wanted.models if not may_ask_the_network(name))
+    usable, left_out = session.usable(replace(wanted, models=near))
+    if model and near and model not in usable.models:
         usable = replace(usable, models=state.models)
     if gpus and not set(gpus) & set(usable.gpus):
         usable = replace(usable, gpus=state.gpus, card=state.card)
     problems = [line for line in (problem, *left_out) if line]
-    return GaloreMemApp(usable, session=session, problems=problems, path=path)
+    return GaloreMemApp(usable, session=session, problems=problems, path=path, awaited=awaited)

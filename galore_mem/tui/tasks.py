@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textual.message import Message
+from textual.message_pump import MessagePump
 from textual.worker import get_current_worker
 
 from estimators.footprint import Footprint
@@ -116,9 +117,9 @@ class Tasks:
         except Exception as error:
             self._app.post_message(Said(line_of(error, WORDS.get(group, group)), "error"))
 
-    def _tell(self, message: Message) -> None:
+    def _tell(self, message: Message, to: MessagePump | None = None) -> None:
         if not get_current_worker().is_cancelled:
-            self._app.post_message(message)
+            (to or self._app).post_message(message)
 
     def compute(self, wants: Sequence[Want]) -> None:
         """Figures, those on the screen first."""
@@ -141,12 +142,12 @@ class Tasks:
 
         self._start("detail", work)
 
-    def draw(self, rows: Sequence[Row], card: Card, axis: PlotAxis) -> None:
+    def draw(self, rows: Sequence[Row], card: Card, axis: PlotAxis, plot: MessagePump) -> None:
         """The curves of a plot."""
 
         def work() -> None:
             worker = get_current_worker()
-            self._tell(Drawn(curves_of(rows, card, axis, lambda: worker.is_cancelled)))
+            self._tell(Drawn(curves_of(rows, card, axis, lambda: worker.is_cancelled)), plot)
 
         self._start("curves", work)
 
@@ -175,13 +176,13 @@ class Tasks:
         """A file to lay beside."""
         self._start("file", lambda: self._tell(FileRead(read_beside(path))))
 
-    def trace(self, request: Request, card: str) -> None:
+    def trace(self, request: Request, card: str, line: MessagePump) -> None:
         """A trace; one at a time, to its end."""
 
         def work() -> None:
             try:
                 footprint, _ = self.tracer.run(
-                    request, lambda stage: self._app.post_message(TraceStage(request.name, stage))
+                    request, lambda stage: line.post_message(TraceStage(request.name, stage))
                 )
             except Exception as error:
                 self._app.post_message(TraceEnded(request, card, None, line_of(error, WORDS["trace"])))

@@ -5,7 +5,6 @@ from typing import Literal
 from textual import events, on
 from textual.app import ComposeResult
 from textual.containers import Container, Horizontal, Vertical
-from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Static, Tab, Tabs
 
@@ -26,14 +25,6 @@ SMALLEST = (60, 16)
 NORMAL = (110, 32)
 WIDE = (170, 44)
 Room = Literal["small", "narrow", "normal", "wide"]
-
-
-class ViewChosen(Message):
-    """A person chose a pane."""
-
-    def __init__(self, view: View) -> None:
-        super().__init__()
-        self.view = view
 
 
 class Workspace(Container):
@@ -154,11 +145,11 @@ class Workspace(Container):
         return (self._view,)
 
     @on(Tabs.TabActivated)
-    def _chosen(self, event: Tabs.TabActivated) -> None:
+    async def _chosen(self, event: Tabs.TabActivated) -> None:
         event.stop()
         view = next(view for view in VIEWS if event.tab.id == f"tab-{view}")
         if view != self._view:
-            self.post_message(ViewChosen(view))
+            await self.run_action(f"app.view('{view}')")
 
 
 def room_of(width: int, height: int) -> Room:

@@ -8,15 +8,24 @@ import pytest
 from textual.pilot import Pilot
 from textual.worker import WorkerState
 
-from galore_mem.answers.names import Card
-from galore_mem.errors import NoDeviceError
+from galore_mem.answers.names import Card, NamedModel, resolve_model
+from galore_mem.errors import NetworkError, NoDeviceError
 from galore_mem.tui.app import GaloreMemApp
-from galore_mem.tui.session import Session
+from galore_mem.tui.session import Session, may_ask_the_network
 from galore_mem.tui.state import State
 from galore_mem.tui.tracing import Tracer
 from profiles.gpus import find_gpu
 
 BUSY = (WorkerState.PENDING, WorkerState.RUNNING)
+
+
+def near(name: str) -> NamedModel:
+    """Models of the catalogue and of paths; the Hub does not answer."""
+    if may_ask_the_network(name):
+        raise NetworkError(f"the Hub does not answer for {name}", "", "give a path")
+    return resolve_model(name)
+
+
 AppMaker = Callable[..., GaloreMemApp]
 
 
@@ -48,7 +57,7 @@ def _settle() -> Callable[[Pilot[Any]], Awaitable[None]]:
 @pytest.fixture
 def make_app() -> AppMaker:
     def make(state: State | None = None, **words: Any) -> GaloreMemApp:  # noqa: ANN401
-        words.setdefault("session", Session(local=no_gpu, find=lambda name: Card(gpu=find_gpu(name))))
+        words.setdefault("session", Session(local=no_gpu, resolve=near, find=lambda name: Card(gpu=find_gpu(name))))
         words.setdefault("tracer", Tracer(lambda: ["false"]))
         return GaloreMemApp(state or State(), **words)
 

@@ -4,16 +4,18 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from textual.pilot import Pilot
 
-from galore_mem.answers.names import Card
-from galore_mem.errors import GaloreMemError, UsageError
+from galore_mem.answers.names import Card, NamedModel, resolve_model
+from galore_mem.errors import GaloreMemError, NetworkError, UsageError
 from galore_mem.tui import tasks
 from galore_mem.tui.app import GaloreMemApp
+from galore_mem.tui.messages import Chosen
 from galore_mem.tui.saying import line_of
 from galore_mem.tui.session import Session
 from galore_mem.tui.start import app_of, start
@@ -71,6 +73,35 @@ def test_a_wrong_command_line_is_told_in_the_app(
         assert len(app.board.rows) == 6
 
     drive(app, settle, script)
+
+
+def test_a_model_of_the_hub_is_awaited_while_the_first_one_shows(settle: Settle) -> None:
+    def slow(name: str) -> NamedModel:
+        if name == "org/model":
+            return replace(resolve_model("llama-60m"), source="the Hub")
+        if name == "org/none":
+            raise NetworkError("the Hub does not answer")
+        return resolve_model(name)
+
+    def awaiting(model: str) -> GaloreMemApp:
+        found = Session(local=lambda: (), resolve=slow, find=lambda name: Card(gpu=find_gpu(name)))
+        return app_of(model, (), fresh=True, path=None, session=found)
+
+    app = awaiting("org/model")
+    assert app.state.models == ("llama-7b",)
+
+    async def script(pilot: Pilot[Any]) -> None:
+        assert app.state.models == ("org/model",)
+        assert app.board.rows[0].named.source == "the Hub"
+
+    drive(app, settle, script)
+    other = awaiting("org/none")
+
+    async def refused(pilot: Pilot[Any]) -> None:
+        assert other.state.models == ("llama-7b",)
+        assert "the Hub does not answer" in messages(other)
+
+    drive(other, settle, refused)
 
 
 def test_a_right_command_line_comes_before_the_last_session(tmp_path: Path, settle: Settle) -> None:
@@ -175,11 +206,11 @@ def test_too_many_rows_leave_everything_as_it_was(make_app: AppMaker, settle: Se
     app = make_app()
 
     async def script(pilot: Pilot[Any]) -> None:
-        app.choose("seq", tuple(range(1, 500)))
+        app.post_message(Chosen("seq", tuple(range(1, 500))))
         await pilot.pause()
         assert "too many" in messages(app)
         assert app.state.values("seq") == ()
-        app.choose("seq", (-1,))
+        app.post_message(Chosen("seq", (-1,)))
         await pilot.pause()
         assert "--seq -1" in messages(app)
 
@@ -187,7 +218,6 @@ def test_too_many_rows_leave_everything_as_it_was(make_app: AppMaker, settle: Se
 
 
 def request() -> Request:
-    from galore_mem.answers.names import resolve_model
     from galore_mem.tui.rows import rows_of
 
     row = rows_of(State(methods=("adamw",)), {"llama-7b": resolve_model("llama-7b")})[0]
