@@ -10,6 +10,7 @@ from textual.binding import Binding
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
+from estimators.verdict import judge
 from galore_mem.tui.app import GaloreMemApp
 from galore_mem.tui.compare import Compare
 from galore_mem.tui.detail import Detail
@@ -226,10 +227,12 @@ def test_a_plots_along_each_axis(make_app: AppMaker, settle: Settle) -> None:
         await pilot.press("3")
         await settle(pilot)
         plot = app.query_one(Plot)
-        assert "fits up to 614 tokens" in plot.plain
+        assert app.row is not None
+        fit = judge(app.row.workload, app.board.card.card.gpu)
+        assert f"fits up to {fit.max_sequence_length:,} tokens" in plot.plain
         await pilot.press("a")
         await settle(pilot)
-        assert "fits up to 2 sequences" in plot.plain
+        assert f"fits up to {fit.max_micro_batch_size:,} sequences" in plot.plain
         await pilot.press("a")
         await settle(pilot)
         assert "breaks even with 8-bit Adam at rank 2,606" in " ".join(plot.plain.split())
