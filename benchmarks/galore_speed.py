@@ -156,6 +156,7 @@ def step_row(gradient: Tensor, rank: int, dtype: torch.dtype, repeats: int, devi
     is_right = "projector_right" in state
     basis = state["projector_right" if is_right else "projector_left"].clone()
     step = torch.ones((), device=device)
+    torch.compiler.reset()  # a function that was compiled for eight shapes is not compiled for a ninth
     compiled = torch.compile(adamw_step, dynamic=False)
 
     def run_compiled() -> None:
