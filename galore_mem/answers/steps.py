@@ -104,6 +104,7 @@ def watching(
             yield Watch(session, recorder, told)
         recorder.close()
     finally:
+        session.close()
         if collects:
             gc.enable()
 

@@ -89,6 +89,7 @@ def watch(workload: Workload, kernel: str, steps: int = 2) -> Watched:
                 session.refresh_at_every_step()
             session.iterate(Both(recorder, witness), "steady" if step else "first")
     recording = recorder.close()
+    session.close()
     if collects:
         gc.enable()
     return _as_on_a_gpu(recording, witness.stamps)
