@@ -68,8 +68,8 @@ RUNS: tuple[dict[str, Any], ...] = (
     {"keep_outputs": True, "use_cache": True},
 )
 LENGTHS = (512, 256, 1024)
-MODELS = ("llama-60m", "llama-130m", "llama-350m", "qwen2.5-0.5b", "qwen3-0.6b", "llama-1b", "llama-3b", "llama-7b")
-MODELS += ("mistral-7b", "llama-13b")
+MODELS: tuple[str, ...] = ("llama-60m", "llama-130m", "llama-350m", "qwen2.5-0.5b", "qwen3-0.6b", "llama-1b")
+MODELS += ("llama-3b", "llama-7b", "mistral-7b", "llama-13b")
 
 
 def variants(method: str) -> Iterator[dict[str, Any]]:
