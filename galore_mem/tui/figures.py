@@ -12,7 +12,7 @@ from galore_mem.answers.names import Card
 from galore_mem.tui.rows import Row
 from profiles.errors import InputError
 
-FRAME_SECONDS = 0.012
+FRAME_SECONDS = 0.008
 """What a repaint may spend on figures; whatever is left over, a worker computes."""
 BATCH_SECONDS = 0.04
 """How long a worker gathers figures before it hands them over."""
