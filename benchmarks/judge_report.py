@@ -328,7 +328,8 @@ def main() -> None:
     parser.add_argument("rows", type=Path)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where the files differ")
     options = parser.parse_args()
-    rows = sorted(read_rows(options.rows), key=lambda row: (place_of_model(row), row["title"]))
+    found = {row["title"]: row for row in read_rows(options.rows)}  # two processes may have judged one workload
+    rows = sorted(found.values(), key=lambda row: (place_of_model(row), row["title"]))
     add_exact(rows, options.rows.with_suffix(".exact.jsonl"))
     ranges = ranges_of(rows)
     texts = {
