@@ -12,7 +12,9 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Tabs
 
+from estimators.analytic.estimate import reach
 from estimators.verdict import judge
+from estimators.workload import Workload, with_batch
 from galore_mem.answers.names import Card, resolve_model
 from galore_mem.answers.plan import plan
 from galore_mem.errors import UsageError
@@ -155,6 +157,12 @@ def test_a_tiny_model_is_traced_in_a_process_of_its_own(make_app: AppMaker, sett
     assert ("torch" in sys.modules) == had_torch
 
 
+def vary(row: Row, axis: str, number: int) -> Workload:
+    if axis == "sequence":
+        return with_batch(row.workload, sequence_length=number)
+    return with_batch(row.workload, micro_batch_size=number)
+
+
 def test_curves_end_where_the_verdict_says() -> None:
     rows = story()
     for axis in ("sequence", "batch"):
@@ -163,7 +171,9 @@ def test_curves_end_where_the_verdict_says() -> None:
             fit = judge(row.workload, CARDS[0].card.gpu)
             longest = fit.max_sequence_length if axis == "sequence" else fit.max_micro_batch_size
             assert curve.furthest == longest
-            assert [nbytes for _, nbytes in curve.points] == sorted(nbytes for _, nbytes in curve.points)
+            numbers = [number for number, _ in curve.points]
+            assert numbers == sorted(set(numbers))
+            assert dict(curve.points)[numbers[-1]] == reach(vary(row, axis, numbers[-1]), CARDS[0].card.gpu).upper_bytes
     ranks = curves_of(rows, CARDS[0].card, "rank", lambda: False)
     assert ranks.left_out == ("adamw", "adamw-8bit")
     assert curves_of(rows, CARDS[0].card, "batch", lambda: True).curves[0].points == ()
