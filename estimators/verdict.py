@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from estimators.analytic.estimate import estimate, reach
 from estimators.footprint import Footprint
 from estimators.workload import Workload, with_batch
 from profiles.gpus import Gpu
+from profiles.ranges import EDGES_BYTES
 
 Verdict = Literal["fits", "tight", "does-not-fit"]
 MAX_MICRO_BATCH_SIZE = 65536
@@ -104,32 +106,48 @@ def max_micro_batch_size(workload: Workload, gpu: Gpu, usable_bytes: int) -> int
 
 
 def _largest(vary: Callable[[int], Workload], gpu: Gpu, usable_bytes: int, limit: int) -> int:
-    """The largest number in 1..limit that fits, 0 if none does; upper bounds grow with it.
+    """The largest number in 1..limit whose upper bound fits, 0 if none does.
 
-    The bound is nearly linear in the number, so the search tries where a straight line between its ends would meet the
-    card's memory, and halves the interval where that gains nothing.
+    Bounds grow with the number within a class of live peaks, and may drop where the next class begins
+    (`profiles.ranges`), so what fits in a higher class is looked for as well.
     """
 
     def excess(number: int) -> int:
         return reach(vary(number), gpu).upper_bytes - usable_bytes
 
-    low, high = 1, limit
-    low_excess = excess(low)
-    if low_excess > 0:
-        return 0
-    high_excess = excess(high)
-    if high_excess <= 0:
+    def beyond(edge: int, number: int) -> int:
+        return reach(vary(number), gpu).live_bytes - edge
+
+    best = _last_not_above(excess, 1, limit)
+    for edge in sorted((edge for edge in EDGES_BYTES if edge < usable_bytes), reverse=True):
+        first = 1 + _last_not_above(partial(beyond, edge), 1, limit)
+        if best < first <= limit and excess(first) <= 0:
+            return _last_not_above(excess, first, limit)
+    return best
+
+
+def _last_not_above(value: Callable[[int], int], low: int, high: int) -> int:
+    """The last number in low..high at which a growing value is not above 0; `low - 1` if none is.
+
+    Values are nearly linear in the number, so the search tries where a straight line between its ends would meet zero,
+    and halves the interval where that gains nothing.
+    """
+    low_value = value(low)
+    if low_value > 0:
+        return low - 1
+    high_value = value(high)
+    if high_value <= 0:
         return high
     linear = True
     while high - low > 1:
         middle = (low + high) // 2
         if linear:
-            guess = low + (high - low) * -low_excess // (high_excess - low_excess)
+            guess = low + (high - low) * -low_value // (high_value - low_value)
             middle = min(max(guess, low + 1), high - 1)
         linear = not linear
-        found = excess(middle)
+        found = value(middle)
         if found <= 0:
-            low, low_excess = middle, found
+            low, low_value = middle, found
         else:
-            high, high_excess = middle, found
+            high, high_value = middle, found
     return low

@@ -4,8 +4,8 @@ from galore_mem.render.text import Text
 
 
 def flow(text: Text, width: int, indent: int = 0) -> list[Text]:
-    """`text` in lines of at most `width` cells, broken at spaces; later ones are indented, by half of it at most."""
-    indent = min(indent, width // 2)
+    """`text` in lines of at most `width` cells, broken at spaces; indented ones keep 16 cells at least."""
+    indent = max(0, min(indent, width - 16))
     lines, start, room = [], 0, width
     plain = text.plain
     while len(plain) - start > room:
