@@ -2,7 +2,7 @@
 
     python -m benchmarks.fit_confirm [--write docs/fit-confirm.json] [FIRST [LAST]]
 
-Each recommendation is traced (the real model class and optimizer on fake tensors, through the replica of the allocator);
+Each recommendation is traced (the real model class and optimizer on fake tensors, through the allocator's replica);
 it holds if the traced process stays under the upper bound of the closed form, which decides what fits.
 """
 

@@ -136,7 +136,9 @@ def test_a_tiny_model_is_traced_in_a_process_of_its_own(make_app: AppMaker, sett
 
     async def run() -> None:
         async with app.run_test(size=(80, 24)) as pilot:
+            await settle(pilot)
             await pilot.press("t")
+            await pilot.pause()
             for _ in range(2000):
                 await asyncio.sleep(0.05)
                 if not app.query_one("#progress").has_class("-running"):
