@@ -103,7 +103,7 @@ def test_events_are_those_of_the_trace(method: str, words: dict[str, Any]) -> No
     same = sum(block.size for block in matcher.get_matching_blocks())
     assert same >= 0.95 * max(len(traced), len(written))
     peaks = [replay(events).peak_reserved_bytes for events in histories]
-    # So small a run holds some thirty segments. One more or less hangs on the order in which AdamW's temporaries are let
+    # So small a run holds thirty segments. One more or less hangs on the order in which AdamW's temporaries are let
     # go of: the interpreter ends a list from its last item, the written history from its first.
     assert abs(peaks[1] - peaks[0]) <= 2 * 2**20
 
