@@ -1,5 +1,6 @@
 """Whether a workload makes sense, and what a person should know about it although it does."""
 
+from estimators.analytic.families import takes_chunked_loss
 from estimators.analytic.parameters import ParameterGroup, workload_parameters
 from estimators.workload import Workload
 from profiles.errors import InputError
@@ -19,6 +20,12 @@ def check(workload: Workload, gpu: Gpu | None = None) -> tuple[str, ...]:
             f"--update per-layer with --grad-accumulation {steps} is impossible under galore-torch",
             "its hooks step on every micro-batch, and the Hugging Face Trainer refuses the combination",
             "use --grad-accumulation 1, or --implementation galore-mem",
+        )
+    if workload.loss == "chunked" and not takes_chunked_loss(workload.model):
+        raise InputError(
+            "--loss chunked cannot run here",
+            f"it is made for LLaMA's relatives, not for {workload.model.model_type}",
+            "leave it out",
         )
     if workload.allocator_settings:
         from estimators.allocator.parse import parse_settings

@@ -9,6 +9,7 @@ work, not time: kernels, bandwidth and launch costs decide how fast it is done.
 from dataclasses import dataclass
 from functools import lru_cache
 
+from estimators.analytic.families import family_of
 from estimators.analytic.parameters import ParameterGroup, parameters_of
 from estimators.analytic.projection import Projection, projection_of
 from estimators.workload import Method, Workload
@@ -78,22 +79,23 @@ def _scores(workload: Workload) -> float:
 def _linear(model: ModelShape, method: Method) -> tuple[float, float, float]:
     """Elements of linear layers a token passes: those in layers, the head, and the trained ones among both."""
     groups = parameters_of(model, method, "bf16")
-    layers = sum(group.numel * group.count for group in groups if group.kind in ("linear", "adapter"))
+    passed = family_of(model.model_type).passed
+    products = [group for group in groups if group.kind in ("linear", "expert", "adapter")]
+    elements = {group.name: group.numel * group.count * passed(model, group.name) for group in products}
     head = model.vocab_size * model.hidden_size
-    trained = sum(
-        group.numel * group.count for group in groups if group.kind in ("linear", "adapter") and group.trainable
-    )
+    trained = sum(elements[group.name] for group in products if group.trainable)
     head_trained = all(group.trainable for group in groups if group.kind in ("head", "embedding"))
-    return float(layers), float(head), float(trained + head * head_trained)
+    return float(sum(elements.values())), float(head), float(trained + head * head_trained)
 
 
 @lru_cache(maxsize=1024)
 def _last(model: ModelShape, method: Method) -> float:
     """Elements of each layer's last product: recomputation stops where nothing more is saved for backward."""
-    last = {"lora": "down_proj.lora_B.weight", "relora": "down_proj.lora_B.weight", "low-rank": "down_proj.B.weight"}
-    names = (last.get(method.parameterisation, ""), "down_proj.weight")
+    last = {"lora": "lora_B.weight", "relora": "lora_B.weight", "low-rank": "B.weight"}
+    path = family_of(model.model_type).last_product
+    names = [f"{path}.{kind}" for kind in (last.get(method.parameterisation, ""), "weight") if kind]
     groups = parameters_of(model, method, "bf16")
-    found = [[group for group in groups if name and group.name.endswith(name)] for name in names]
+    found = [[group for group in groups if group.name == name] for name in names]
     return float(sum(group.numel * group.count for group in next(filter(None, found), [])))
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from profiles.config_keys import ConfigKeys, described
 from profiles.errors import InputError, UncoveredError
+from profiles.families import MODULES, reader_of
 from profiles.shapes import ModelShape
 
 if TYPE_CHECKING:
@@ -158,6 +159,8 @@ def shape_from_config(config: Mapping[str, Any], name: str) -> ModelShape:
         InputError: a missing key, a value of the wrong type, or sizes that contradict each other.
     """
     model_type = _model_type(config, name)
+    if model_type in MODULES:
+        return reader_of(model_type)(config, name)
     family = FAMILIES[model_type]
     keys = ConfigKeys(config, name)
     hidden, heads = keys.size("hidden_size"), keys.size("num_attention_heads")
@@ -198,7 +201,7 @@ def shape_from_config(config: Mapping[str, Any], name: str) -> ModelShape:
 
 
 def _model_type(config: Mapping[str, Any], name: str) -> str:
-    planned = f"plans cover {', '.join(FAMILIES)}; galore-mem trace takes the other families"
+    planned = f"plans cover {', '.join((*FAMILIES, *MODULES))}; galore-mem trace takes the other families"
     if isinstance(config.get("text_config"), Mapping):
         raise InputError(
             f"{name} describes a model of several parts (key text_config)",
@@ -216,7 +219,7 @@ def _model_type(config: Mapping[str, Any], name: str) -> str:
     model_type = config["model_type"]
     if not isinstance(model_type, str):
         raise InputError(f"{name}: model_type is {described(model_type)}", "it should be a string", "")
-    if model_type not in FAMILIES:
+    if model_type not in FAMILIES and model_type not in MODULES:
         raise UncoveredError(f"no activation ledger for the {model_type[:40]} family yet ({name})", planned, "")
     return model_type
 

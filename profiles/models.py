@@ -6,6 +6,7 @@ from typing import Any
 
 from profiles import catalogue
 from profiles.configs import FAMILIES, shape_from_config
+from profiles.families import MODULES
 from profiles.shapes import ModelShape
 
 _FILE = "models.jsonl"
@@ -43,7 +44,7 @@ class Model:
     @property
     def planned(self) -> bool:
         """Whether `plan` has an activation ledger for its family."""
-        return self.family in FAMILIES
+        return self.family in FAMILIES or self.family in MODULES
 
     @property
     def shape(self) -> ModelShape:

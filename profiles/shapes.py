@@ -37,10 +37,10 @@ class ModelShape:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UncoveredShape(ModelShape):
-    """A model that no closed form covers: transformers alone knows how to build it.
+class ConfiguredShape(ModelShape):
+    """A model of another family, which transformers builds from its own `config.json`.
 
-    The fields of `ModelShape` are as near as its own keys come to them; they decide the attention kernel and defaults.
+    The fields of `ModelShape` are what its own keys mean by them.
     """
 
     config: str
@@ -50,3 +50,8 @@ class UncoveredShape(ModelShape):
     attention_code: str
     """`shared` where the model calls transformers' attention functions, `sdpa` where it calls torch's by itself, `own`
     where it computes attention from matrix products."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UncoveredShape(ConfiguredShape):
+    """A model that no closed form covers: transformers alone knows how to build it."""

@@ -4,6 +4,7 @@ from estimators.analytic.structure import attention_dropout
 from estimators.workload import Workload
 from profiles.errors import InputError
 from profiles.gpus import Gpu
+from profiles.shapes import ConfiguredShape, ModelShape
 
 FLASH_CAPABILITY = 8.0
 CUDNN_FIRST = (9.0, 10.0, 10.3)
@@ -31,10 +32,17 @@ def attention_kernel(workload: Workload, gpu: Gpu | None) -> str:
         if reason:
             raise InputError(f"--attention {asked} cannot run here", reason, _way_out(workload, gpu))
         return asked
+    if has_own_attention(workload.model):
+        return "eager"
     order: tuple[str, ...] = ("flash", "efficient", "math")
     if gpu is not None and gpu.vendor == "nvidia" and _capability(gpu) in CUDNN_FIRST:
         order = ("cudnn", *order)
     return next(kernel for kernel in order if not _refusal(kernel, workload, gpu))
+
+
+def has_own_attention(model: ModelShape) -> bool:
+    """Whether the model computes attention from matrix products of its own: what `eager` stands for."""
+    return isinstance(model, ConfiguredShape) and model.attention_code == "own"
 
 
 def _capability(gpu: Gpu | None) -> float:
@@ -45,9 +53,11 @@ def _capability(gpu: Gpu | None) -> float:
 
 def _refusal(kernel: str, workload: Workload, gpu: Gpu | None) -> str:
     """Why a kernel cannot run, or an empty string."""
+    model = workload.model
+    if has_own_attention(model):
+        return "" if kernel == "eager" else f"{model.model_type} computes attention by code of its own"
     if kernel in ("math", "eager"):
         return ""
-    model = workload.model
     grouped = model.num_key_value_heads < model.num_attention_heads
     half = workload.compute_itemsize == 2
     if kernel in ("flash", "cudnn"):
@@ -74,4 +84,4 @@ def _refusal(kernel: str, workload: Workload, gpu: Gpu | None) -> str:
 
 def _way_out(workload: Workload, gpu: Gpu | None) -> str:
     working = [kernel for kernel in ("flash", "efficient", "cudnn", "math") if not _refusal(kernel, workload, gpu)]
-    return f"use --attention auto, or one of: {', '.join(working)}"
+    return f"use --attention auto, or one of: {', '.join(working)}" if working else "use --attention auto"

@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
+from estimators.analytic.families import family_of
 from estimators.workload import Method, Precision, Workload
 from profiles.errors import InputError
 from profiles.shapes import ModelShape
 
-Kind = Literal["linear", "embedding", "head", "norm", "bias", "adapter"]
+Kind = Literal["linear", "embedding", "head", "norm", "bias", "expert", "adapter"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,8 @@ class ParameterGroup:
     trainable: bool = True
     projected: bool = False
     """GaLore projects its gradient."""
+    transposed: bool = False
+    """A linear layer that keeps (in, out), as transformers' Conv1D does."""
 
     @property
     def numel(self) -> int:
@@ -41,36 +44,39 @@ class ParameterGroup:
         return self.numel * self.itemsize
 
 
+@lru_cache(maxsize=1024)
 def model_parameters(shape: ModelShape, itemsize: int = 2) -> tuple[ParameterGroup, ...]:
     """Every parameter that transformers builds for `shape`; a tied head shares the embedding and is not listed."""
-    layers, hidden, inner = shape.num_hidden_layers, shape.hidden_size, shape.intermediate_size
-    queries, keys = shape.num_attention_heads * shape.head_dim, shape.num_key_value_heads * shape.head_dim
+    sizes = shape_sizes(shape)
+    return tuple(
+        ParameterGroup(
+            name=weight.name,
+            shape=tuple(sizes[dim] for dim in weight.dims),
+            count=sizes[weight.layers] if "*" in weight.name else 1,
+            kind=weight.role,
+            itemsize=itemsize,
+            transposed=weight.transposed,
+        )
+        for weight in family_of(shape.model_type).weights(shape)
+    )
 
-    def group(name: str, size: tuple[int, ...], kind: Kind, count: int = layers) -> ParameterGroup:
-        return ParameterGroup(name=name, shape=size, count=count, kind=kind, itemsize=itemsize)
 
-    def linear(name: str, size: tuple[int, int], bias: bool) -> list[ParameterGroup]:
-        weight = group(f"{name}.weight", size, "linear")
-        return [weight, group(f"{name}.bias", size[:1], "bias")] if bias else [weight]
-
-    attention, mlp = "model.layers.*.self_attn", "model.layers.*.mlp"
-    groups = [group("model.embed_tokens.weight", (shape.vocab_size, hidden), "embedding", 1)]
-    groups += linear(f"{attention}.q_proj", (queries, hidden), shape.qkv_bias)
-    groups += linear(f"{attention}.k_proj", (keys, hidden), shape.qkv_bias)
-    groups += linear(f"{attention}.v_proj", (keys, hidden), shape.qkv_bias)
-    groups += linear(f"{attention}.o_proj", (hidden, queries), shape.output_bias)
-    if shape.qk_norm:
-        groups.append(group(f"{attention}.q_norm.weight", (shape.head_dim,), "norm"))
-        groups.append(group(f"{attention}.k_norm.weight", (shape.head_dim,), "norm"))
-    groups += linear(f"{mlp}.gate_proj", (inner, hidden), shape.mlp_bias)
-    groups += linear(f"{mlp}.up_proj", (inner, hidden), shape.mlp_bias)
-    groups += linear(f"{mlp}.down_proj", (hidden, inner), shape.mlp_bias)
-    groups.append(group("model.layers.*.input_layernorm.weight", (hidden,), "norm"))
-    groups.append(group("model.layers.*.post_attention_layernorm.weight", (hidden,), "norm"))
-    groups.append(group("model.norm.weight", (hidden,), "norm", 1))
-    if not shape.tie_word_embeddings:
-        groups.append(group("lm_head.weight", (shape.vocab_size, hidden), "head", 1))
-    return tuple(groups)
+def shape_sizes(shape: ModelShape) -> dict[str, int]:
+    """Numbers behind the symbols of a model's weights."""
+    return {
+        "h": shape.hidden_size,
+        "f": shape.intermediate_size,
+        "v": shape.vocab_size,
+        "n": shape.num_attention_heads,
+        "g": shape.num_key_value_heads,
+        "d": shape.head_dim,
+        "q": shape.num_attention_heads * shape.head_dim,
+        "k": shape.num_key_value_heads * shape.head_dim,
+        "L": shape.num_hidden_layers,
+        "1": 1,
+        "2": 2,
+        **family_of(shape.model_type).sizes(shape),
+    }
 
 
 def parameter_count(shape: ModelShape) -> int:
@@ -138,17 +144,18 @@ def _reparameterised(group: ParameterGroup, method: Method) -> list[ParameterGro
         return [replace(group, projected=target)]
     if not target:
         return [replace(group, trainable=kind != "lora")]
-    rows, columns = group.shape
+    rows, columns = group.shape[::-1] if group.transposed else group.shape
     rank, module = method.rank or 1, group.name.removesuffix(".weight")
     if kind == "low-rank":
         rank = min(rank, rows, columns)
         return [
-            replace(group, name=f"{module}.A.weight", shape=(rank, columns)),
-            replace(group, name=f"{module}.B.weight", shape=(rows, rank)),
+            replace(group, name=f"{module}.A.weight", shape=(rank, columns), transposed=False),
+            replace(group, name=f"{module}.B.weight", shape=(rows, rank), transposed=False),
         ]
     # peft upcasts adapters of half-precision models to fp32 (autocast_adapter_dtype), and does not cap the rank.
+    adapter = replace(group, kind="adapter", itemsize=4, transposed=False)
     return [
         replace(group, trainable=False),
-        replace(group, name=f"{module}.lora_A.weight", shape=(rank, columns), kind="adapter", itemsize=4),
-        replace(group, name=f"{module}.lora_B.weight", shape=(rows, rank), kind="adapter", itemsize=4),
+        replace(adapter, name=f"{module}.lora_A.weight", shape=(rank, columns)),
+        replace(adapter, name=f"{module}.lora_B.weight", shape=(rows, rank)),
     ]

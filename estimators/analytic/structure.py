@@ -3,12 +3,12 @@
 from collections.abc import Hashable
 from math import ceil
 
-from estimators.analytic.parameters import workload_parameters
+from estimators.analytic.families import family_of
+from estimators.analytic.families.family import PLAYED_LAYERS as PLAYED_LAYERS
+from estimators.analytic.parameters import shape_sizes, workload_parameters
 from estimators.analytic.shadow.structure import Structure
 from estimators.workload import Workload
 
-PLAYED_LAYERS = 3
-"""First, middle and last: the middle one stands for any number."""
 LOSS_CHUNK_TOKENS = 1024
 """Tokens whose logits the chunked loss holds at once."""
 
@@ -50,20 +50,18 @@ def structure_of(workload: Workload, kernel: str) -> Structure:
         kernel: the attention kernel that runs (`estimators.analytic.attention.attention_kernel`).
     """
     model, method, batch = workload.model, workload.method, workload.batch
-    targets = _targets(workload)
+    targets, family = _targets(workload), family_of(model.model_type)
     return Structure(
-        layers=min(model.num_hidden_layers, PLAYED_LAYERS),
+        family=model.model_type,
+        weights=family.weights(model),
+        traits=family.traits(workload),
+        layers=family.played_layers(workload),
         itemsize=workload.weight_itemsize,
         autocast=2 if workload.precision.startswith("amp") else 0,
         kernel=kernel,
         checkpointing=workload.checkpointing == "full",
         grouped=model.num_key_value_heads < model.num_attention_heads,
         batched=batch.micro_batch_size > 1,
-        qkv_bias=model.qkv_bias,
-        output_bias=model.output_bias,
-        mlp_bias=model.mlp_bias,
-        qk_norm=model.qk_norm,
-        tied=model.tie_word_embeddings,
         padding=workload.padding,
         dropout=attention_dropout(workload),
         keep_outputs=workload.keep_outputs,
@@ -90,11 +88,11 @@ def _loss_chunks(workload: Workload) -> int:
 
 
 def _targets(workload: Workload) -> frozenset[str]:
-    """Linear layers with adapters or factors, by the last part of their name."""
+    """Linear layers with adapters or factors, by their path."""
     if workload.method.parameterisation in ("full", "galore"):
         return frozenset()
     names = (group.name for group in workload_parameters(workload))
-    return frozenset(name.split(".")[-3] for name in names if name.endswith((".lora_A.weight", ".A.weight")))
+    return frozenset(name.rsplit(".", 2)[0] for name in names if name.endswith((".lora_A.weight", ".A.weight")))
 
 
 def symbol_sizes(workload: Workload) -> dict[str, int]:
@@ -102,17 +100,9 @@ def symbol_sizes(workload: Workload) -> dict[str, int]:
     model, batch = workload.model, workload.batch
     b, s, d = batch.micro_batch_size, batch.sequence_length, model.head_dim
     chunk = min(LOSS_CHUNK_TOKENS, b * s)
-    sizes = {
+    sizes = shape_sizes(model) | {
         "b": b,
         "s": s,
-        "h": model.hidden_size,
-        "f": model.intermediate_size,
-        "v": model.vocab_size,
-        "n": model.num_attention_heads,
-        "g": model.num_key_value_heads,
-        "d": d,
-        "q": model.num_attention_heads * d,
-        "k": model.num_key_value_heads * d,
         "s+1": s + 1,
         "s16": up_to_multiple(s, 16),
         "s32": up_to_multiple(s, 32),
@@ -121,8 +111,7 @@ def symbol_sizes(workload: Workload) -> dict[str, int]:
         "d32": up_to_multiple(d, 32),
         "c": chunk,
         "rest": max(b * s - 2 * chunk, 0),
-        "1": 1,
-        "2": 2,
+        **family_of(model.model_type).batch_sizes(workload),
     }
     rank = workload.method.rank
     if rank is not None:
@@ -130,5 +119,5 @@ def symbol_sizes(workload: Workload) -> dict[str, int]:
         if workload.method.parameterisation == "low-rank":
             for group in workload_parameters(workload):
                 if group.name.endswith(".A.weight"):
-                    sizes[f"R{group.name.split('.')[-3]}"] = group.shape[0]
+                    sizes[f"R {group.name.rsplit('.', 2)[0]}"] = group.shape[0]
     return sizes

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from estimators.analytic.estimate import reach
+from estimators.analytic.families import takes_chunked_loss
 from estimators.verdict import Fit, judge
 from estimators.workload import METHODS, Workload
 from galore_mem.answers.settings import default_rank
@@ -113,7 +114,7 @@ def alternatives(workload: Workload, *, fits: bool) -> Iterator[tuple[str, Workl
     method, batch = workload.method, workload.batch
     if workload.checkpointing == "none":
         yield "--checkpointing full", replace(workload, checkpointing="full")
-    if workload.loss == "full":
+    if workload.loss == "full" and takes_chunked_loss(workload.model):
         yield "--loss chunked", replace(workload, loss="chunked")
     if method.update == "whole" and batch.gradient_accumulation_steps == 1:
         yield "--update per-layer", replace(workload, method=replace(method, update="per-layer"))

@@ -3,12 +3,9 @@
 import json
 from typing import TYPE_CHECKING, Any
 
-from estimators.analytic.attention import attention_kernel
-from estimators.workload import Workload
 from galore_mem.answers.names import NamedConfig, NamedModel, find_config, resolve_model
 from galore_mem.errors import MissingExtraError
 from profiles.errors import InputError, UncoveredError
-from profiles.gpus import Gpu
 from profiles.shapes import UncoveredShape
 
 if TYPE_CHECKING:
@@ -94,27 +91,3 @@ def _attention_dropout(config: Any) -> float:  # noqa: ANN401
         if value:
             return float(value)
     return 0.0
-
-
-def kernel_of(workload: Workload, gpu: Gpu | None) -> str:
-    """The attention kernel that runs; the model's own code is `eager`.
-
-    Raises:
-        InputError: the pinned kernel, or the loss, cannot run here.
-    """
-    model = workload.model
-    if isinstance(model, UncoveredShape) and workload.loss == "chunked":
-        raise InputError(
-            "--loss chunked cannot run here",
-            f"it is made for LLaMA's relatives, not for {model.model_type}",
-            "leave it out",
-        )
-    if isinstance(model, UncoveredShape) and model.attention_code == "own":
-        if workload.attention not in ("auto", "eager"):
-            raise InputError(
-                f"--attention {workload.attention} cannot run here",
-                f"{model.model_type} computes attention by code of its own",
-                "use --attention auto",
-            )
-        return "eager"
-    return attention_kernel(workload, gpu)

@@ -76,7 +76,7 @@ def option_of(workload: Workload, card: Card) -> Option:
 def forms(model: ModelShape, wishes: Wishes) -> Iterator[Workload]:
     """Configurations apart from their batch, which is one sequence here."""
     for name in wishes.methods_asked:
-        choices = (wishes.ranks(name, model), wishes.updates(name), wishes.losses, wishes.checkpointings)
+        choices = (wishes.ranks(name, model), wishes.updates(name), wishes.losses(model), wishes.checkpointings)
         for rank, update, loss, checkpointing in product(*choices):
             if wishes.objective == "rank" and METHODS[name].parameterisation != "galore":
                 continue

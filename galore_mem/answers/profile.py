@@ -5,11 +5,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
+from estimators.analytic.attention import attention_kernel
 from estimators.checks import check
 from estimators.footprint import Footprint
 from estimators.verdict import Fit
 from estimators.workload import Workload
-from galore_mem.answers.any_model import kernel_of, traced_model
+from galore_mem.answers.any_model import traced_model
 from galore_mem.answers.limits import limit_of
 from galore_mem.answers.measured import footprint_of
 from galore_mem.answers.names import Card, resolve_cards
@@ -190,7 +191,7 @@ def _on_cpu(
     watched: Callable[[Meter], object] | None,
 ) -> Profile:
     gpu = cards[0].gpu if cards else None
-    kernel = kernel_of(workload, gpu)
+    kernel = attention_kernel(workload, gpu)
     workspace_bytes = gpu.cublas_workspace_recent_bytes if gpu is not None else SMALL_WORKSPACE_BYTES
     run = record_on_cpu(workload, kernel, steps=steps, workspace_bytes=workspace_bytes, told=told, watched=watched)
     told("replaying the allocator")
@@ -290,7 +291,7 @@ def _other_kernel(run: GpuRun, workload: Workload, cards: tuple[Card, ...]) -> t
     if not cards or not run.kernels:
         return ()
     with suppress(InputError):
-        expected = kernel_of(workload, cards[0].gpu)
+        expected = attention_kernel(workload, cards[0].gpu)
         if expected not in (*run.kernels, "eager"):
             return (f"attention ran as {'+'.join(run.kernels)}, where plan and trace expect {expected}",)
     return ()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from estimators.analytic.attention import attention_kernel
 from estimators.analytic.bounds import context_range, scratch_terms
 from estimators.analytic.parameters import ParameterGroup, parameter_count
 from estimators.analytic.unknown_scratch import unknown_scratch
@@ -13,7 +14,7 @@ from estimators.checks import check
 from estimators.footprint import Footprint, Moment, Term
 from estimators.verdict import Fit, max_micro_batch_size, max_sequence_length, verdict_of
 from estimators.workload import Workload, with_batch
-from galore_mem.answers.any_model import kernel_of, traced_model
+from galore_mem.answers.any_model import traced_model
 from galore_mem.answers.lengths import Course, Courses, Variation, course_of, vary
 from galore_mem.answers.names import Card, resolve_cards
 from galore_mem.answers.needs import require_memory
@@ -150,7 +151,7 @@ def trace(
     other_bytes = None if other_use is None else size_bytes(other_use, "--other-use")
     cards = resolve_cards((gpus,) if isinstance(gpus, str) else gpus, other_bytes)
     gpu = cards[0].gpu if cards else None
-    kernel = kernel_of(workload, gpu)
+    kernel = attention_kernel(workload, gpu)
     notes += (*(card.note for card in cards if card.note), *check(workload, gpu))
     told = told or silent
     alike = Course(lengths=(workload.batch.sequence_length,) * 2, seed=seed, asked="")

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
+from estimators.analytic.families import takes_chunked_loss
 from estimators.workload import (
     METHODS,
     Attention,
@@ -105,12 +106,11 @@ class Wishes:
         """Whose GaLore."""
         return "galore-torch" if self.trainer else self.implementation
 
-    @property
-    def losses(self) -> tuple[Loss, ...]:
+    def losses(self, model: ModelShape) -> tuple[Loss, ...]:
         """Losses to try."""
         if self.loss is not None:
             return (self.loss,)
-        return ("full",) if self.trainer else ("full", "chunked")
+        return ("full",) if self.trainer or not takes_chunked_loss(model) else ("full", "chunked")
 
     @property
     def checkpointings(self) -> tuple[Checkpointing, ...]:

@@ -6,7 +6,7 @@ from typing import Any
 from estimators.workload import Workload
 from galore_mem.errors import UsageError
 from galore_mem.training.heads import attention_word, own_config
-from profiles.shapes import ModelShape, UncoveredShape
+from profiles.shapes import ConfiguredShape, ModelShape
 
 ATTENTION_DROPOUTS = ("attention_dropout", "attn_pdrop", "attention_probs_dropout_prob", "dropout_rate")
 """What families call the dropout on attention weights; each has one of them at most."""
@@ -19,7 +19,7 @@ def config_of(workload: Workload) -> Any:  # noqa: ANN401
         UsageError: this transformers does not know the architecture, or refuses a value.
     """
     shape = workload.model
-    if isinstance(shape, UncoveredShape):
+    if isinstance(shape, ConfiguredShape):
         config = own_config(json.loads(shape.config), shape.name)
         if shape.head == "classification":
             config.problem_type = "single_label_classification"  # else some look at the labels' values
@@ -28,7 +28,7 @@ def config_of(workload: Workload) -> Any:  # noqa: ANN401
                 setattr(config, key, workload.dropout)
     else:
         config = _covered(workload, shape)
-    code = shape.attention_code if isinstance(shape, UncoveredShape) else "shared"
+    code = shape.attention_code if isinstance(shape, ConfiguredShape) else "shared"
     config._attn_implementation = attention_word(code)
     config.use_cache = workload.use_cache
     return config

@@ -7,7 +7,7 @@ from typing import Any
 
 from estimators.analytic.parameters import matches
 from galore_mem.errors import UsageError
-from profiles.shapes import ModelShape, UncoveredShape
+from profiles.shapes import ConfiguredShape, ModelShape
 
 ATTENTION_KEY = "galore_mem"
 """Under which our attention and mask functions are registered; transformers looks for a kernel on the Hub where the
@@ -22,7 +22,7 @@ class Head:
     """`causal-lm`, `seq2seq-lm` or `classification`."""
     class_name: str
     attention_code: str
-    """`shared`, `sdpa` or `own`: see `profiles.shapes.UncoveredShape`."""
+    """`shared`, `sdpa` or `own`: see `profiles.shapes.ConfiguredShape`."""
 
 
 AUTO_CLASSES = {
@@ -34,7 +34,7 @@ AUTO_CLASSES = {
 
 def trained_head(shape: ModelShape) -> str:
     """What is trained on top: a key of `AUTO_CLASSES`."""
-    return shape.head if isinstance(shape, UncoveredShape) else "causal-lm"
+    return shape.head if isinstance(shape, ConfiguredShape) else "causal-lm"
 
 
 def target_modules(model: Any, patterns: tuple[str, ...]) -> list[str]:  # noqa: ANN401

@@ -118,7 +118,8 @@ def _chunked_loss(model: Any, batch: dict[str, Tensor], witness: Witness) -> Ten
     """Head and loss for `CHUNK_TOKENS` tokens at a time, each piece recomputed in backward."""
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     labels = batch["labels"]
-    hidden = inner.model(
+    head = inner.get_output_embeddings()
+    hidden = inner.base_model(
         input_ids=batch["input_ids"], attention_mask=batch.get("attention_mask"), use_cache=False
     ).last_hidden_state
     witness.enter("loss")
@@ -126,7 +127,7 @@ def _chunked_loss(model: Any, batch: dict[str, Tensor], witness: Witness) -> Ten
     count = (shifted != -100).sum()
 
     def piece(states: Tensor, targets: Tensor) -> Tensor:
-        logits = inner.lm_head(states).float()
+        logits = head(states).float()
         return torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
 
     total: Tensor | None = None

@@ -1,17 +1,20 @@
 """The head and the loss in shadow: transformers' ForCausalLMLoss, whole or in chunks of tokens."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from estimators.analytic.shadow.llama import Model
 from estimators.analytic.shadow.ops import Gradients, cast
 from estimators.analytic.shadow.tape import Tensor, checkpoint, record
 
+if TYPE_CHECKING:
+    from estimators.analytic.shadow.program import Program
 
-def full(model: Model, hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+
+def full(model: "Program", hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Loss and logits of all tokens at once (transformers/loss/loss_utils.py)."""
     tape = model.tape
     tape.scope.append("lm_head")
-    logits = model.linear(hidden, model.head, "logits")
+    logits = model.logits(hidden)
     tape.scope[-1] = "loss"
     tape.mark("loss")
     upcast = cast(logits, 4, "logits in fp32")
@@ -22,7 +25,7 @@ def full(model: Model, hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return loss, logits
 
 
-def chunked(model: Model, hidden: Tensor) -> Tensor:
+def chunked(model: "Program", hidden: Tensor) -> Tensor:
     """Loss of pieces of tokens, each recomputed in backward, so that logits exist for one piece at a time."""
     tape, pieces = model.tape, model.structure.loss_chunks
     tape.scope.append("loss")
@@ -37,9 +40,9 @@ def chunked(model: Model, hidden: Tensor) -> Tensor:
     return total
 
 
-def _piece(model: Model, chunk: Tensor) -> Callable[[], Tensor]:
+def _piece(model: "Program", chunk: Tensor) -> Callable[[], Tensor]:
     def play() -> Tensor:
-        logits = cast(model.linear(chunk, model.head, "logits"), 4, "logits in fp32")
+        logits = cast(model.logits(chunk), 4, "logits in fp32")
         return _cross_entropy(logits, None)
 
     return play

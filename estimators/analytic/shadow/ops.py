@@ -134,10 +134,12 @@ def dropout(x: Tensor, probability: float, name: str) -> Tensor:
     return record(like(x, name), lambda gradient: [like(gradient, "gradient")], [x], [mask])
 
 
-def linear(x: Tensor, weight: Parameter, bias: Parameter | None, name: str, *, autocast: int = 0) -> Tensor:
+def linear(
+    x: Tensor, weight: Parameter, bias: Parameter | None, name: str, *, autocast: int = 0, transposed: bool = False
+) -> Tensor:
     """`F.linear`; under autocast both operands are cast, the weight's copy is cached until the forward ends.
 
-    Dimensions: `x` (..., in), `weight` (out, in).
+    Dimensions: `x` (..., in), `weight` (out, in), or (in, out) where it is transposed.
     """
     tape = x.tape
     kernel: Parameter | Tensor = weight
@@ -160,7 +162,7 @@ def linear(x: Tensor, weight: Parameter, bias: Parameter | None, name: str, *, a
 
     saved = [x] * trainable + ([kernel] if wants and isinstance(kernel, Tensor) else [])
     stop_before(tape, saved)
-    out = tape.empty((*inner[:-1], outer[0]), x.itemsize, name)
+    out = tape.empty((*inner[:-1], outer[-1 if transposed else 0]), x.itemsize, name)
     return record(out, apply, [kernel, x, bias], saved)
 
 

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from estimators.analytic.shadow import loss as losses
+from estimators.analytic.families import family_of
 from estimators.analytic.shadow.engine import backward
-from estimators.analytic.shadow.llama import Model
 from estimators.analytic.shadow.structure import Structure
 from estimators.analytic.shadow.tape import Kind, Parameter, Size, Tape, Tensor
 
@@ -32,7 +31,7 @@ class Played:
 def play(structure: Structure) -> Played:
     """Forward with labels, loss kept, outputs dropped before backward unless kept, backward; per micro-batch."""
     tape = Tape()
-    model = Model(structure, tape)
+    model = family_of(structure.family).program(structure, tape)
 
     gradients: list[int] = []
 
@@ -48,8 +47,9 @@ def play(structure: Structure) -> Played:
     loss: Tensor | None = None
     for index in range(structure.micro_batches):
         tape.mark("micro-batch", str(index))
-        inputs = _inputs(tape, structure)
-        loss, outputs = _forward(model, inputs[1])
+        inputs = model.inputs()
+        loss, outputs = model.step(inputs)
+        _forget_casts(tape)
         if not structure.keep_outputs:
             outputs.clear()
         tape.mark("backward", str(index))
@@ -68,20 +68,8 @@ def play(structure: Structure) -> Played:
     return played
 
 
-def _inputs(tape: Tape, structure: Structure) -> list[Tensor]:
-    names = ["input ids", "labels", *["attention mask of tokens"] * structure.padding]
-    return [tape.empty(("b", "s"), 8, name, "inputs") for name in names]
-
-
-def _forward(model: Model, labels: Tensor) -> tuple[Tensor, list[Tensor]]:
-    tape = model.tape
-    hidden, outputs = model.forward()
-    if model.structure.loss_chunks:
-        loss = losses.chunked(model, hidden)
-    else:
-        loss, logits = losses.full(model, hidden, labels)
-        outputs.append(logits.detach())
+def _forget_casts(tape: Tape) -> None:
+    """Autocast's copies of weights die when its context is left."""
     for parameter in tape.autocast_cache:
         parameter.cast = None
     tape.autocast_cache.clear()
-    return loss, outputs

@@ -1,12 +1,20 @@
 """What decides which tensors a step has."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass
+
+from estimators.analytic.shadow.weights import Weight
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Structure:
     """What decides which tensors exist, as opposed to how large they are."""
 
+    family: str = "llama"
+    """`model_type`."""
+    weights: tuple[Weight, ...]
+    traits: Hashable = None
+    """What the family's program wants to know besides."""
     layers: int
     """Layers that are played; three stand for any larger number."""
     itemsize: int
@@ -20,11 +28,6 @@ class Structure:
     """Fewer key-value heads than query heads."""
     batched: bool = False
     """More than one sequence."""
-    qkv_bias: bool = False
-    output_bias: bool = False
-    mlp_bias: bool = False
-    qk_norm: bool = False
-    tied: bool = False
     padding: bool = False
     dropout: float = 0.0
     keep_outputs: bool = False
@@ -34,7 +37,7 @@ class Structure:
     micro_batches: int = 1
     """Played: 2 stands for every accumulation."""
     targets: frozenset[str] = frozenset()
-    """Linear layers with adapters or factors, by their last name."""
+    """Linear layers with adapters or factors, by their path."""
     parameterisation: str = "full"
     adapter_dropout: float = 0.0
     loss_chunks: int = 0

@@ -12,7 +12,8 @@ from profiles.errors import InputError
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from galore_mem.answers.any_model import kernel_of, traced_model
+from estimators.analytic.attention import attention_kernel
+from galore_mem.answers.any_model import traced_model
 from galore_mem.answers.settings import Settings, workloads
 from galore_mem.answers.steps import record
 from galore_mem.answers.trace import trace
@@ -68,7 +69,7 @@ def events_of(recording: Recording) -> list[tuple[int, str, str]]:
 def test_fake_tensors_live_as_real_ones_do(family: str, tmp_path: Path) -> None:
     model = traced_model(config_file(tmp_path, family)).shape
     (workload,) = workloads(model, ("sgd",), Settings(seq=32, batch=2))
-    kernel = kernel_of(workload, None)
+    kernel = attention_kernel(workload, None)
     fake, real = (events_of(record(workload, kernel, fake=fake)) for fake in (True, False))
     assert fake == real
 

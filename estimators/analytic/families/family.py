@@ -1,0 +1,62 @@
+"""What the closed form must know of a family of models."""
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+
+from estimators.analytic.shadow.program import Program
+from estimators.analytic.shadow.structure import Structure
+from estimators.analytic.shadow.tape import Tape
+from estimators.analytic.shadow.weights import Weight
+from estimators.analytic.tensors import Tensors
+from estimators.workload import Workload
+from profiles.shapes import ModelShape
+
+
+def _none(workload: Workload) -> None:
+    """No traits."""
+
+
+def _no_sizes(shape: ModelShape) -> Mapping[str, int]:
+    return {}
+
+
+def _no_batch_sizes(workload: Workload) -> Mapping[str, int]:
+    return {}
+
+
+def _three(workload: Workload) -> int:
+    return min(workload.model.num_hidden_layers, PLAYED_LAYERS)
+
+
+def _all(shape: ModelShape, weight: str) -> float:
+    return 1.0
+
+
+PLAYED_LAYERS = 3
+"""First, middle and last: the middle one stands for any number."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """One family's parameters, buffers and program."""
+
+    weights: Callable[[ModelShape], tuple[Weight, ...]]
+    """Every parameter that transformers builds, in the order of `named_parameters`; what is tied is listed once."""
+    program: Callable[[Structure, Tape], Program]
+    """Forward and loss."""
+    buffers: Callable[[ModelShape], tuple[Tensors, ...]]
+    """What the model holds on the device beside its parameters."""
+    last_product: str
+    """The linear layer that ends a layer's code: recomputation stops before it."""
+    chunked_loss: bool = False
+    """The head and the loss can be computed in chunks of tokens."""
+    sizes: Callable[[ModelShape], Mapping[str, int]] = _no_sizes
+    """Symbols of its weights' dimensions beyond `shape_sizes`."""
+    batch_sizes: Callable[[Workload], Mapping[str, int]] = _no_batch_sizes
+    """Symbols that depend on more than the model."""
+    traits: Callable[[Workload], Hashable] = _none
+    """What else decides which tensors exist; the program finds it in `structure.traits`."""
+    played_layers: Callable[[Workload], int] = _three
+    """Layers that are played: three where the middle one stands for the others, all where layers differ."""
+    passed: Callable[[ModelShape, str], float] = _all
+    """The share of a weight's elements that one token is multiplied with, by the weight's name."""

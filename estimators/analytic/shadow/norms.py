@@ -1,0 +1,47 @@
+"""Norms: RMSNorm as transformers writes it, and torch's fused LayerNorm."""
+
+from estimators.analytic.shadow.ops import (
+    Gradients,
+    cast,
+    like,
+    matching,
+    mean,
+    multiply,
+    rsqrt,
+    shift,
+    square,
+    weigh,
+)
+from estimators.analytic.shadow.tape import Parameter, Tensor, record
+
+
+def rms_norm(hidden: Tensor, weight: Parameter) -> Tensor:
+    """RMSNorm in fp32, its result in the input's dtype (`LlamaRMSNorm`)."""
+    source = hidden.itemsize
+    hidden = cast(hidden, 4, "x in fp32")
+    variance = mean(square(hidden, "squares"), "variance")
+    hidden = multiply(hidden, rsqrt(shift(variance, "variance + eps"), "rsqrt"), "normalised in fp32")
+    return weigh(cast(hidden, source, "normalised"), weight, "output")
+
+
+def layer_norm(x: Tensor, weight: Parameter, bias: Parameter | None, *, autocast: int = 0, name: str = "") -> Tensor:
+    """`F.layer_norm`, one kernel: saves its input, mean and reciprocal deviation (aten::native_layer_norm).
+
+    Statistics are fp32 for half-precision inputs on CUDA (`acc_type`). Autocast runs it in fp32.
+    """
+    source = x.itemsize
+    if autocast:
+        x = cast(x, 4, f"{name or 'norm'} input in fp32")
+    rows, wants, trainable = x.dims[:-1], x.requires_grad, weight.requires_grad
+
+    def apply(gradient: Tensor) -> Gradients:
+        tape = gradient.tape
+        inner = like(gradient, "gradient of the input") if wants else None
+        scale = tape.empty(weight.dims, weight.itemsize, weight.name, "gradients") if trainable else None
+        shifted = bias is not None and bias.requires_grad
+        offset = tape.empty(bias.dims, bias.itemsize, bias.name, "gradients") if shifted and bias is not None else None
+        return [matching(inner, source) if inner is not None and not autocast else inner, scale, offset]
+
+    out = like(x, "output")
+    statistics = [x.tape.empty((*rows, "1"), 4, label) for label in ("mean", "reciprocal deviation")]
+    return record(out, apply, [x, weight, bias], [x, *statistics])

@@ -1,0 +1,223 @@
+"""What the programs of all families share: parameters by their names, linear layers, checkpointing, the attention call.
+
+Dimensions: b micro-batch, s sequence, h hidden, f MLP intermediate, v vocabulary, n query heads, g key-value heads,
+d head width, q = n*d, k = g*d, R adapter or factor rank. A single letter's size is a number of the batch or the model.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from estimators.analytic.shadow import attention as kernels
+from estimators.analytic.shadow import loss as losses
+from estimators.analytic.shadow.ops import add, cast, dropout, linear, repeat, scale
+from estimators.analytic.shadow.structure import Structure
+from estimators.analytic.shadow.tape import OUTSIDE, Dims, Parameter, Tape, Tensor, checkpoint, record
+from estimators.analytic.shadow.weights import Weight
+
+HIDDEN: Dims = ("b", "s", "h")
+
+
+@dataclass(slots=True)
+class Linear:
+    """A linear layer with whatever the parameterisation hangs on it."""
+
+    weight: Parameter
+    bias: Parameter | None = None
+    transposed: bool = False
+    """It keeps (in, out), as transformers' Conv1D does."""
+    lora_a: Parameter | None = None
+    lora_b: Parameter | None = None
+    factor: Parameter | None = None
+    """The first of two factors; `weight` is the second."""
+
+
+class Program(ABC):
+    """The played model: a family's subclass is written like its modeling code, with the same local variables.
+
+    A name with `*` means the parameter of the layer whose code runs now.
+    """
+
+    embedding_path = "model.embed_tokens"
+    head_path = "lm_head"
+
+    def __init__(self, structure: Structure, tape: Tape) -> None:
+        self.structure = structure
+        self.tape = tape
+        self._weights = {weight.name: weight for weight in structure.weights}
+        self._parameters: dict[tuple[str, int], Parameter] = {}
+        self._linears: dict[tuple[str, int], Linear] = {}
+
+    @abstractmethod
+    def forward(self, inputs: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """What the head takes, and what `outputs` holds besides the logits (a key-value cache)."""
+
+    def inputs(self) -> list[Tensor]:
+        """What the loop hands to the model: token ids, labels, and a mask of tokens beside padding."""
+        names = ["input ids", "labels", *["attention mask of tokens"] * self.structure.padding]
+        return [self.tape.empty(("b", "s"), 8, name, "inputs") for name in names]
+
+    def step(self, inputs: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Forward with labels: the loss, and what `outputs` holds."""
+        hidden, outputs = self.forward(inputs)
+        if self.structure.loss_chunks:
+            return losses.chunked(self, hidden), outputs
+        loss, logits = self.loss(hidden, inputs)
+        return loss, [*outputs, logits.detach()]
+
+    def loss(self, hidden: Tensor, inputs: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Loss and logits: of the next token, all tokens at once."""
+        return losses.full(self, hidden, inputs[1])
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The output head, whose weight is the embedding's where the model has no other."""
+        if self.has(self.head_path):
+            return self.linear(hidden, self.head_path, "logits")
+        return linear(hidden, self.weight(self.embedding_path), None, "logits", autocast=self.structure.autocast)
+
+    def has(self, path: str, kind: str = "weight") -> bool:
+        """Whether the model has such a parameter."""
+        return f"{path}.{kind}" in self._weights
+
+    def weight(self, path: str, kind: str = "weight") -> Parameter:
+        """A parameter: `path` without its last part, which is `kind`."""
+        trainable = self.structure.parameterisation != "lora"
+        return self._parameter(self._weights[f"{path}.{kind}"], trainable)
+
+    def layer(self, path: str) -> Linear:
+        """A linear layer."""
+        place = path, self.tape.layer if "*" in path else OUTSIDE
+        found = self._linears.get(place)
+        if found is None:
+            found = self._linears[place] = self._linear(path)
+        return found
+
+    def _parameter(self, spec: Weight, trainable: bool) -> Parameter:
+        place = spec.name, self.tape.layer if "*" in spec.name else OUTSIDE
+        if place not in self._parameters:
+            size = self.structure.itemsize
+            self._parameters[place] = Parameter(spec.name, spec.dims, size, trainable=trainable)
+        return self._parameters[place]
+
+    def _linear(self, path: str) -> Linear:
+        s, spec = self.structure, self._weights[f"{path}.weight"]
+        target, kind = path in s.targets, s.parameterisation
+        out_dim, in_dim = spec.dims[::-1] if spec.transposed else spec.dims
+        frozen = kind == "lora" or (target and kind == "relora")
+        bias = self._weights.get(f"{path}.bias")
+        out = Linear(
+            self._parameter(spec, trainable=not frozen),
+            self._parameter(bias, trainable=kind != "lora") if bias is not None else None,
+            spec.transposed,
+        )
+        if target and kind == "low-rank":
+            out.factor = Parameter(f"{path}.A.weight", (f"R {path}", in_dim), s.itemsize)
+            out.weight = Parameter(f"{path}.B.weight", (out_dim, f"R {path}"), s.itemsize)
+            out.transposed = False
+        elif target and kind in ("lora", "relora"):
+            out.lora_a = Parameter(f"{path}.lora_A.weight", ("R", in_dim), 4)
+            out.lora_b = Parameter(f"{path}.lora_B.weight", (out_dim, "R"), 4)
+        return out
+
+    def linear(self, x: Tensor, path: str, name: str = "") -> Tensor:
+        """A linear layer, with peft's adapter or as two factors where the structure says so."""
+        s, layer, name = self.structure, self.layer(path), name or path.rpartition(".")[2]
+        if layer.factor is not None:
+            inner = linear(x, layer.factor, None, f"{name} A", autocast=s.autocast)
+            return linear(inner, layer.weight, layer.bias, f"{name} B", autocast=s.autocast)
+        out = linear(x, layer.weight, layer.bias, name, autocast=s.autocast, transposed=layer.transposed)
+        if layer.lora_a is None or layer.lora_b is None:
+            return out
+        result_size = out.itemsize
+        x = cast(x, layer.lora_a.itemsize, f"{name} adapter input in fp32")
+        inner = linear(
+            dropout(x, s.adapter_dropout, f"{name} adapter dropout"),
+            layer.lora_a,
+            None,
+            f"{name} A",
+            autocast=s.autocast,
+        )
+        out = add(
+            out,
+            scale(linear(inner, layer.lora_b, None, f"{name} B", autocast=s.autocast), f"{name} adapter scaled"),
+            f"{name} with adapter",
+        )
+        return cast(out, result_size, f"{name} with adapter cast")
+
+    def inside(self, index: int, run: Callable[..., Tensor], *inputs: object) -> Tensor:
+        """Run one layer's code on its inputs, checkpointed where the structure says so."""
+        tape = self.tape
+        tape.layer = index
+        tape.mark("forward of layer", str(index))
+        tape.scope.append("layer")
+        out = checkpoint(tape, lambda: run(*inputs)) if self.structure.checkpointing else run(*inputs)
+        tape.scope.pop()
+        return out
+
+    def outside(self) -> None:
+        """The layers are done."""
+        self.tape.layer = OUTSIDE
+        self.tape.mark("forward of layer", "end")
+
+    def named(self, name: str) -> "Scope":
+        """Names of tensors born inside begin with `name`."""
+        return Scope(self.tape, name)
+
+    def entered(self, embedded: Tensor) -> Tensor:
+        """The embedding's output, made to require gradients where checkpointed layers are frozen beside adapters."""
+        if not self.structure.checkpointing or embedded.requires_grad:
+            return embedded
+        leaf = Parameter("inputs require grads", embedded.dims, embedded.itemsize)
+        return record(embedded, lambda gradient: [None], [leaf])
+
+    def causal_mask(self) -> Tensor | None:
+        """The mask that transformers makes for the kernel, once for all layers."""
+        s, tape = self.structure, self.tape
+        if s.kernel == "eager":
+            allowed = tape.empty(("s", "s"), 1, "allowed", "inputs")  # noqa: F841
+            return tape.empty(("b", "s", "s"), s.itemsize, "attention mask", "inputs")
+        return tape.empty(("b", "s", "s"), 1, "attention mask", "inputs") if s.padding else None
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Transformers' attention function on `q` (b, n, s, d), `k`, `v` (b, g, s, d): (b, s, q), and its weights."""
+        s = self.structure
+        if s.kernel == "eager":
+            assert mask is not None
+            values, weights = kernels.eager(q, k, v, mask, grouped=s.grouped, batched=s.batched, probability=s.dropout)
+            return _contiguous(values), weights
+        if s.autocast:
+            q, k, v = (cast(x, s.autocast, f"{name} cast") for x, name in zip((q, k, v), "qkv", strict=True))
+        grouped = s.grouped
+        if grouped and mask is not None:  # transformers repeats heads itself beside a mask (use_gqa_in_sdpa)
+            k, v = repeat(k, kernels.HEADS, "k repeated"), repeat(v, kernels.HEADS, "v repeated")
+            grouped = False
+        if s.kernel == "math":
+            return _contiguous(kernels.math(q, k, v, grouped=grouped, batched=s.batched, mask=mask)), None
+        return kernels.fused(q, k, v, kernels.FUSED[s.kernel], grouped=grouped, mask=mask), None
+
+    def cached(self, x: Tensor, name: str) -> Tensor:
+        """Keys or values as the cache joins them to what it holds: a copy."""
+        return record(self.tape.empty(x.dims, x.itemsize, name), lambda gradient: [gradient.as_view()], [x])
+
+
+class Scope:
+    """A part of the names of tensors that are born while it is entered."""
+
+    def __init__(self, tape: Tape, name: str) -> None:
+        self._tape = tape
+        self._name = name
+
+    def __enter__(self) -> None:
+        self._tape.scope.append(self._name)
+
+    def __exit__(self, *failure: object) -> None:
+        self._tape.scope.pop()
+
+
+def _contiguous(x: Tensor) -> Tensor:
+    """`transpose(1, 2).contiguous()` of (b, n, s, d)."""
+    return record(
+        x.tape.empty(("b", "s", "q"), x.itemsize, "attention output contiguous"),
+        lambda gradient: [gradient.detach()],
+        [x],
+    )

@@ -1,0 +1,26 @@
+"""Families beside LLaMA's relatives: each module reads its own `config.json` into a shape of its own.
+
+A module has `read(config, name) -> ConfiguredShape`, under the rules and defaults of transformers' configuration class.
+It raises `UncoveredError` for a variant without a closed form, and `InputError` for values that make no sense.
+"""
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+from profiles.shapes import ConfiguredShape
+
+Reader = Callable[[Mapping[str, Any], str], ConfiguredShape]
+
+MODULES: dict[str, str] = {}
+"""Modules by `model_type`."""
+
+
+def reader_of(model_type: str) -> Reader:
+    """Reads the family's configurations.
+
+    Raises:
+        KeyError: no such family.
+    """
+    reader: Reader = import_module(f"profiles.families.{MODULES[model_type]}").read
+    return reader
