@@ -1,0 +1,76 @@
+"""What every family's tests need: a workload from a small config, and the trace as its judge."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from estimators.workload import Workload
+
+AlikeTrace = Callable[[Workload], None]
+MakeWorkload = Callable[..., Workload]
+SCALAR_BYTES = 512
+SCALARS = 8
+"""One-element tensors that a trace shows and the closed form leaves out, at any one moment."""
+STEADY_PCT = 0.1
+"""Of the traced peak: how far a category may be at a moment beyond scalars, where it is reached at another point."""
+
+GRID: tuple[dict[str, Any], ...] = (
+    {},
+    {"batch": 2, "dropout": 0.1},
+    {"precision": "fp32", "attention": "efficient", "padding": True, "batch": 2},
+    {"precision": "amp-bf16", "batch": 2},
+    {"precision": "amp-bf16", "checkpointing": "full"},
+    {"checkpointing": "full", "batch": 2},
+    {"attention": "math"},
+    {"attention": "math", "batch": 2, "precision": "fp32"},
+    {"attention": "eager", "batch": 2},
+    {"attention": "eager", "precision": "amp-bf16", "dropout": 0.1},
+    {"grad_accumulation": 3},
+    {"keep_outputs": True, "use_cache": True, "batch": 2},
+    {"method": "lora", "rank": 4},
+    {"method": "lora", "rank": 4, "checkpointing": "full", "precision": "fp32"},
+    {"method": "low-rank", "rank": 4},
+    {"method": "galore-adamw", "rank": 8, "update": "per-layer"},
+    {"method": "adamw-8bit", "batch": 2},
+)
+"""Ways to run a step, one of each: what a family's program must honour."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test with an argument `run` is run for every entry of the grid."""
+    if "run" in metafunc.fixturenames:
+        metafunc.parametrize("run", GRID, ids=lambda run: " ".join(f"{key}={value}" for key, value in run.items()))
+
+
+@pytest.fixture
+def workload_of() -> MakeWorkload:
+    """`workload_of(config, method="sgd", **settings)`: a workload of a `config.json`'s content, 64 tokens long."""
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    from benchmarks.ledger_diff import workload_of as make
+
+    def made(config: dict[str, Any], method: str = "sgd", **settings: Any) -> Workload:  # noqa: ANN401
+        return make(config, "small", method=method, **settings)
+
+    return made
+
+
+@pytest.fixture
+def assert_like_trace() -> AlikeTrace:
+    """Holds the closed form to the trace: what stays to the byte, every steady moment's categories but for scalars."""
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    from benchmarks.ledger_diff import compare, printed
+
+    def check(workload: Workload) -> None:
+        found = compare(workload)
+        told = "\n".join(printed(found))
+        slack = SCALARS * SCALAR_BYTES
+        assert not found.resident_apart_bytes, told
+        assert abs(found.analytic.peak_live_bytes - found.traced_live_bytes) <= slack, told
+        steady = [row for row in found.rows if row.moment.startswith("steady")]
+        allowed = max(slack, STEADY_PCT / 100 * found.traced_live_bytes)
+        assert all(abs(row.apart_bytes) <= (allowed if row.category else slack) for row in steady), told
+
+    return check
