@@ -2,9 +2,10 @@
 
 from estimators.analytic.families import takes_chunked_loss
 from estimators.analytic.parameters import ParameterGroup, workload_parameters
+from estimators.analytic.states import group_states
 from estimators.workload import Workload
 from profiles.errors import InputError
-from profiles.gpus import Gpu
+from profiles.gpus import GIB, Gpu
 from profiles.shapes import UncoveredShape
 
 
@@ -27,11 +28,23 @@ def check(workload: Workload, gpu: Gpu | None = None) -> tuple[str, ...]:
             f"it is made for LLaMA's relatives, not for {workload.model.model_type}",
             "leave it out",
         )
+    if method.update == "per-layer" and method.states_on == "host":
+        raise InputError(
+            f"--update per-layer means nothing to {method.name}",
+            "it copies gradients to the host and steps them all together there",
+            "leave it out, or use --method adamw --update per-layer",
+        )
     if workload.allocator_settings:
         from estimators.allocator.parse import parse_settings
 
         parse_settings(workload.allocator_settings)
-    notes = (_rank(workload), _positions(workload), _half_precision(workload, gpu), _clipping(workload))
+    notes = (
+        _rank(workload),
+        _positions(workload),
+        _half_precision(workload, gpu),
+        _clipping(workload),
+        _elsewhere(workload),
+    )
     return tuple(note for note in notes if note)
 
 
@@ -39,6 +52,27 @@ def _clipping(workload: Workload) -> str:
     if not workload.clip or workload.method.update != "per-layer":
         return ""
     return "with --update per-layer gradients never exist together, so --clip clips nothing and adds nothing"
+
+
+def _elsewhere(workload: Workload) -> str:
+    """States that torch's allocator never sees."""
+    method = workload.method
+    if method.states_on == "device" or isinstance(workload.model, UncoveredShape):
+        return ""
+    gib = host_bytes(workload) / GIB
+    if method.states_on == "paged":
+        return (
+            f"{gib:.2f} GiB of paged states are in no figure: CUDA keeps them on the card while there is room, and "
+            "moves them to the host otherwise, which steps then wait for"
+        )
+    return f"{gib:.2f} GiB of host memory hold copies of weights and gradients, and all states: the CPU steps them"
+
+
+def host_bytes(workload: Workload) -> int:
+    """What the optimizer keeps outside of torch's allocator."""
+    groups = workload_parameters(workload)
+    states = (state for group in groups for state in group_states(group, workload.method))
+    return sum(state.exact_bytes for state in states if state.on_host)
 
 
 def closed_form_notes(workload: Workload) -> tuple[str, ...]:

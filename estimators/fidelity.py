@@ -27,6 +27,9 @@ KINDS = (
 _KIND = {
     "adamw": 0,
     "adamw-8bit": 0,
+    "paged-adamw-8bit": 0,
+    "paged-adamw-32bit": 0,
+    "offload-adamw": 0,
     "galore-adamw": 1,
     "galore-adamw-8bit": 1,
     "galore-adafactor": 2,
@@ -37,7 +40,7 @@ _KIND = {
     "sgd": 5,
     "low-rank": 6,
 }
-_STATES = ("adamw", "adamw-8bit", "adafactor", "sgd-momentum", "sgd")
+_STATES = ("adamw-32bit", "adamw", "adamw-8bit", "adafactor", "sgd-momentum", "sgd")
 """Inner optimizers from the most to the least that they remember of each weight."""
 
 

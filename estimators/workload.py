@@ -16,7 +16,8 @@ Checkpointing = Literal["none", "full"]
 Loss = Literal["full", "chunked"]
 ZeroGrad = Literal["start", "end"]
 Parameterisation = Literal["full", "galore", "lora", "relora", "low-rank"]
-Optimizer = Literal["adamw", "adamw-8bit", "adafactor", "sgd", "sgd-momentum"]
+Optimizer = Literal["adamw", "adamw-8bit", "adamw-32bit", "adafactor", "sgd", "sgd-momentum"]
+Residence = Literal["device", "paged", "host"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,12 +27,32 @@ class MethodTraits:
     optimizer: Optimizer
     parameterisation: Parameterisation
     summary: str
+    states_on: Residence = "device"
+    """Where states of large parameters live: on the card, in CUDA's managed memory, or in host memory."""
 
 
 METHODS: dict[str, MethodTraits] = {
     "adamw": MethodTraits(optimizer="adamw", parameterisation="full", summary="torch.optim.AdamW, all parameters"),
     "adamw-8bit": MethodTraits(
         optimizer="adamw-8bit", parameterisation="full", summary="bitsandbytes AdamW8bit, all parameters"
+    ),
+    "paged-adamw-8bit": MethodTraits(
+        optimizer="adamw-8bit",
+        parameterisation="full",
+        summary="bitsandbytes PagedAdamW8bit: states in managed memory, which moves to the host when the card is full",
+        states_on="paged",
+    ),
+    "paged-adamw-32bit": MethodTraits(
+        optimizer="adamw-32bit",
+        parameterisation="full",
+        summary="bitsandbytes PagedAdamW32bit: fp32 states in managed memory",
+        states_on="paged",
+    ),
+    "offload-adamw": MethodTraits(
+        optimizer="adamw",
+        parameterisation="full",
+        summary="torchao CPUOffloadOptimizer around AdamW: states in host memory, stepped there",
+        states_on="host",
     ),
     "adafactor": MethodTraits(
         optimizer="adafactor", parameterisation="full", summary="Adafactor as transformers ships it, no momentum"
@@ -98,6 +119,16 @@ class Method:
     def parameterisation(self) -> Parameterisation:
         """Which parameters are trained, and through what."""
         return METHODS[self.name].parameterisation
+
+    @property
+    def states_on(self) -> Residence:
+        """Where states of large parameters live."""
+        return METHODS[self.name].states_on
+
+    @property
+    def kernel(self) -> OptimizerKernel:
+        """The kernel that steps on the card; an offloading optimizer takes the fused one for what it leaves there."""
+        return "fused" if self.states_on == "host" else self.optimizer_kernel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,11 @@ AdamW8bit 0.50 (bitsandbytes/optim/optimizer.py, Optimizer2State), transformers'
 (transformers/optimization.py), galore_torch 1.0, and this package's own GaLore. Each is held to the byte by
 `tests/estimators/analytic/test_states.py`.
 
+States can live elsewhere. bitsandbytes' paged optimizers take managed memory for parameters of 100,000 elements and
+more (`get_state_buffer`); scales and maps stay with torch. torchao's CPUOffloadOptimizer (torchao/optim/cpu_offload.py)
+keeps weight, gradient and states of parameters of 4,096 elements and more in host memory, and steps the others on the
+card with torch's fused AdamW.
+
 Every nn.Embedding has 8-bit states like any other parameter. Only bitsandbytes' own StableEmbedding, and transformers'
 Trainer under `optim="adamw_bnb_8bit"` (not under `galore_adamw_8bit`), ask for fp32 there: `embedding_optim_bits`.
 """
@@ -20,6 +25,10 @@ from estimators.workload import Method
 
 MIN_8BIT_ELEMENTS = 4096
 """bitsandbytes keeps fp32 states for smaller tensors (`min_8bit_size`)."""
+PAGED_ELEMENTS = 100_000
+"""From this size on bitsandbytes pages states."""
+OFFLOADED_ELEMENTS = 4096
+"""From this size on torchao's CPUOffloadOptimizer offloads (`minimal_size`)."""
 QUANTIZATION_MAP_BYTES = 1024
 """256 fp32 values; one map for each of the two moments."""
 
@@ -110,16 +119,26 @@ def retains_factors(group: ParameterGroup, method: Method) -> bool:
 
 def _inner_states(group: ParameterGroup, method: Method, shape: Shape) -> tuple[Tensors, ...]:
     match method.optimizer:
+        case "adamw" if _is_elsewhere(group, method):
+            return _offloaded_states(group)
         case "adamw":
             return _adamw_states(group, method, shape)
         case "adamw-8bit":
             return _adamw_8bit_states(group, method, shape)
+        case "adamw-32bit":
+            return _fp32_states(group, method, shape)
         case "adafactor":
             return _adafactor_states(group, shape)
         case "sgd-momentum":
             return (_state("momentum_buffer", group.nbytes, group, "e*mn"),)
         case "sgd":
             return ()
+
+
+def _is_elsewhere(group: ParameterGroup, method: Method) -> bool:
+    """Whether the states of these parameters live outside torch's allocator."""
+    least = {"device": None, "paged": PAGED_ELEMENTS, "host": OFFLOADED_ELEMENTS}[method.states_on]
+    return least is not None and group.numel >= least
 
 
 def _is_galore_torch(method: Method) -> bool:
@@ -138,7 +157,22 @@ def _adamw_states(group: ParameterGroup, method: Method, shape: Shape) -> tuple[
     if _is_galore_torch(method):
         return moments  # counts its steps in a Python int
     # torch keeps `step` on the host unless the kernel reads it on the device ("special device hosting for step").
-    return (_state("step", 4, group, "4", on_host=method.optimizer_kernel != "fused"), *moments)
+    return (_state("step", 4, group, "4", on_host=method.kernel != "fused"), *moments)
+
+
+def _offloaded_states(group: ParameterGroup) -> tuple[Tensors, ...]:
+    """Torchao's copies of weight and gradient, and torch's states of the copy; all in host memory."""
+    sizes = {"weight": group.nbytes, "gradient": group.nbytes, "step": 4}
+    sizes |= {"exp_avg": group.nbytes, "exp_avg_sq": group.nbytes}
+    return tuple(
+        _state(name, nbytes, group, "4" if name == "step" else "e*mn", on_host=True) for name, nbytes in sizes.items()
+    )
+
+
+def _fp32_states(group: ParameterGroup, method: Method, shape: Shape) -> tuple[Tensors, ...]:
+    """Bitsandbytes' 32-bit states."""
+    nbytes, on_host = 4 * prod(shape), _is_elsewhere(group, method)
+    return tuple(_state(f"state{moment}", nbytes, group, "4*mn", on_host=on_host) for moment in (1, 2))
 
 
 def _adamw_8bit_states(group: ParameterGroup, method: Method, shape: Shape) -> tuple[Tensors, ...]:
@@ -146,12 +180,13 @@ def _adamw_8bit_states(group: ParameterGroup, method: Method, shape: Shape) -> t
     # galore_torch 1.0 passes two arguments by position that bitsandbytes 0.50 reads as max_unorm=100, skip_zeros=True.
     norm = (_state("unorm_vec", 4, group, "4"),) if _is_galore_torch(method) else ()
     if numel < MIN_8BIT_ELEMENTS or _has_32bit_embedding(group, method):
-        return (*(_state(f"state{moment}", 4 * numel, group, "4*mn") for moment in (1, 2)), *norm)
+        return (*_fp32_states(group, method, shape), *norm)
+    on_host = _is_elsewhere(group, method)
     absmax_bytes = 4 * -(-numel // method.quant_blocksize)
     maps = _quantization_maps(group.count) if _has_own_maps(method) else ()
     return (
         *maps,
-        *(_state(f"state{moment}", numel, group, "mn") for moment in (1, 2)),
+        *(_state(f"state{moment}", numel, group, "mn", on_host=on_host) for moment in (1, 2)),
         *(_state(f"absmax{moment}", absmax_bytes, group, "4*ceil(mn/blocksize)") for moment in (1, 2)),
         *norm,
     )

@@ -77,7 +77,7 @@ def _around(group: ParameterGroup, method: Method, stepping: Stepping, course: C
 def _keeps_roots(method: Method) -> bool:
     """Whether the roots of all parameters live together."""
     plain = method.parameterisation != "galore"
-    return plain and method.optimizer == "adamw" and method.optimizer_kernel == "foreach"
+    return plain and method.optimizer == "adamw" and method.kernel == "foreach"
 
 
 def _other_roots(group: ParameterGroup, stepping: Stepping) -> int:

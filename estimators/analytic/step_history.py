@@ -170,11 +170,11 @@ class StepWriter:
                 self._trail.take_all(group_states(group, self._method))
         if self._method.optimizer != "adamw":
             return
-        if self._method.optimizer_kernel == "foreach":
+        if self._method.kernel == "foreach":
             for itemsize in sorted({group.itemsize for group in groups}, reverse=True):
                 self._trail.hold_list("roots", [group.nbytes for group in groups if group.itemsize == itemsize])
             self._trail.drop("roots")
-        elif self._method.optimizer_kernel == "loop":
+        elif self._method.kernel == "loop":
             for group in groups:
                 self._trail.hold("sqrt", group.nbytes)
                 self._trail.hold("denom", group.nbytes)
@@ -224,4 +224,4 @@ class StepWriter:
                     trail.take_once(shared)
             trail.take_all(inner_states(group, method))
         if method.optimizer == "adamw":
-            trail.brief(*[group.nbytes] * {"loop": 2, "foreach": 1, "fused": 0}[method.optimizer_kernel])
+            trail.brief(*[group.nbytes] * {"loop": 2, "foreach": 1, "fused": 0}[method.kernel])

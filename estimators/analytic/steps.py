@@ -110,7 +110,7 @@ def _step_part(walk: Walk, groups: Groups, method: Method, *, first: bool, refre
         for group in groups:
             walk.take_states(group_states(group, method), count=group.count)
     if method.optimizer == "adamw":
-        _ADAMW_KERNELS[method.optimizer_kernel](walk, groups)
+        _ADAMW_KERNELS[method.kernel](walk, groups)
 
 
 def looping_optimizer(method: Method) -> ParameterStep | None:
@@ -118,7 +118,7 @@ def looping_optimizer(method: Method) -> ParameterStep | None:
     if method.parameterisation == "galore" and method.implementation == "galore-mem":
         return own_galore
     match method.optimizer:
-        case "adamw-8bit":
+        case "adamw-8bit" | "adamw-32bit":
             return adamw_8bit
         case "adafactor":
             return adafactor

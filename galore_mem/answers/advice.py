@@ -8,13 +8,16 @@ from typing import Any
 from estimators.analytic.estimate import reach
 from estimators.analytic.families import takes_chunked_loss
 from estimators.verdict import Fit, judge
-from estimators.workload import METHODS, Workload
-from galore_mem.answers.settings import default_rank
+from estimators.workload import Workload
+from galore_mem.answers.settings import default_rank, means_something
 from profiles.errors import InputError
 
 FAITHFULNESS = (
     "adamw",
     "adamw-8bit",
+    "paged-adamw-8bit",
+    "paged-adamw-32bit",
+    "offload-adamw",
     "galore-adamw",
     "galore-adamw-8bit",
     "galore-adafactor",
@@ -25,7 +28,10 @@ FAITHFULNESS = (
     "relora",
     "lora",
 )
-"""Methods from nearest to full AdamW to those that train the fewest weights: of what fits, the first is recommended."""
+"""Methods from nearest to full AdamW to those that train the fewest weights: of what fits, the first is recommended.
+
+What waits for the bus comes after what does the same on the card.
+"""
 _HALF_THE_BITS = {"adamw": "adamw-8bit", "galore-adamw": "galore-adamw-8bit"}
 _PROJECTED = {"adamw": "galore-adamw", "adamw-8bit": "galore-adamw-8bit", "adafactor": "galore-adafactor"}
 
@@ -116,7 +122,7 @@ def alternatives(workload: Workload, *, fits: bool) -> Iterator[tuple[str, Workl
         yield "--checkpointing full", replace(workload, checkpointing="full")
     if workload.loss == "full" and takes_chunked_loss(workload.model):
         yield "--loss chunked", replace(workload, loss="chunked")
-    if method.update == "whole" and batch.gradient_accumulation_steps == 1:
+    if method.update == "whole" and batch.gradient_accumulation_steps == 1 and method.states_on != "host":
         yield "--update per-layer", replace(workload, method=replace(method, update="per-layer"))
     if method.name in _HALF_THE_BITS:
         name = _HALF_THE_BITS[method.name]
@@ -127,7 +133,7 @@ def alternatives(workload: Workload, *, fits: bool) -> Iterator[tuple[str, Workl
         yield f"--method {name}", replace(workload, method=projected)
     if method.rank is not None and method.rank > 1:
         yield f"--rank {method.rank // 2}", replace(workload, method=replace(method, rank=method.rank // 2))
-    if METHODS[method.name].optimizer in ("adamw", "sgd", "sgd-momentum") and method.optimizer_kernel == "foreach":
+    if means_something("optimizer_kernel", method.name) and method.kernel == "foreach":
         yield "--optimizer-kernel fused", replace(workload, method=replace(method, optimizer_kernel="fused"))
     if method.implementation == "galore-torch":
         yield "--implementation galore-mem", replace(workload, method=replace(method, implementation="galore-mem"))

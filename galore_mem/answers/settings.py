@@ -244,7 +244,9 @@ _APPLIES: dict[str, Callable[[MethodTraits], bool]] = {
     "implementation": _galore,
     "lora_dropout": lambda traits: traits.parameterisation in ("lora", "relora"),
     "quant_blocksize": lambda traits: traits.optimizer == "adamw-8bit",
-    "optimizer_kernel": lambda traits: traits.optimizer in ("adamw", "sgd", "sgd-momentum"),
+    "optimizer_kernel": lambda traits: (
+        traits.optimizer in ("adamw", "sgd", "sgd-momentum") and traits.states_on == "device"
+    ),
 }
 """Which methods a method's setting means something to; `update` means something to all."""
 OF_A_METHOD = tuple(_APPLIES)

@@ -25,7 +25,7 @@ DEFAULT_SEQUENCE = 256
 ENOUGH = 4
 """Hidden size over rank from which more rank is not looked for: the paper's choice at 7B, 0.3 % behind 8-bit Adam."""
 LORA_RANK = 16
-NOT_IN_TRAINER = ("sgd-momentum", "relora", "low-rank")
+NOT_IN_TRAINER = ("sgd-momentum", "relora", "low-rank", "offload-adamw")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class Wishes:
 
     objective: Objective = "fidelity"
     methods: tuple[str, ...] = ()
-    """Methods to choose from; all of them unless given."""
+    """Methods to choose from; all that keep their states on the card unless given."""
     update: Update | None = None
     rank: int | None = None
     min_rank: int | None = None
@@ -99,7 +99,8 @@ class Wishes:
     @property
     def methods_asked(self) -> tuple[str, ...]:
         """The methods to choose from."""
-        return self.methods or tuple(name for name in METHODS if name not in NOT_IN_TRAINER or not self.trainer)
+        usual = (name for name, traits in METHODS.items() if traits.states_on == "device")
+        return self.methods or tuple(name for name in usual if name not in NOT_IN_TRAINER or not self.trainer)
 
     @property
     def implementation_asked(self) -> Implementation:
@@ -122,7 +123,11 @@ class Wishes:
         if self.update is not None:
             return (self.update,)
         kind = METHODS[method].parameterisation
-        whole_only = kind == "lora" or (self.trainer and (kind != "galore" or bool(self.global_batch)))
+        whole_only = (
+            kind == "lora"
+            or METHODS[method].states_on == "host"
+            or (self.trainer and (kind != "galore" or bool(self.global_batch)))
+        )
         return ("whole",) if whole_only else ("whole", "per-layer")
 
     def ranks(self, method: str, model: ModelShape) -> Iterator[int | None]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from estimators.workload import Workload
+from estimators.workload import Method, Workload
 from galore_mem.answers.fit import CardResult, FitResult
 from galore_mem.answers.reasons import describe
 from galore_mem.errors import UsageError
@@ -108,13 +108,14 @@ def _imports(workload: Workload) -> Iterator[str]:
     yield "import argparse"
     yield ""
     yield "import torch"
-    yield from {
-        "adamw-8bit": ["from bitsandbytes.optim import AdamW8bit"] if method.parameterisation != "galore" else [],
-    }.get(method.optimizer, [])
+    if method.name in _BITSANDBYTES:
+        yield f"from bitsandbytes.optim import {_BITSANDBYTES[method.name]}"
     if method.parameterisation == "lora":
         yield "from peft import LoraConfig, get_peft_model"
     if workload.loss == "chunked":
         yield "from torch.utils.checkpoint import checkpoint"
+    if method.states_on == "host":
+        yield "from torchao.optim import CPUOffloadOptimizer"
     yield "from transformers import AutoModelForCausalLM"
     if method.optimizer == "adafactor" and method.parameterisation == "full":
         yield "from transformers.optimization import Adafactor"
@@ -125,9 +126,15 @@ def _imports(workload: Workload) -> Iterator[str]:
 
 
 _GALORE = {"adamw": ("GaLoreAdamW",), "adamw-8bit": ("GaLoreAdamW8bit",), "adafactor": ("GaLoreAdafactor",)}
+_BITSANDBYTES = {
+    "adamw-8bit": "AdamW8bit",
+    "paged-adamw-8bit": "PagedAdamW8bit",
+    "paged-adamw-32bit": "PagedAdamW32bit",
+}
 _PLAIN = {
+    **{name: f"{constructor}({{}}, lr=1e-4)" for name, constructor in _BITSANDBYTES.items()},
+    "offload-adamw": "CPUOffloadOptimizer({}, torch.optim.AdamW, lr=1e-4)",
     "adamw": "torch.optim.AdamW({}, lr=1e-4)",
-    "adamw-8bit": "AdamW8bit({}, lr=1e-4)",
     "adafactor": "Adafactor({}, lr=1e-4, scale_parameter=False, relative_step=False)",
     "sgd": "torch.optim.SGD({}, lr=1e-4)",
     "sgd-momentum": "torch.optim.SGD({}, lr=1e-4, momentum=0.9)",
@@ -152,9 +159,9 @@ def _optimizer(workload: Workload) -> Iterator[str]:
         yield "model = get_peft_model(model, config)"
     trained = "[p for p in model.parameters() if p.requires_grad]"
     if method.update == "whole":
-        yield f"optimizer = {_PLAIN[method.optimizer].format(trained)}"
+        yield f"optimizer = {_constructor(method).format(trained)}"
         return
-    yield f"optimizers = {{p: {_PLAIN[method.optimizer].format('[p]')} for p in model.parameters() if p.requires_grad}}"
+    yield f"optimizers = {{p: {_constructor(method).format('[p]')} for p in model.parameters() if p.requires_grad}}"
     yield ""
     yield ""
     yield "def update(parameter):"
@@ -165,6 +172,10 @@ def _optimizer(workload: Workload) -> Iterator[str]:
     yield ""
     yield "for parameter in optimizers:"
     yield "    parameter.register_post_accumulate_grad_hook(update)"
+
+
+def _constructor(method: Method) -> str:
+    return _PLAIN.get(method.name) or _PLAIN[method.optimizer]
 
 
 def _chunked_loss() -> Iterator[str]:

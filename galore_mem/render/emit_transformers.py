@@ -12,6 +12,8 @@ from galore_mem.render.emit_python import recommended
 _PLAIN = {
     "adamw": "adamw_torch",
     "adamw-8bit": "adamw_bnb_8bit",
+    "paged-adamw-8bit": "paged_adamw_8bit",
+    "paged-adamw-32bit": "paged_adamw_32bit",
     "adafactor": "adafactor",
     "sgd": "sgd",
     "lora": "adamw_torch",

@@ -7,11 +7,17 @@ from torch import nn
 
 from estimators.workload import Method
 from galore_mem.errors import MissingExtraError
+from galore_mem.training.offload import offloaded_adamw, page_as_on_gpu
 
 _KERNELS: dict[str, dict[str, Any]] = {
     "foreach": {"foreach": True},
     "fused": {"fused": True},
     "loop": {"foreach": False},
+}
+_BITSANDBYTES = {
+    "adamw-8bit": "AdamW8bit",
+    "paged-adamw-8bit": "PagedAdamW8bit",
+    "paged-adamw-32bit": "PagedAdamW32bit",
 }
 _LEARNING_RATE = 1e-3
 _EMBEDDINGS = ("embed", "wte", "wpe")
@@ -40,6 +46,7 @@ def build_optimizer(method: Method, parameters: Named, targets: frozenset[str]) 
             _keep_embeddings_in_fp32(optimizer, parameters)
     if not any(parameter.is_cuda for _, parameter in parameters):
         make_maps_when_needed(optimizer)
+        page_as_on_gpu(optimizer)
     return optimizer
 
 
@@ -78,20 +85,22 @@ def _keep_embeddings_in_fp32(optimizer: Any, parameters: Named) -> None:  # noqa
 
 
 def _plain(method: Method, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    kernel = _KERNELS[method.optimizer_kernel]
+    kernel = _KERNELS[method.kernel]
     match method.optimizer:
+        case "adamw" if method.states_on == "host":
+            return offloaded_adamw(parameters, _LEARNING_RATE)  # type: ignore[no-any-return]
         case "adamw":
             return torch.optim.AdamW(parameters, lr=_LEARNING_RATE, **kernel)
         case "sgd":
             return torch.optim.SGD(parameters, lr=_LEARNING_RATE, **kernel)
         case "sgd-momentum":
             return torch.optim.SGD(parameters, lr=_LEARNING_RATE, momentum=0.9, **kernel)
-        case "adamw-8bit":
+        case "adamw-8bit" | "adamw-32bit":
             try:
-                from bitsandbytes.optim import AdamW8bit
+                from bitsandbytes import optim
             except ImportError:
                 raise MissingExtraError(f"--method {method.name}", "train", "bitsandbytes") from None
-            return AdamW8bit(parameters, lr=_LEARNING_RATE)  # type: ignore[no-any-return]
+            return getattr(optim, _BITSANDBYTES[method.name])(parameters, lr=_LEARNING_RATE)  # type: ignore[no-any-return]
         case "adafactor":
             from transformers.optimization import Adafactor
 

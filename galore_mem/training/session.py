@@ -11,11 +11,13 @@ from torch._subclasses import FakeTensorMode
 
 from estimators.analytic.parameters import ParameterGroup
 from estimators.workload import Workload
+from galore_mem.profiler.recording import HOST
 from galore_mem.training import attention
 from galore_mem.training.clipping import clip_gradients
 from galore_mem.training.heads import target_modules
 from galore_mem.training.like_cuda import as_if_real, like_cuda, no_waiting, replaced
 from galore_mem.training.model import build_model, post_order
+from galore_mem.training.offload import OffloadedAdamW, is_managed
 from galore_mem.training.optimizers import build_optimizer
 from galore_mem.training.step import Batcher, Witness, marked_loss, run_backwards
 
@@ -130,7 +132,8 @@ class Session:
         torch keeps them where Python's collector does not look, so that a model that they hold is never given back.
         """
         own = self.per_layer._handles if self.per_layer is not None else []  # `detach` refuses where a run broke off
-        for handle in (*self._handles, *own):
+        theirs = [handle for optimizer in self.optimizers for handle in getattr(optimizer, "handles", ())]
+        for handle in (*self._handles, *own, *theirs):
             handle.remove()
         self._handles.clear()
 
@@ -164,6 +167,10 @@ class Session:
                     if tensor is not None and id(tensor) not in seen:
                         seen.add(id(tensor))
                         yield category, f"{path}.{name}".lstrip("."), tensor
+        for optimizer in self.optimizers:
+            if isinstance(optimizer, OffloadedAdamW):
+                for parameter, tensor in optimizer.in_host_memory():
+                    yield HOST, self._names[id(parameter)], tensor
 
     def iterate(self, witness: SessionWitness, iteration: str) -> None:
         """One iteration of training: see `step`."""
@@ -206,7 +213,7 @@ class Session:
             for group in optimizer.param_groups:
                 if "update_proj_gap" in group:
                     group["update_proj_gap"] = steps
-            for state in optimizer.state.values():
+            for state in getattr(optimizer, "state", {}).values():
                 if hasattr(state.get("projector"), "update_proj_gap"):
                     state["projector"].update_proj_gap = steps
 
@@ -238,11 +245,14 @@ class Session:
         for parameter in parameters:
             optimizer = self._optimizer_of.get(id(parameter), self.optimizers[0])
             name = self._names[id(parameter)]
-            if parameter in optimizer.state:
+            if parameter in getattr(optimizer, "state", ()):
                 claim_state(witness, optimizer.state[parameter], name, on_host=steps_on_host(optimizer))
             # Optimizers put other tensors in the place of a weight or gradient: each is what it stands for.
             witness.claim("weights", (parameter,), name)
             witness.claim("gradients", (parameter.grad,))
+        for optimizer in self.optimizers:
+            if isinstance(optimizer, OffloadedAdamW):
+                witness.claim(HOST, [tensor for _, tensor in optimizer.in_host_memory()])
 
 
 class _Masks:
@@ -265,8 +275,8 @@ def claim_state(witness: Witness, state: Mapping[str, Any], owner: str, *, on_ho
         on_host: `step` is a number in host memory.
     """
     for name, value in state.items():
-        if name == "step" and on_host:
-            witness.claim("host", (value,))
+        if (name == "step" and on_host) or (isinstance(value, Tensor) and is_managed(value)):
+            witness.claim(HOST, (value,))
         elif name.startswith("projector_"):
             witness.claim("projectors", (value,), owner)
         elif name == "projector":

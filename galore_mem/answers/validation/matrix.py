@@ -99,6 +99,7 @@ MATRIX: tuple[Row, ...] = (
     _row("llama-350m", "adamw-8bit", **_LAYER, seq=512),
     _row("llama-350m", "relora", seq=512),
     _row("llama-350m", "low-rank", seq=512),
+    _row("llama-60m", "paged-adamw-8bit"),
     _row("llama-350m", "adamw", optimizer_kernel="fused", seq=512),
     _row("llama-350m", "adamw", optimizer_kernel="loop", seq=512),
     # galore_torch, whose decomposition keeps views and takes its time: few layers at full width.

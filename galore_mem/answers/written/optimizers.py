@@ -5,6 +5,7 @@ Sources: transformers 5.23, training_args.py (OptimizerNames) and trainer_optimi
 
 from typing import Any
 
+from estimators.workload import METHODS
 from galore_mem.answers.written.keys import Keys
 
 TRAINER_DEFAULT = "adamw_torch_fused"
@@ -16,7 +17,9 @@ _PLAIN: dict[str, tuple[str, str | None]] = {
     "adamw_apex_fused": ("adamw", "fused"),
     "adamw_bnb_8bit": ("adamw-8bit", None),
     "adamw_8bit": ("adamw-8bit", None),
-    "paged_adamw_8bit": ("adamw-8bit", None),
+    "paged_adamw_8bit": ("paged-adamw-8bit", None),
+    "paged_adamw_32bit": ("paged-adamw-32bit", None),
+    "paged_adamw": ("paged-adamw-32bit", None),
     "adafactor": ("adafactor", None),
     "sgd": ("sgd", "foreach"),
 }
@@ -53,10 +56,8 @@ def optimizer(keys: Keys, key: str, default: str, *, of_adapters: bool = False) 
     method, kernel = _PLAIN[name]
     options = [f"--method {method}"] * (not of_adapters) + [f"--optimizer-kernel {kernel}"] * bool(kernel)
     keys.means(key, " ".join(options) or f"{method} on the adapters")
-    if method == "adamw-8bit" and not of_adapters:
+    if METHODS[method].optimizer == "adamw-8bit" and not of_adapters:
         keys.note("transformers keeps the 8-bit optimizer's states of embeddings in fp32, and so does the plan")
-    if name.startswith("paged_"):
-        keys.note("a paged optimizer's states are counted on the card: they move to the host only when it is full")
     return method, {"optimizer_kernel": kernel} if kernel else {}
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from estimators.workload import METHODS
 from galore_mem.answers.settings import Settings
 from galore_mem.answers.written.keys import Keys, Meaning
 
@@ -58,9 +59,14 @@ def written_run(keys: Keys, *, file: str, tool: str, model: str, method: str, wo
         model=model or None,
         method=method,
         settings=Settings(**words),
-        embedding_optim_bits=32 if method == "adamw-8bit" else 8,
+        embedding_optim_bits=32 if _is_plain_8bit(method) else 8,
         has_sequence_length="seq" in words,
         meanings=tuple(keys.meanings),
         ignored=keys.ignored,
         notes=tuple(keys.notes),
     )
+
+
+def _is_plain_8bit(method: str) -> bool:
+    traits = METHODS[method]
+    return (traits.optimizer, traits.parameterisation) == ("adamw-8bit", "full")

@@ -75,16 +75,25 @@ def _plain(method: "Method", parameters: list["torch.nn.Parameter"]) -> "torch.o
 
     kernel = KERNELS[method.optimizer_kernel]
     match method.optimizer:
+        case "adamw" if method.states_on == "host":
+            from galore_mem.training.offload import OffloadedAdamW
+
+            return OffloadedAdamW(parameters, 1e-3)
         case "adamw":
             return torch.optim.AdamW(parameters, **kernel)
         case "sgd":
             return torch.optim.SGD(parameters, **kernel)
         case "sgd-momentum":
             return torch.optim.SGD(parameters, momentum=0.9, **kernel)
-        case "adamw-8bit":
-            from bitsandbytes.optim import AdamW8bit
+        case "adamw-8bit" | "adamw-32bit":
+            from bitsandbytes import optim
 
-            return AdamW8bit(parameters)  # type: ignore[no-any-return]
+            from galore_mem.training.offload import page_as_on_gpu
+
+            names = {"paged-adamw-8bit": "PagedAdamW8bit", "paged-adamw-32bit": "PagedAdamW32bit"}
+            made: torch.optim.Optimizer = getattr(optim, names.get(method.name, "AdamW8bit"))(parameters)
+            page_as_on_gpu(made)
+            return made
         case "adafactor":
             from transformers.optimization import Adafactor
 

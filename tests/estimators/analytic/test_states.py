@@ -59,7 +59,8 @@ def held_bytes(optimizers: Sequence[Any]) -> int:
     """Bytes of distinct storages reachable from optimizer states: a view counts with all that it keeps alive."""
     storages = {}
     for optimizer in optimizers:
-        for tensor in tensors_in(dict(optimizer.state)):
+        twins = [tensor for _, tensor in getattr(optimizer, "in_host_memory", list)()]
+        for tensor in (*tensors_in(dict(optimizer.state)), *twins):
             storage = tensor.untyped_storage()
             storages[storage.data_ptr()] = storage.nbytes()
     return sum(storages.values())
@@ -67,6 +68,45 @@ def held_bytes(optimizers: Sequence[Any]) -> int:
 
 def predicted(groups: Sequence[ParameterGroup], method: Method) -> list[Tensors]:
     return [state for group in groups for state in group_states(group, method)] + list(shared_states(groups, method))
+
+
+PAGED = {"state1", "state2"}
+OFFLOADED = {"weight", "gradient", "step", "exp_avg", "exp_avg_sq"}
+LARGE = ParameterGroup(name="large", shape=(330, 320), count=2, kind="linear", itemsize=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "on_host"),
+    [
+        ("paged-adamw-8bit", {"large": PAGED}),
+        ("paged-adamw-32bit", {"large": PAGED}),
+        ("offload-adamw", {name: OFFLOADED for name in ("tall", "wide", "square", "long", "large")}),
+    ],
+)
+def test_what_leaves_the_device(
+    name: str, on_host: dict[str, set[str]], real_parameters: Callable[..., Any], real_optimizer: Callable[..., Any]
+) -> None:
+    """Everything held is predicted, and what a GPU would not hold is said of the parameters that are large enough."""
+    from galore_mem.training.offload import is_managed
+
+    method, groups = Method(name=name), [*plain_groups(2), LARGE]
+    pairs = real_parameters(groups)
+    optimizer = real_optimizer(method, pairs)
+    optimizer.step()
+    assert exact_bytes(predicted(groups, method)) == held_bytes([optimizer])
+    elsewhere = {
+        group.name: {state.name for state in group_states(group, method) if state.on_host and state.name != "unorm_vec"}
+        for group in groups
+    }
+    assert {group: names for group, names in elsewhere.items() if names} == on_host
+    if name.startswith("paged"):
+        managed = {
+            group.name: {
+                key for key, value in optimizer.state[parameter].items() if key != "step" and is_managed(value)
+            }
+            for group, parameter in pairs
+        }
+        assert {group: names for group, names in managed.items() if names} == on_host
 
 
 @pytest.mark.parametrize("itemsize", [2, 4])

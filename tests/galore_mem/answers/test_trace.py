@@ -25,13 +25,16 @@ SHAPE = ModelShape(
     num_attention_heads=4,
     num_key_value_heads=2,
     head_dim=32,
-    vocab_size=500,
+    vocab_size=900,
     max_position_embeddings=128,
 )
 RUNS: list[tuple[str, dict[str, Any]]] = [
     ("adamw", {}),
     ("adamw", {"precision": "amp-bf16", "checkpointing": "full"}),
     ("adamw-8bit", {"attention": "eager", "batch": 2}),
+    ("paged-adamw-8bit", {}),
+    ("paged-adamw-32bit", {"update": "per-layer"}),
+    ("offload-adamw", {"grad_accumulation": 2, "clip": True}),
     ("sgd", {"loss": "chunked", "grad_accumulation": 2, "clip": True}),
     ("lora", {"rank": 8, "clip": True}),
     ("low-rank", {"rank": 8, "update": "per-layer"}),

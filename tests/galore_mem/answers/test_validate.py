@@ -89,7 +89,8 @@ def test_what_one_expects_costs_more() -> None:
 
 def test_the_matrix_covers_what_it_should() -> None:
     workloads = [row.workload for row in MATRIX]
-    assert {workload.method.name for workload in workloads} == set(METHODS)
+    left_out = {"offload-adamw", "paged-adamw-32bit"}  # torchao is no dependency; 8-bit states are paged alike
+    assert {workload.method.name for workload in workloads} == set(METHODS) - left_out
     per_layer = {workload.method.name for workload in workloads if workload.method.update == "per-layer"}
     assert per_layer >= {"adamw", "adamw-8bit", "adafactor", "galore-adamw", "galore-adamw-8bit", "galore-adafactor"}
     assert {workload.precision for workload in workloads} >= {"bf16", "fp32", "amp-bf16"}
