@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,16 +11,23 @@ from galore_mem.commands.app import call
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
+EXAMPLES, RECORDED = ROOT / "docs" / "examples", ROOT / "tests" / "fixtures" / "recorded"
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```console\n\$ galore-mem (?P<words>[^\n]+)\n(?P<shown>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_example_is_what_the_program_prints(
-    page: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    page: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.chdir(ROOT / "docs" / "examples")
+    for file in (*EXAMPLES.iterdir(), *RECORDED.glob("decomfl*")):
+        shutil.copy(file, tmp_path)
+    monkeypatch.chdir(tmp_path)
     for variable in ("NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(variable, raising=False)
 
@@ -28,6 +36,8 @@ def test_every_example_is_what_the_program_prints(
         return f"```console\n$ galore-mem {block['words']}\n{capsys.readouterr().out}```"
 
     text = page.read_text(encoding="utf-8")
+    if "```console\n$ galore-mem trace" in text:
+        pytest.importorskip("transformers")
     found, count = BLOCK.subn(printed, text)
     assert count >= (4 if page == README else 0)
     if request.config.getoption("--update-golden"):
