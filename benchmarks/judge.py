@@ -27,9 +27,9 @@ from estimators.analytic.estimate import estimate, outliner_of
 from estimators.checks import check
 from estimators.workload import METHODS, Workload
 from galore_mem.answers.lengths import events_of
+from galore_mem.answers.recorded import resident_bytes
 from galore_mem.answers.settings import Settings, workloads
 from galore_mem.answers.steps import record
-from galore_mem.answers.trace import resident_bytes
 from galore_mem.profiler.recording import peaks_of
 from profiles.errors import InputError
 from profiles.gpus import SMALL_WORKSPACE_BYTES

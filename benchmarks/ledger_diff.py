@@ -28,9 +28,9 @@ from estimators.analytic.estimate import estimate
 from estimators.analytic.tensors import rounded
 from estimators.footprint import Footprint
 from estimators.workload import Workload
+from galore_mem.answers.recorded import resident_bytes
 from galore_mem.answers.settings import Settings, workloads
 from galore_mem.answers.steps import record
-from galore_mem.answers.trace import resident_bytes
 from galore_mem.profiler.recording import HOST, Recording, alive_at, peaks_of
 from profiles.configs import read_config
 from profiles.errors import InputError

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from galore_mem.answers.names import resolve_model
+from galore_mem.answers.recorded import resident_bytes
 from galore_mem.answers.settings import Settings, workloads
 from galore_mem.answers.steps import record
-from galore_mem.answers.trace import resident_bytes
 from galore_mem.profiler.recording import Life, peaks_of
 from profiles.gpus import SMALL_WORKSPACE_BYTES
 from profiles.published import published_figures

@@ -1,65 +1,62 @@
 """The command line that asks about a workload."""
 
-from collections.abc import Iterator, Sequence
-from shlex import quote
+from collections.abc import Sequence
+from dataclasses import fields
+from shlex import join
 
-from estimators.workload import Batch, Method, Workload
+from estimators.workload import Method, Workload
+from galore_mem.answers.settings import Settings, means_something, workload_of
+
+_OF_METHOD = frozenset(field.name for field in fields(Method))
+_RENAMED = {
+    "batch": ("batch", "micro_batch_size"),
+    "seq": ("batch", "sequence_length"),
+    "grad_accumulation": ("batch", "gradient_accumulation_steps"),
+    "alloc_conf": ("", "allocator_settings"),
+}
+"""Settings that a workload keeps elsewhere, or under another name."""
 
 
-def command_line(command: str, model: str, workload: Workload, gpus: Sequence[str] = ()) -> str:
-    """What to type for `workload`: `galore-mem plan llama-7b --gpu 'RTX 4090' --method adamw`.
+def command_line(
+    command: str, model: str, workload: Workload, gpus: Sequence[str] = (), *, other_use: str | int = ""
+) -> str:
+    """What to type for `workload`, quoted for a shell: `galore-mem plan llama-7b --gpu 'RTX 4090' --method adamw`.
 
     Args:
         command: `plan`, `trace` or `profile`.
         model: as a person names it.
         workload: the run; what is left at its default is left out.
-        gpus: names of cards.
+        gpus: names of cards, the first of them first.
+        other_use: what others take from each card, as it was typed or in bytes.
     """
     words = ["galore-mem", command, model]
     for gpu in gpus:
         words += ["--gpu", gpu]
-    return " ".join(quote(word) for word in (*words, *_options(workload)))
+    words += ["--method", workload.method.name]
+    for name, value in settings_of(workload).items():
+        words.append(f"--{name.replace('_', '-')}")
+        if value is not True:
+            words += map(str, value if isinstance(value, tuple) else (value,))
+    if other_use:
+        words += ["--other-use", f"{other_use}B" if isinstance(other_use, int) else other_use]
+    return join(words)
 
 
-def _options(workload: Workload) -> Iterator[str]:
-    method, plain = workload.method, Method()
-    yield from ("--method", method.name)
-    for name in (
-        "update",
-        "implementation",
-        "update_proj_gap",
-        "scale",
-        "proj_type",
-        "optimizer_kernel",
-        "quant_blocksize",
-    ):
-        if getattr(method, name) != getattr(plain, name):
-            yield from (_option(name), str(getattr(method, name)))
-    if method.rank is not None:
-        yield from ("--rank", str(method.rank))
-    if method.target_modules != plain.target_modules:
-        yield from ("--target-modules", *method.target_modules)
-    batch, one = workload.batch, Batch()
-    for option, name in _BATCH.items():
-        if getattr(batch, name) != getattr(one, name):
-            yield from (option, str(getattr(batch, name)))
-    usual = Workload(model=workload.model)
-    for name in ("precision", "checkpointing", "attention", "loss", "dropout", "zero_grad"):
-        if getattr(workload, name) != getattr(usual, name):
-            yield from (_option(name), str(getattr(workload, name)))
-    for name in ("keep_outputs", "use_cache", "padding", "clip"):
-        if getattr(workload, name):
-            yield _option(name)
-    if workload.allocator_settings:
-        yield from ("--alloc-conf", workload.allocator_settings)
+def settings_of(workload: Workload) -> dict[str, object]:
+    """The fields of `Settings` that differ from what a plan of this method alone would take."""
+    method = workload.method
+    plain = workload_of(workload.model, Method(name=method.name), Settings())
+    found: dict[str, object] = {}
+    for field in fields(Settings):
+        value = _value(workload, field.name)
+        if value is not None and means_something(field.name, method.name) and value != _value(plain, field.name):
+            found[field.name] = value
+    return found
 
 
-_BATCH = {
-    "--batch": "micro_batch_size",
-    "--seq": "sequence_length",
-    "--grad-accumulation": "gradient_accumulation_steps",
-}
-
-
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+def _value(workload: Workload, setting: str) -> object:
+    """What a workload says of one setting."""
+    if setting in _RENAMED:
+        part, name = _RENAMED[setting]
+        return getattr(getattr(workload, part) if part else workload, name)
+    return getattr(workload.method if setting in _OF_METHOD else workload, setting)

@@ -8,11 +8,11 @@ from estimators.analytic.estimate import reach
 from estimators.analytic.parameters import parameters_of
 from estimators.analytic.states import group_states, retains_factors
 from estimators.footprint import Footprint
-from estimators.workload import METHODS, Method, Workload
+from estimators.workload import Workload
+from galore_mem.answers.break_even import break_even_rank, inner_method, state_bytes
 from profiles.gpus import Gpu
 
 GIB = 2**30
-_INNER = {"adamw": "adamw", "adamw-8bit": "adamw-8bit", "adafactor": "adafactor"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,50 +45,18 @@ def remarks(workload: Workload, footprint: Footprint, gpu: Gpu | None = None) ->
     return tuple(sorted(found, key=lambda remark: -remark.nbytes))
 
 
-def state_bytes(workload: Workload, method: Method) -> int:
-    """States and projectors that a method keeps for the model."""
-    groups = parameters_of(workload.model, method, workload.precision)
-    return sum(state.live_bytes for group in groups for state in group_states(group, method))
-
-
-def break_even_rank(workload: Workload) -> int:
-    """The largest rank at which states and projectors are below the inner optimizer's states on the whole model.
-
-    States grow with the rank, so it is found by halving; 0 where no rank is below.
-    """
-    method = workload.method
-    full = state_bytes(workload, _inner(method))
-    low, high = 0, min(workload.model.hidden_size, workload.model.intermediate_size)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if state_bytes(workload, replace(method, rank=middle)) < full:
-            low = middle
-        else:
-            high = middle - 1
-    return low
-
-
-def _inner(method: Method) -> Method:
-    return Method(
-        name=_INNER[METHODS[method.name].optimizer],
-        update=method.update,
-        optimizer_kernel=method.optimizer_kernel,
-        quant_blocksize=method.quant_blocksize,
-    )
-
-
 def _rank(workload: Workload) -> Iterator[Remark]:
-    method, hidden = workload.method, workload.model.hidden_size
-    inner = _inner(method)
-    own, full = state_bytes(workload, method), state_bytes(workload, inner)
-    even = break_even_rank(workload)
+    model, method, precision = workload.model, workload.method, workload.precision
+    inner, hidden = inner_method(method), model.hidden_size
+    own, full = state_bytes(model, method, precision), state_bytes(model, inner, precision)
+    even = break_even_rank(model, method, inner, precision)
     share = f"rank {method.rank} is {(method.rank or 0) / hidden:.0%} of the width {hidden}"
     compared = f"states and projectors take {_gib(own)} GiB where {inner.name} takes {_gib(full)}"
     if own >= full:
-        end = f"GaLore saves nothing before rank {even}" if even else "no rank saves anything"
+        end = f"they take less only up to rank {even:,}" if even else "at no rank do they take less"
         yield Remark(topic="rank", text=f"{share}: {compared}; {end}", nbytes=own - full)
     else:
-        yield Remark(topic="rank", text=f"{share}: {compared}; they would be equal at rank {even + 1}", nbytes=0)
+        yield Remark(topic="rank", text=f"{share}: {compared}; up to rank {even:,} they take less", nbytes=0)
 
 
 def _unmatched(workload: Workload) -> Iterator[Remark]:
@@ -127,7 +95,8 @@ def _views(workload: Workload) -> Iterator[Remark]:
     if not any(retains_factors(group, method) for group in groups):
         return
     ours = replace(method, implementation="galore-mem")
-    extra = state_bytes(workload, method) - state_bytes(workload, ours)
+    model, precision = workload.model, workload.precision
+    extra = state_bytes(model, method, precision) - state_bytes(model, ours, precision)
     text = (
         "galore_torch's fp32 projectors are views that keep whole SVD factors alive: "
         f"{_gib(extra)} GiB; --implementation galore-mem stores the projector alone"

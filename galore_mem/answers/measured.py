@@ -2,7 +2,7 @@
 
 from estimators.footprint import Footprint, Moment, Term
 from galore_mem.answers.profile_cuda import GpuRun
-from galore_mem.answers.trace import resident_bytes
+from galore_mem.answers.recorded import resident_bytes
 from galore_mem.profiler.recording import PHASES, peaks_of
 
 

@@ -10,25 +10,33 @@ from estimators.checks import check
 from estimators.footprint import Footprint
 from estimators.verdict import Fit
 from estimators.workload import Workload
-from galore_mem.answers.any_model import traced_model
+from galore_mem.answers.asked import cards_asked, run_asked
 from galore_mem.answers.limits import limit_of
 from galore_mem.answers.measured import footprint_of
 from galore_mem.answers.names import Card, resolve_cards
 from galore_mem.answers.profile_cpu import record_on_cpu
 from galore_mem.answers.profile_cuda import Ending, GpuRun, Overhead, record_on_gpu
 from galore_mem.answers.ran_out import RanOut, ran_out_in_replay, ran_out_on_gpu
+from galore_mem.answers.recorded import (
+    LARGEST,
+    allocator_dict,
+    environment,
+    fit_dict,
+    fit_of,
+    largest_rows,
+    parameters_of,
+    workspace_bytes_of,
+)
 from galore_mem.answers.replay import DeviceReplay, replay_tape
-from galore_mem.answers.settings import Settings, settings_from, workloads
-from galore_mem.answers.sizes import size_bytes
+from galore_mem.answers.settings import Settings
 from galore_mem.answers.steps import Told, silent
-from galore_mem.answers.trace import LARGEST, answer_of, environment, fit_dict, fit_of, parameters_of
+from galore_mem.answers.trace import answer_of
 from galore_mem.errors import NoDeviceError
 from galore_mem.profiler.attribution import UNATTRIBUTED
 from galore_mem.profiler.recording import Life, alive_at
 from galore_mem.profiler.steps import StepRecord
 from galore_mem.tapes.tape import Tape
 from profiles.errors import InputError
-from profiles.gpus import SMALL_WORKSPACE_BYTES
 
 Device = Literal["cuda", "cpu"]
 STEPS = 3
@@ -78,7 +86,6 @@ class Profile:
 
     def to_dict(self) -> dict[str, Any]:
         """The PROFILE object of the JSON output."""
-        run = self.replay.replayed
         return {
             "schema": "galore-mem/profile/1",
             "device": self.device,
@@ -87,31 +94,14 @@ class Profile:
             "attention_kernel": self.attention_kernel,
             "footprint": self.footprint.to_dict(),
             "fits": [fit_dict(self.workload, fit) for fit in self.fits],
-            "largest": [
-                {"bytes": life.nbytes, "category": life.category, "module": life.module, "operator": life.operator}
-                for life in self.largest
-            ],
+            "largest": largest_rows(self.largest),
             "unattributed_bytes": self.unattributed_bytes,
             "steps": [step.to_dict() for step in self.steps],
             "process_samples": _thinned(self.process_samples),
             "ran_out": self.ran_out and self.ran_out.to_dict(),
             "recording_overhead": self.overhead and self.overhead.to_dict(),
-            "allocator": {
-                "settings": run.settings.text,
-                "events": self.replay.events,
-                "end_reserved_bytes": run.end_reserved_bytes,
-                "unused_share": round(self.replay.fragmentation.unused_share, 6),
-                "first_difference": self.replay.first_difference,
-                "statistics": self.statistics,
-                "what_ifs": [
-                    {
-                        "settings": row.settings,
-                        "peak_reserved_bytes": row.peak_reserved_bytes,
-                        "peak_allocated_bytes": row.peak_allocated_bytes,
-                    }
-                    for row in self.replay.what_ifs
-                ],
-            },
+            "allocator": allocator_dict(self.replay)
+            | {"first_difference": self.replay.first_difference, "statistics": self.statistics},
             "environment": self.environment,
             "notes": list(self.notes),
         }
@@ -165,17 +155,8 @@ def profile(
         raise InputError(f"--device {device} is not known", "", f"choose {', '.join(get_args(Device))}")
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise InputError(f"--steps {steps!r} is not a positive whole number", "", f"give 1 or more, such as {STEPS}")
-    notes: tuple[str, ...] = ()
-    if isinstance(model, Workload):
-        workload = model
-    else:
-        named = traced_model(model)
-        if settings is not None and words:
-            raise InputError("settings and keywords exclude each other", "", f"give {', '.join(words)} in settings")
-        (workload,) = workloads(named.shape, (method,), settings or settings_from(words))
-        notes = named.notes
-    other_bytes = None if other_use is None else size_bytes(other_use, "--other-use")
-    cards = resolve_cards((gpus,) if isinstance(gpus, str) else gpus, other_bytes)
+    workload, notes = run_asked(model, method, settings, words)
+    cards = cards_asked(gpus, other_use)
     if device == "cuda":
         return _on_gpu(workload, steps, cards, notes, told or silent, watched, overhead=overhead)
     notes += check(workload, cards[0].gpu if cards else None)
@@ -192,8 +173,9 @@ def _on_cpu(
 ) -> Profile:
     gpu = cards[0].gpu if cards else None
     kernel = attention_kernel(workload, gpu)
-    workspace_bytes = gpu.cublas_workspace_recent_bytes if gpu is not None else SMALL_WORKSPACE_BYTES
-    run = record_on_cpu(workload, kernel, steps=steps, workspace_bytes=workspace_bytes, told=told, watched=watched)
+    run = record_on_cpu(
+        workload, kernel, steps=steps, workspace_bytes=workspace_bytes_of(gpu), told=told, watched=watched
+    )
     told("replaying the allocator")
     traced = answer_of(workload, kernel, run.recording, cards, notes, groups=run.groups)
     footprint = replace(traced.footprint, source="replayed")

@@ -10,17 +10,17 @@ from estimators.analytic.attention import CUDNN_FIRST, FLASH_CAPABILITY
 from estimators.footprint import Footprint
 from estimators.verdict import Verdict, verdict_of
 from galore_mem.answers.names import Card, resolve_cards
-from galore_mem.answers.replay import DeviceReplay, replay_tape
-from galore_mem.answers.sizes import size_bytes
-from galore_mem.answers.trace import (
+from galore_mem.answers.recorded import (
     LARGEST,
-    SCHEMA,
     allocator_dict,
     environment,
     footprint_of,
     largest_rows,
     workspace_bytes_of,
 )
+from galore_mem.answers.replay import DeviceReplay, replay_tape
+from galore_mem.answers.sizes import size_bytes
+from galore_mem.answers.trace import SCHEMA
 from galore_mem.errors import MissingExtraError, UsageError
 from galore_mem.profiler.recording import Life, Recording, alive_at
 from galore_mem.profiler.to_tape import tape_of

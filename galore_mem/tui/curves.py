@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 
 from estimators.analytic.estimate import reach
 from estimators.workload import Workload, with_batch
+from galore_mem.answers.break_even import break_even_rank
 from galore_mem.answers.names import Card
-from galore_mem.tui.explain import break_even_rank
+from galore_mem.tui.explain import EIGHT_BIT
 from galore_mem.tui.rows import Row
 from galore_mem.tui.state import PlotAxis
 from profiles.errors import InputError
@@ -79,7 +80,9 @@ def _curve(row: Row, card: Card, axis: PlotAxis, is_stopped: Callable[[], bool])
         points=tuple(points),
         furthest=low,
         here=_here(axis, workload),
-        break_even=break_even_rank(workload.model, workload.method.name) if axis == "rank" and is_galore else None,
+        break_even=break_even_rank(workload.model, workload.method, EIGHT_BIT, workload.precision)
+        if axis == "rank" and is_galore
+        else None,
     )
 
 

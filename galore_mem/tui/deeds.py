@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from galore_mem.tui.command import plan_command
+from galore_mem.answers.command_line import command_line
 from galore_mem.tui.controls import Control, chosen
 from galore_mem.tui.exports import export
 from galore_mem.tui.figures import card_key
@@ -62,7 +62,8 @@ def copy_command(app: "GaloreMemApp") -> None:
     """Copy the command that plans the row under the cursor, and show it: not every terminal has a clipboard."""
     row, cards = app.row, (app.board.card.name,)
     if row is not None:
-        app.copy_to_clipboard(plan_command(row.workload, row.model, cards, other_use=app.state.other_use))
+        line = command_line("plan", row.model, row.workload, cards, other_use=app.state.other_use)
+        app.copy_to_clipboard(line)
         app.say(app.clipboard)
 
 

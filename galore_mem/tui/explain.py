@@ -1,22 +1,22 @@
 """Everything about one row on one card: what a plan says of it, the ledger of one layer, and what would help."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 from estimators.analytic.attention import attention_kernel
 from estimators.analytic.ledger import layer_ledger
-from estimators.analytic.parameters import workload_parameters
-from estimators.analytic.states import group_states, shared_states
-from estimators.analytic.tensors import Tensors, exact_bytes
+from estimators.analytic.tensors import Tensors
 from estimators.checks import check, closed_form_notes
 from estimators.verdict import judge
-from estimators.workload import Method, Workload
+from estimators.workload import Method
 from galore_mem.answers.advice import advise
+from galore_mem.answers.break_even import break_even_rank
 from galore_mem.answers.names import Card
 from galore_mem.answers.plan import Plan, PlanResult
 from galore_mem.answers.published import published_beside
 from galore_mem.tui.rows import Row
-from profiles.shapes import ModelShape
+
+EIGHT_BIT = Method(name="adamw-8bit")
+"""What GaLore's states are held against on the screen: the usual alternative."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,27 +64,7 @@ def explain(row: Row, card: Card) -> Explained:
         card=card,
         result=result,
         ledger=layer_ledger(workload, kernel),
-        break_even=break_even_rank(workload.model, workload.method.name) if is_galore else None,
+        break_even=break_even_rank(workload.model, workload.method, EIGHT_BIT, workload.precision)
+        if is_galore
+        else None,
     )
-
-
-@lru_cache(maxsize=256)
-def break_even_rank(model: ModelShape, method: str) -> int:
-    """The largest rank at which a GaLore method's states and projectors take no more than 8-bit AdamW's; 0 for none."""
-    most = _state_bytes(model, Method(name="adamw-8bit"))
-    low, high = 0, model.hidden_size
-    if _state_bytes(model, Method(name=method, rank=high)) <= most:
-        return high
-    while high - low > 1:
-        middle = (low + high) // 2
-        if _state_bytes(model, Method(name=method, rank=middle)) <= most:
-            low = middle
-        else:
-            high = middle
-    return low
-
-
-def _state_bytes(model: ModelShape, method: Method) -> int:
-    groups = workload_parameters(Workload(model=model, method=method))
-    states = [state for group in groups for state in group_states(group, method)]
-    return exact_bytes([*states, *shared_states(groups, method)])

@@ -2,12 +2,13 @@
 
 from functools import lru_cache
 
-from estimators.workload import METHODS
+from estimators.workload import METHODS, Method
+from galore_mem.answers.break_even import break_even_rank
 from galore_mem.answers.catalogue import list_gpus, list_models
 from galore_mem.render import words
 from galore_mem.tui.board import Board
 from galore_mem.tui.controls import Control
-from galore_mem.tui.explain import break_even_rank
+from galore_mem.tui.explain import EIGHT_BIT
 from galore_mem.tui.picker import Offer, offers_of
 
 BREAK_EVEN_METHODS = ("galore-adamw", "galore-adamw-8bit")
@@ -33,7 +34,7 @@ def _ranks(control: Control, board: Board) -> tuple[list[Offer], str]:
     shape = board.rows[0].workload.model if board.rows else None
     if shape is None:
         return offers_of(control), control.help
-    found = {name: break_even_rank(shape, name) for name in BREAK_EVEN_METHODS}
+    found = {name: break_even_rank(shape, Method(name=name), EIGHT_BIT) for name in BREAK_EVEN_METHODS}
     ranks = sorted({int(str(value)) for value in control.choices} | {rank for rank in found.values() if rank})
     offers = []
     for rank in ranks:

@@ -41,8 +41,8 @@ def small(method: str, **settings: Any) -> Workload:  # noqa: ANN401
 @pytest.mark.parametrize("method", METHODS)
 def test_replayed_cpu_step_agrees_with_the_trace(method: str, update: str) -> None:
     from galore_mem.answers.profile_cpu import record_on_cpu
+    from galore_mem.answers.recorded import resident_bytes
     from galore_mem.answers.steps import record
-    from galore_mem.answers.trace import resident_bytes
     from galore_mem.profiler.recording import peaks_of
 
     workload = small(method, update=update)

@@ -45,8 +45,8 @@ def models() -> set[int]:
 
 def test_a_measured_run_agrees_with_the_trace(fake_gpu: Fake) -> None:
     from galore_mem.answers.profile import profile
+    from galore_mem.answers.recorded import resident_bytes
     from galore_mem.answers.steps import record
-    from galore_mem.answers.trace import resident_bytes
 
     gpu = fake_gpu()
     workload = small("galore-adamw-8bit", update="per-layer")

@@ -90,7 +90,7 @@ def test_a_card_that_is_too_small_is_told_on_cpu(
 
     real = find_gpu("4090")
     card = Card(gpu=replace(real, usable_bytes=real.context_high_bytes + (50 << 20)))
-    monkeypatch.setattr("galore_mem.answers.profile.resolve_cards", lambda names, other: (card,) if names else ())
+    monkeypatch.setattr("galore_mem.answers.asked.resolve_cards", lambda names, other: (card,) if names else ())
     code = profile(tiny, device="cpu", gpu=("4090",), steps=2, json=True, settings=_settings(batch=8, seq=512))
     content = json.loads(capsys.readouterr().out)
     assert code == ExitCode.ANSWERED

@@ -11,11 +11,12 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList
 
+from estimators.workload import Method
+from galore_mem.answers.break_even import break_even_rank
 from galore_mem.answers.names import Card
 from galore_mem.errors import NoDeviceError
 from galore_mem.tui.app import GaloreMemApp
 from galore_mem.tui.controls import BY_NAME, CONTROLS, chosen, read, said, shown, stepped
-from galore_mem.tui.explain import break_even_rank
 from galore_mem.tui.picker import Picker
 from galore_mem.tui.session import Session
 from galore_mem.tui.settings_pane import LABEL, Setting
@@ -232,7 +233,7 @@ def test_up_to_the_break_even_the_states_take_less_than_8bit_adam(method: str, m
         resident = plan(model, methods=name, rank=rank).plans[0].footprint.resident_bytes
         return resident["optimizer_states"] + resident["projectors"]
 
-    rank = break_even_rank(find_model(model).shape, method)
+    rank = break_even_rank(find_model(model).shape, Method(name=method), Method(name="adamw-8bit"))
     most = states("adamw-8bit", None)
     assert most < states(method, rank + 1)
     assert rank == 0 or states(method, rank) <= most

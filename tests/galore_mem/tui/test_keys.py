@@ -181,7 +181,7 @@ def test_y_copies_the_command_and_shows_it(make_app: AppMaker, settle: Settle) -
 
     async def script(pilot: Pilot[Any]) -> None:
         await pilot.press("y")
-        assert app.clipboard.startswith("galore-mem plan llama-7b --method galore-adamw-8bit --gpu 4090")
+        assert app.clipboard.startswith("galore-mem plan llama-7b --gpu 4090 --method galore-adamw-8bit")
         assert "--seq 1024" in app.clipboard
         assert app.clipboard in said(app)
 

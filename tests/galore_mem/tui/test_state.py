@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from estimators.workload import METHODS
+from galore_mem.answers.command_line import command_line, settings_of
 from galore_mem.answers.names import resolve_model
 from galore_mem.answers.plan import plan
 from galore_mem.answers.settings import means_something
 from galore_mem.commands.quick import bind
-from galore_mem.tui.command import plan_command, settings_of
 from galore_mem.tui.controls import CONTROLS
 from galore_mem.tui.rows import Row, rows_of
 from galore_mem.tui.saved import Keeper, load, save
@@ -128,7 +128,7 @@ def test_the_command_of_a_row_plans_the_same_workload() -> None:
         .with_values("precision", ("amp-bf16", "fp32"))
     )
     for row in rows(state):
-        words = shlex.split(plan_command(row.workload, row.model, ("4090",), other_use="1GiB"))
+        words = shlex.split(command_line("plan", row.model, row.workload, ("4090",), other_use="1GiB"))
         assert words[0] == "galore-mem"
         bound = bind(words[1:], ("plan",))
         assert bound is not None
