@@ -54,11 +54,11 @@ class ConfigKeys:
             raise self._wrong(key, value, "true or false")
         return value
 
-    def fraction(self, key: str) -> float:
-        """A number from 0 to below 1, 0 where it is missing or null."""
-        value = self._config.get(key, 0.0)
+    def fraction(self, key: str, default: float = 0.0, *, absent: float = 0.0) -> float:
+        """A number from 0 to below 1. `default` stands in for a missing key, `absent` for null."""
+        value = self._config.get(key, default)
         if value is None:
-            return 0.0
+            return absent
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value < 1.0:
             raise self._wrong(key, value, "a number from 0 to below 1")
         return float(value)

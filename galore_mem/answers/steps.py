@@ -85,7 +85,8 @@ def watching(
     told(STAGES[1])
     mode = FakeTensorMode() if fake else None
     session = Session(workload, kernel, mode)
-    rules = Rules(workspace_bytes=workspace_bytes, scalars=1.0 if fake else None)
+    scalars = 1.0 if fake else None
+    rules = Rules(workspace_bytes=workspace_bytes, scalars=scalars, fp32_statistics=kernel != "cpu")
     recorder = Recorder(rules, workload.model.vocab_size, mode)
     for category, name, tensor in session.weights_in_order():
         recorder.hold(category, name, tensor)

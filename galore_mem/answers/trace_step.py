@@ -3,7 +3,7 @@
 import gc
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from estimators.analytic.attention import CUDNN_FIRST, FLASH_CAPABILITY
@@ -176,7 +176,7 @@ def _record(
     from galore_mem.training.session import marked_refreshes
     from galore_mem.training.step import marked_loss
 
-    rules = Rules(workspace_bytes=workspace_bytes_of(gpu), scalars=scalars)
+    rules = Rules(workspace_bytes=workspace_bytes_of(gpu), scalars=scalars, fp32_statistics=True)
     recorder = Recorder(rules, _vocabulary(model), mode)
     for path, module in post_order(model):
         for category, table in (("weights", module._parameters), ("buffers", module._buffers)):
@@ -280,11 +280,10 @@ def _windows(recorder: "Recorder", optimizers: Iterable[Any], names: dict[int, s
     """Tell the recorder of the optimizers' steps, and that numbers they read from tensors are taken as 1."""
     import torch
 
-    from galore_mem.profiler.rules import Rules
     from galore_mem.training.session import claim_state, steps_on_host
 
     plain = recorder.rules
-    stepping = Rules(workspace_bytes=plain.workspace_bytes, scalars=1.0)
+    stepping = replace(plain, scalars=1.0)
     around: list[Any] = []
 
     def before(*_: object) -> None:

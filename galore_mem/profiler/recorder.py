@@ -142,9 +142,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if isinstance(result, Tensor):
             self._see(result, name)
         elif result is not None:
-            for leaf in tree_leaves(result):
-                if isinstance(leaf, Tensor):
-                    self._see(leaf, name)
+            made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+            kernel = any(leaf.is_floating_point() for leaf in made)
+            for leaf in made:
+                self._see(leaf, name, beside_numbers=kernel)
         return result
 
     @classmethod
@@ -231,7 +232,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         life = Life(nbytes=self.rules.workspace_bytes, operator="cuBLAS", module="", category="workspaces")
         self._bear(life)
 
-    def _see(self, tensor: Tensor, operator: str, category: str = "", module: str = "") -> None:
+    def _see(
+        self, tensor: Tensor, operator: str, category: str = "", module: str = "", *, beside_numbers: bool = False
+    ) -> None:
         storage = tensor.untyped_storage()
         key = storage._cdata
         if key in self._alive or storage.nbytes() == 0:
@@ -241,19 +244,22 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             nbytes=storage.nbytes(),
             operator=operator,
             module=module,
-            category=category or self.category_in_scope or self._category(tensor, operator, module),
+            category=category or self.category_in_scope or self._category(tensor, module, beside_numbers),
         )
         self.watch(storage, self._bear(life))
 
-    def _category(self, tensor: Tensor, operator: str, module: str) -> str:
-        """What a storage is unless it is claimed later."""
+    def _category(self, tensor: Tensor, module: str, beside_numbers: bool) -> str:
+        """What a storage is unless it is claimed later.
+
+        Integers and truth values are inputs, but for what a kernel returns beside numbers: dropout's mask.
+        """
         if self.window in ("clip", "step", "refresh", "layer_update"):
             return "temporaries"
         if self._vocabulary is not None and tensor.dim() and tensor.shape[-1] == self._vocabulary:
             return "logits"
         if self.window.startswith("backward") and not self.places.in_forward:
             return "temporaries"
-        if not tensor.is_floating_point() and "attn" not in module:
+        if not tensor.is_floating_point() and not beside_numbers and "attn" not in module:
             return "inputs"
         return "activations"
 

@@ -8,6 +8,7 @@ import torch
 from torch._subclasses import FakeTensor
 
 _SCALAR = torch.ops.aten._local_scalar_dense.default
+_LAYER_NORM = torch.ops.aten.native_layer_norm.default
 _BITSANDBYTES_UPDATES = ("optimizer_update_8bit_blockwise", "optimizer_update_32bit", "optimizer_update_8bit")
 
 
@@ -18,10 +19,13 @@ class Rules:
     Args:
         workspace_bytes: of cuBLAS, per thread that multiplies matrices; 0 for a recording of CPU tensors.
         scalars: what a number read from a fake tensor is taken to be; None lets torch refuse.
+        fp32_statistics: LayerNorm keeps mean and deviation of half-precision inputs in fp32, as its CUDA kernel does
+            (native/cuda/layer_norm_kernel.cu, `acc_type`); on a CPU it keeps them as it was given them.
     """
 
     workspace_bytes: int = 0
     scalars: float | None = None
+    fp32_statistics: bool = False
 
     def replace(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[bool, Any]:  # noqa: ANN401
         """(True, result) where a rule stands in for the operator."""
@@ -34,6 +38,9 @@ class Rules:
             return True, _scalar(args[0].dtype, self.scalars)
         if func.namespace == "bitsandbytes" and func._opname in _BITSANDBYTES_UPDATES and _has_fake(args):
             return True, None  # bitsandbytes' kernels update in place and need no scratch
+        if func is _LAYER_NORM and self.fp32_statistics and isinstance(args[0], FakeTensor):
+            out, *statistics = func(*args, **kwargs)
+            return True, (out, *(value.float() for value in statistics))
         return False, None
 
 

@@ -99,19 +99,26 @@ def run_backwards(
 
 @contextmanager
 def marked_loss(model: Any, witness: Witness) -> Iterator[None]:  # noqa: ANN401
-    """Tell the witness when transformers' loss function begins."""
+    """Tell the witness when transformers' loss function begins; some classifiers take torch's cross-entropy at once."""
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    original = inner.loss_function
+    owners: list[tuple[Any, str]] = [(inner, "loss_function"), (torch.nn.functional, "cross_entropy")]
+    originals = [getattr(owner, name) for owner, name in owners]
 
-    def marked(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        witness.enter("loss")
-        return original(*args, **kwargs)
+    def marking(original: Callable[..., Any]) -> Callable[..., Any]:
+        def marked(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            if torch._C._current_graph_task_id() == -1:  # a chunked loss is computed again in backward
+                witness.enter("loss")
+            return original(*args, **kwargs)
 
-    inner.loss_function = marked
+        return marked
+
+    for (owner, name), original in zip(owners, originals, strict=True):
+        setattr(owner, name, marking(original))
     try:
         yield
     finally:
-        inner.loss_function = original
+        for (owner, name), original in zip(owners, originals, strict=True):
+            setattr(owner, name, original)
 
 
 def _chunked_loss(model: Any, batch: dict[str, Tensor], witness: Witness) -> Tensor:  # noqa: ANN401

@@ -73,15 +73,29 @@ def fused(q: Tensor, k: Tensor, v: Tensor, kernel: FusedKernel, *, grouped: bool
     return record(out, apply, [q, k, v], [q, k, v, out, *extras])
 
 
-def math(q: Tensor, k: Tensor, v: Tensor, *, grouped: bool, batched: bool, mask: Tensor | None) -> Tensor:
+def math(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    grouped: bool,
+    batched: bool,
+    mask: Tensor | None,
+    causal: bool = True,
+    probability: float = 0.0,
+) -> Tensor:
     """`_scaled_dot_product_attention_math` (native/transformers/attention.cpp): in fp32 whatever the inputs are.
 
-    `batched`: more than one sequence, so the operands' memory order cannot be folded without a copy.
+    `batched`: more than one sequence, so the operands' memory order cannot be folded without a copy. `causal`: where
+    there is no mask, one is made; without either nothing is masked.
     """
     tape, origin = q.tape, q.itemsize
     q32, k32, v32 = cast(q, 4, "q in fp32"), cast(k, 4, "k in fp32"), cast(v, 4, "v in fp32")
     q_scaled = scale(q32, "q scaled")
-    bias = _causal_bias(tape) if mask is None else tape.empty(mask.dims, 4, "additive mask")  # noqa: F841
+    if mask is not None:
+        bias = tape.empty(mask.dims, 4, "additive mask")
+    elif causal:
+        bias = _causal_bias(tape)  # noqa: F841
     k_used, v_used = k32, v32
     if grouped:
         k_used, v_used = repeat(k32, HEADS, "k repeated"), repeat(v32, HEADS, "v repeated")
@@ -90,6 +104,7 @@ def math(q: Tensor, k: Tensor, v: Tensor, *, grouped: bool, batched: bool, mask:
     weights = softmax(scores, "attention weights")
     safe = tape.empty(SCORES, 1, "masked scores")
     del safe, scores
+    weights = dropout(weights, probability, "attention dropout")
     narrow = cast(weights.detach(), origin, "attention weights returned")  # noqa: F841
     values = matmul(weights, v_used, HEADS, "values", copies=(False, batched and not grouped), copies_gradient=batched)
     return cast(values, origin, "attention output")
@@ -103,15 +118,38 @@ def _causal_bias(tape: Tape) -> Tensor:
 
 
 def eager(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor, *, grouped: bool, batched: bool, probability: float
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    *,
+    grouped: bool,
+    batched: bool,
+    probability: float,
+    softmax_itemsize: int = 4,
+    casts_back: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """Transformers' `eager_attention_forward`: scores, mask, softmax in fp32, dropout; returns the weights too."""
+    """Transformers' `eager_attention_forward`: scores, mask, softmax, dropout; returns the weights too.
+
+    Most families ask for a softmax in fp32 and cast its result back at once; where one does not, autocast runs softmax
+    in fp32 all the same, and the matrix product casts.
+    """
     if grouped:
         k, v = repeat(k, HEADS, "k repeated"), repeat(v, HEADS, "v repeated")
     scores = scale(matmul(q, k, SCORES, "scores", copies=(batched, batched and not grouped)), "scores scaled")
-    scores = add(scores, mask, "scores masked")
-    weights = cast(softmax(cast(scores, 4, "scores in fp32"), "attention probabilities"), q.itemsize, "weights")
+    if mask is not None:
+        scores = add(scores, mask, "scores masked")
+    weights = softmax(cast(scores, softmax_itemsize, "scores in fp32"), "attention probabilities")
     del scores
+    if casts_back:
+        weights = cast(weights, q.itemsize, "weights")
     weights = dropout(weights, probability, "attention dropout")
-    values = matmul(weights, v, HEADS, "values", copies=(False, batched and not grouped), copies_gradient=batched)
+    values = matmul(
+        cast(weights, q.itemsize, "weights cast"),
+        v,
+        HEADS,
+        "values",
+        copies=(False, batched and not grouped),
+        copies_gradient=batched,
+    )
     return values, weights

@@ -4,6 +4,8 @@ Every function takes and returns shadow tensors. The local variables of a backwa
 C++ expression that it stands for; nothing but sizes is captured by it, so it keeps no tensor alive.
 """
 
+from collections.abc import Sequence
+
 from estimators.analytic.shadow.tape import Dims, Parameter, Tape, Tensor, record, stop_before
 
 Gradients = list[Tensor | None]
@@ -28,11 +30,15 @@ def cast(x: Tensor, itemsize: int, name: str) -> Tensor:
 
 
 def add(a: Tensor, b: Tensor, name: str) -> Tensor:
-    """`a + b`; the wider dtype wins and nothing is saved."""
+    """`a + b`; the wider dtype wins and nothing is saved. `b` may have fewer elements and be broadcast."""
     sizes = [x.itemsize if x.requires_grad else None for x in (a, b)]
+    narrow = b.dims if b.dims != a.dims else None
 
     def apply(gradient: Tensor) -> Gradients:
-        return [matching(gradient.detach(), size) if size else None for size in sizes]
+        first, second = (matching(gradient.detach(), size) if size else None for size in sizes)
+        if second is not None and narrow is not None:
+            second = second.tape.empty(narrow, second.itemsize, "gradient sum over what was broadcast")
+        return [first, second]
 
     return record(like(a, name, max(a.itemsize, b.itemsize)), apply, [a, b])
 
@@ -130,8 +136,8 @@ def dropout(x: Tensor, probability: float, name: str) -> Tensor:
     """`aten.native_dropout`, what F.dropout runs on CUDA: saves one byte per element."""
     if not probability:
         return x
-    mask = like(x, f"{name} mask", 1)
-    return record(like(x, name), lambda gradient: [like(gradient, "gradient")], [x], [mask])
+    out, mask = like(x, name), like(x, f"{name} mask", 1)
+    return record(out, lambda gradient: [like(gradient, "gradient")], [x], [mask])
 
 
 def linear(
@@ -143,27 +149,27 @@ def linear(
     """
     tape = x.tape
     kernel: Parameter | Tensor = weight
+    offset: Parameter | Tensor | None = bias
     if autocast:
-        x = cast(x, autocast, f"{name} input cast")
+        offset = _cast_weight(tape, bias, autocast) if bias is not None else None
         kernel = _cast_weight(tape, weight, autocast)
+        x = cast(x, autocast, f"{name} input cast")
     inner, outer, wants, trainable = x.dims, weight.dims, x.requires_grad, weight.requires_grad
-    cast_back = isinstance(kernel, Tensor)
+    has_bias, shifts = bias is not None, bias is not None and bias.requires_grad
+    category = "temporaries" if isinstance(kernel, Tensor) else "gradients"
 
     def apply(gradient: Tensor) -> Gradients:
-        category = "temporaries" if cast_back else "gradients"
         tape, size = gradient.tape, gradient.itemsize
-        return [
-            tape.empty(outer, size, weight.name, category).as_view() if trainable else None,
-            tape.empty(inner, size, "gradient of the input").as_view() if wants else None,
-            tape.empty(bias.dims, bias.itemsize, bias.name, "gradients")
-            if bias is not None and bias.requires_grad
-            else None,
-        ]
+        before = tape.empty(inner, size, "gradient of the input").as_view() if wants and has_bias else None
+        weights = tape.empty(outer, size, weight.name, category).as_view() if trainable else None
+        after = tape.empty(inner, size, "gradient of the input").as_view() if wants and not has_bias else None
+        shift = tape.empty(bias.dims, size, bias.name, category) if shifts and bias is not None else None
+        return [weights, before or after, shift]
 
     saved = [x] * trainable + ([kernel] if wants and isinstance(kernel, Tensor) else [])
     stop_before(tape, saved)
     out = tape.empty((*inner[:-1], outer[-1 if transposed else 0]), x.itemsize, name)
-    return record(out, apply, [kernel, x, bias], saved)
+    return record(out, apply, [kernel, x, offset], saved)
 
 
 def _cast_weight(tape: Tape, weight: Parameter, itemsize: int) -> Parameter | Tensor:
@@ -226,13 +232,13 @@ def repeat(x: Tensor, dims: Dims, name: str) -> Tensor:
     return record(x.tape.empty(dims, x.itemsize, name), apply, [x])
 
 
-def embedding(tape: Tape, weight: Parameter, dims: Dims, name: str) -> Tensor:
-    """`F.embedding` of token ids; its gradient is dense."""
+def embedding(tape: Tape, weight: Parameter, dims: Dims, name: str, indices: Sequence[Tensor] = ()) -> Tensor:
+    """`F.embedding`; its gradient is dense. `indices` are saved; token ids, which the loop holds, need not be named."""
 
     def apply(gradient: Tensor) -> Gradients:
         return [gradient.tape.empty(weight.dims, weight.itemsize, weight.name, "gradients")]
 
-    return record(tape.empty(dims, weight.itemsize, name), apply, [weight])
+    return record(tape.empty(dims, weight.itemsize, name), apply, [weight], indices)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor, name: str) -> Tensor:

@@ -40,6 +40,10 @@ class Program(ABC):
 
     embedding_path = "model.embed_tokens"
     head_path = "lm_head"
+    causal = True
+    """Tokens see only those before them."""
+    fp32_softmax = True
+    """Its eager attention asks for a softmax in fp32, and casts the result back."""
 
     def __init__(self, structure: Structure, tape: Tape) -> None:
         self.structure = structure
@@ -182,8 +186,17 @@ class Program(ABC):
         """Transformers' attention function on `q` (b, n, s, d), `k`, `v` (b, g, s, d): (b, s, q), and its weights."""
         s = self.structure
         if s.kernel == "eager":
-            assert mask is not None
-            values, weights = kernels.eager(q, k, v, mask, grouped=s.grouped, batched=s.batched, probability=s.dropout)
+            values, weights = kernels.eager(
+                q,
+                k,
+                v,
+                mask,
+                grouped=s.grouped,
+                batched=s.batched,
+                probability=s.dropout,
+                softmax_itemsize=4 if self.fp32_softmax or s.autocast else q.itemsize,
+                casts_back=self.fp32_softmax,
+            )
             return _contiguous(values), weights
         if s.autocast:
             q, k, v = (cast(x, s.autocast, f"{name} cast") for x, name in zip((q, k, v), "qkv", strict=True))
@@ -192,7 +205,10 @@ class Program(ABC):
             k, v = repeat(k, kernels.HEADS, "k repeated"), repeat(v, kernels.HEADS, "v repeated")
             grouped = False
         if s.kernel == "math":
-            return _contiguous(kernels.math(q, k, v, grouped=grouped, batched=s.batched, mask=mask)), None
+            values = kernels.math(
+                q, k, v, grouped=grouped, batched=s.batched, mask=mask, causal=self.causal, probability=s.dropout
+            )
+            return _contiguous(values), None
         return kernels.fused(q, k, v, kernels.FUSED[s.kernel], grouped=grouped, mask=mask), None
 
     def cached(self, x: Tensor, name: str) -> Tensor:
