@@ -6,6 +6,7 @@ PNG with rsvg-convert, and look at them: nothing cut, nothing crowded, columns a
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -75,3 +76,12 @@ def test_dialogues(make_app: AppMaker, settle: Settle, snapshot: SnapshotAsserti
 
 def looks(app: GaloreMemApp, snapshot: SnapshotAssertion, name: str) -> None:
     assert app.export_screenshot() == snapshot(name=name, extension_class=SVGImageExtension)
+
+
+def test_the_readme_shows_what_the_tui_looks_like(request: pytest.FixtureRequest) -> None:
+    here = Path(__file__)
+    snapshot = here.parent / "__snapshots__" / "test_looks" / "test_panes[120x40-dark][table].svg"
+    shown = here.parents[3] / "docs" / "images" / "tui.svg"
+    if request.config.getoption("update_snapshots"):
+        shown.write_bytes(snapshot.read_bytes())
+    assert shown.read_bytes() == snapshot.read_bytes()
