@@ -128,6 +128,7 @@ def eager(
     probability: float,
     softmax_itemsize: int = 4,
     casts_back: bool = True,
+    autocast: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """Transformers' `eager_attention_forward`: scores, mask, softmax, dropout; returns the weights too.
 
@@ -136,7 +137,8 @@ def eager(
     """
     if grouped:
         k, v = repeat(k, HEADS, "k repeated"), repeat(v, HEADS, "v repeated")
-    scores = scale(matmul(q, k, SCORES, "scores", copies=(batched, batched and not grouped)), "scores scaled")
+    copies = (batched, batched and not grouped)
+    scores = scale(matmul(q, k, SCORES, "scores", copies=copies, autocast=autocast), "scores scaled")
     if mask is not None:
         scores = add(scores, mask, "scores masked")
     weights = softmax(cast(scores, softmax_itemsize, "scores in fp32"), "attention probabilities")
@@ -144,12 +146,6 @@ def eager(
     if casts_back:
         weights = cast(weights, q.itemsize, "weights")
     weights = dropout(weights, probability, "attention dropout")
-    values = matmul(
-        cast(weights, q.itemsize, "weights cast"),
-        v,
-        HEADS,
-        "values",
-        copies=(False, batched and not grouped),
-        copies_gradient=batched,
-    )
+    copies = (False, batched and not grouped)
+    values = matmul(weights, v, HEADS, "values", copies=copies, copies_gradient=batched, autocast=autocast)
     return values, weights

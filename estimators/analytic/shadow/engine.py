@@ -82,7 +82,7 @@ def _accumulate(parameter: Parameter, hook: Hook | None) -> None:
     if parameter.grad is None:
         parameter.grad = parameter.pending
     parameter.pending = None
-    if hook is not None:
+    if hook is not None and parameter.optimized:
         hook(parameter)
 
 

@@ -203,8 +203,14 @@ def matmul(
     *,
     copies: tuple[bool, bool] = (False, False),
     copies_gradient: bool = False,
+    autocast: int = 0,
 ) -> Tensor:
-    """`torch.matmul` of two batches of matrices; what has a memory order that cannot be folded is copied first."""
+    """`torch.matmul` of two batches of matrices; what has a memory order that cannot be folded is copied first.
+
+    Autocast casts both of them before.
+    """
+    if autocast:
+        a, b = cast(a, autocast, f"{name} operand cast"), cast(b, autocast, f"{name} operand cast")
     operands = [
         record(like(x, f"{name} operand copy"), lambda gradient: [gradient.detach()], [x]) if copied else x
         for x, copied in zip((a, b), copies, strict=True)

@@ -51,6 +51,9 @@ class Program(ABC):
         self._weights = {weight.name: weight for weight in structure.weights}
         self._parameters: dict[tuple[str, int], Parameter] = {}
         self._linears: dict[tuple[str, int], Linear] = {}
+        self._entering: tuple[Parameter, Tensor] | None = None
+        self._entered: tuple[Parameter, Tensor] | None = None
+        """What the last loss keeps alive."""
 
     @abstractmethod
     def forward(self, inputs: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -65,8 +68,11 @@ class Program(ABC):
         """Forward with labels: the loss, and what `outputs` holds."""
         hidden, outputs = self.forward(inputs)
         if self.structure.loss_chunks:
-            return losses.chunked(self, hidden), outputs
+            loss = losses.chunked(self, hidden)
+            self._entered = self._entering
+            return loss, outputs
         loss, logits = self.loss(hidden, inputs)
+        self._entered = self._entering
         return loss, [*outputs, logits.detach()]
 
     def loss(self, hidden: Tensor, inputs: list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -168,11 +174,20 @@ class Program(ABC):
         return Scope(self.tape, name)
 
     def entered(self, embedded: Tensor) -> Tensor:
-        """The embedding's output, made to require gradients where checkpointed layers are frozen beside adapters."""
+        """The embedding's output, made to require gradients where checkpointed layers are frozen beside adapters.
+
+        It is a leaf then, which the graph keeps alive with its gradient for as long as the loss is.
+        """
         if not self.structure.checkpointing or embedded.requires_grad:
             return embedded
-        leaf = Parameter("inputs require grads", embedded.dims, embedded.itemsize)
-        return record(embedded, lambda gradient: [None], [leaf])
+        leaf = Parameter("inputs require grads", embedded.dims, embedded.itemsize, optimized=False)
+        self._entering = leaf, embedded.detach()
+
+        def keep(gradient: Tensor) -> list[Tensor | None]:
+            gradient.storage.relabel("gradients")
+            return [gradient]
+
+        return record(embedded, keep, [leaf])
 
     def causal_mask(self) -> Tensor | None:
         """The mask that transformers makes for the kernel, once for all layers."""
@@ -196,6 +211,7 @@ class Program(ABC):
                 probability=s.dropout,
                 softmax_itemsize=4 if self.fp32_softmax or s.autocast else q.itemsize,
                 casts_back=self.fp32_softmax,
+                autocast=s.autocast,
             )
             return _contiguous(values), weights
         if s.autocast:

@@ -96,6 +96,11 @@ class Storage:
         tape.events.append(tape.code_of(kind))
         tape.births.append(self.birth)
 
+    def relabel(self, category: str) -> None:
+        """Count it under another category, from its birth on."""
+        self.kind = replace(self.kind, category=category)
+        self.tape.events[self.birth] = self.tape.code_of(self.kind)
+
     def __del__(self) -> None:
         tape, kind = self.tape, self.kind
         if self.layer == MIDDLE and tape.layer == OUTSIDE:
@@ -145,11 +150,13 @@ class Tensor:
 class Parameter:
     """A leaf: its own memory is counted elsewhere; its gradient lives here."""
 
-    def __init__(self, name: str, dims: Dims, itemsize: int, *, trainable: bool = True) -> None:
+    def __init__(self, name: str, dims: Dims, itemsize: int, *, trainable: bool = True, optimized: bool = True) -> None:
         self.name = name
         self.dims = dims
         self.itemsize = itemsize
         self.requires_grad = trainable
+        self.optimized = optimized
+        """An optimizer steps it."""
         self.deliveries = 0
         """Gradients still to come; a shared weight expects several."""
         self.pending: Tensor | None = None
