@@ -14,9 +14,9 @@ The truth of a case is a real step on CPU tensors, its recorded history through 
 
 import json
 import os
+import resource
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from profiles.models import find_model
 ROOT = Path(__file__).resolve().parents[1]
 MIB = 2**20
 GIB = 2**30
+PATIENCE_S = 1800
 PEERS = ("mem-tracker", "kitsune", "accelerate", "deepspeed", "cookbook", "llm-analysis")
 
 
@@ -78,11 +79,17 @@ CASES: dict[str, Case] = {
 
 
 def asked(words: list[str]) -> tuple[dict[str, Any] | None, float]:
-    """JSON on stdout of one process, and its wall time."""
+    """JSON on stdout of one process, and the CPU seconds it took."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2"}
-    start = time.perf_counter()
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, cwd=ROOT)
-    taken = time.perf_counter() - start
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    try:
+        done = subprocess.run(
+            words, env=environment, capture_output=True, text=True, check=False, cwd=ROOT, timeout=PATIENCE_S
+        )
+    except subprocess.TimeoutExpired:
+        return {"failed": f"no answer in {PATIENCE_S // 60} minutes"}, float(PATIENCE_S)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    taken = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     try:
         return json.loads(done.stdout), taken
     except ValueError:
@@ -134,7 +141,7 @@ def error(answer: dict[str, Any], truth: list[int]) -> str:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """The answers as a Markdown table: error, and wall time of the whole process."""
+    """The answers as a Markdown table: error, and CPU time of the whole process."""
     tools = list(rows[0]["answers"])
     lines = ["| workload | truth | " + " | ".join(tools) + " |", "|---" * (len(tools) + 2) + "|"]
     for row in rows:
