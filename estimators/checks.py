@@ -22,6 +22,18 @@ def check(workload: Workload, gpu: Gpu | None = None) -> tuple[str, ...]:
             "its hooks step on every micro-batch, and the Hugging Face Trainer refuses the combination",
             "use --grad-accumulation 1, or --implementation galore-mem",
         )
+    if method.master_weights and workload.precision != "bf16":
+        raise InputError(
+            f"--master-weights means nothing with --precision {workload.precision}",
+            "its weights are fp32 already",
+            "leave it out, or use --precision bf16",
+        )
+    if method.master_weights and method.update == "per-layer":
+        raise InputError(
+            "--master-weights cannot run with --update per-layer",
+            "gradients are cast to fp32 all together, before the step",
+            "leave one of them out",
+        )
     if workload.loss == "chunked" and not takes_chunked_loss(workload.model):
         raise InputError(
             "--loss chunked cannot run here",

@@ -106,6 +106,8 @@ class Method:
     """torch's AdamW and SGD kernels; `foreach` is the default on CUDA."""
     quant_blocksize: int = 256
     """Elements that share one scale in 8-bit states (2048 before May 2024)."""
+    master_weights: bool = False
+    """The optimizer steps fp32 copies of half-precision weights, as Megatron-Core does."""
     lora_dropout: float = 0.0
     embedding_optim_bits: Literal[8, 32] = 8
     """States of embeddings under plain 8-bit optimizers; transformers' Trainer registers them for 32 bits."""

@@ -8,6 +8,7 @@ from typing import Literal
 from estimators.analytic.attention import attention_kernel
 from estimators.analytic.course import Course, course_of
 from estimators.analytic.shadow.tape import MIDDLE
+from estimators.analytic.states import master_weights
 from estimators.analytic.stepping import Stepping, stepping_of
 from estimators.analytic.structure import PLAYED_LAYERS, symbol_sizes
 from estimators.analytic.tensors import rounded
@@ -78,8 +79,8 @@ def births_of(workload: Workload, gpu: Gpu | None = None) -> tuple[Birth, ...]:
     workspace = gpu.cublas_workspace_recent_bytes if gpu is not None else SMALL_WORKSPACE_BYTES
     stepping = stepping_of(workload.model, workload.method, workload.precision)
     course = course_of(workload, attention_kernel(workload, gpu))
-    empty = stepping.weights_bytes + stepping.buffers_bytes + 2 * workspace
-    found = list(_loading(stepping))
+    empty = stepping.weights_bytes + stepping.buffers_bytes + stepping.masters_bytes + 2 * workspace
+    found = [*_loading(stepping), *_copied(stepping)]
     found += _played(workload, "first", course, empty, before_backward=-workspace)
     found += _played(workload, "steady", course, empty + stepping.states_bytes)
     found += births_of_steps(workload.method, stepping, course, empty)
@@ -100,6 +101,24 @@ def _loading(stepping: Stepping) -> Iterator[Birth]:
             high_bytes=stepping.weights_bytes - rounded(group.nbytes),
             count=group.count,
         )
+
+
+def _copied(stepping: Stepping) -> Iterator[Birth]:
+    """Master weights, made when the optimizer is."""
+    before = stepping.weights_bytes + stepping.buffers_bytes
+    for group in stepping.groups:
+        for copy in master_weights(group, stepping.method):
+            yield Birth(
+                iteration="first",
+                stage="loading",
+                name=f"{copy.name} of {group.name}",
+                formula=copy.formula,
+                nbytes=copy.nbytes,
+                category=copy.category,
+                low_bytes=before,
+                high_bytes=before + stepping.masters_bytes - rounded(copy.nbytes),
+                count=group.count,
+            )
 
 
 def _played(

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from estimators.analytic.buffers import buffers
 from estimators.analytic.parameters import parameters_of
-from estimators.analytic.states import group_states, shared_states
+from estimators.analytic.states import group_states, master_weights, shared_states
 from estimators.analytic.tensors import Tensors, rounded
 from estimators.analytic.unknown_scratch import SvdTable, unknown_scratch
 from estimators.footprint import Term
@@ -65,6 +65,7 @@ def persistent_sizes(model: ModelShape, method: Method, precision: Precision) ->
     tensors: list[Tensors] = [Tensors(name=group.name, nbytes=group.nbytes, count=group.count) for group in groups]
     tensors += buffers(model)
     tensors += [state for group in groups for state in group_states(group, method)]
+    tensors += [copy for group in groups for copy in master_weights(group, method)]
     tensors += shared_states(groups, method)
     sizes: dict[int, int] = {}
     for entry in tensors:

@@ -7,7 +7,7 @@ from estimators.analytic.buffers import buffers
 from estimators.analytic.estimate import outliner_of
 from estimators.analytic.ledger import tensors_of
 from estimators.analytic.moments import Outline, Outliner
-from estimators.analytic.states import accumulated_gradients, group_states, shared_states
+from estimators.analytic.states import accumulated_gradients, group_states, master_weights, shared_states
 from estimators.analytic.structure import symbol_sizes
 from estimators.analytic.tensors import Tensors, rounded
 from estimators.footprint import Moment
@@ -38,6 +38,8 @@ def composition(workload: Workload, moment: Moment, gpu: Gpu | None = None) -> t
 
 def _rows(workload: Workload, outliner: Outliner, outline: Outline) -> tuple[Tensors, ...]:
     rows = [*_lasting(workload, outliner), *_played(workload, outliner, outline)]
+    if workload.method.master_weights and outline.phase == "step":
+        rows = [replace(row, nbytes=2 * row.nbytes) if row.category == "gradients" else row for row in rows]
     left = dict(outline.moment(outliner.course).by_category)
     for row in rows:
         left[row.category] = left.get(row.category, 0) - row.live_bytes
@@ -73,6 +75,9 @@ def _lasting(workload: Workload, outliner: Outliner) -> Iterator[Tensors]:
         shape = " x ".join(map(str, group.shape))
         yield Tensors(name=group.name, nbytes=group.nbytes, count=group.count, category="weights", formula=shape)
     yield from buffers(workload.model)
+    for group in groups:
+        for copy in master_weights(group, workload.method):
+            yield replace(copy, name=f"{group.name}: {copy.name}")
     if workload.method.update == "per-layer" and workload.batch.gradient_accumulation_steps > 1:
         for group in groups:
             yield from accumulated_gradients(group, workload.method)

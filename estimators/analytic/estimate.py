@@ -5,7 +5,7 @@ from estimators.analytic.bounds import Reach, reach_of, terms_of
 from estimators.analytic.buffers import buffers
 from estimators.analytic.moments import Outliner
 from estimators.analytic.parameters import workload_parameters
-from estimators.analytic.states import group_states, shared_states
+from estimators.analytic.states import as_stepped, group_states, master_weights, shared_states
 from estimators.analytic.tensors import exact_bytes
 from estimators.footprint import Footprint
 from estimators.workload import Workload
@@ -64,11 +64,12 @@ def _resident_bytes(workload: Workload) -> dict[str, int]:
     groups, method = workload_parameters(workload), workload.method
     states = [state for group in groups for state in group_states(group, method)]
     states += shared_states(groups, method)
-    whole = method.update == "whole"
+    states += [copy for group in groups for copy in master_weights(group, method)]
+    trained = [group for group in groups if group.trainable] if method.update == "whole" else []
     return {
         "weights": sum(group.nbytes * group.count for group in groups),
         "buffers": exact_bytes(buffers(workload.model)),
         "optimizer_states": exact_bytes(state for state in states if state.category == "optimizer_states"),
         "projectors": exact_bytes(state for state in states if state.category == "projectors"),
-        "gradients": sum(group.nbytes * group.count for group in groups if group.trainable and whole),
+        "gradients": sum(as_stepped(group, method).nbytes * group.count for group in trained),
     }

@@ -16,6 +16,7 @@ from estimators.analytic.attention import attention_kernel
 from estimators.analytic.buffers import buffers
 from estimators.analytic.course import course_of
 from estimators.analytic.layout import Stretch
+from estimators.analytic.states import master_weights
 from estimators.analytic.step_history import Ledger, StepWriter, in_model_order
 from estimators.analytic.stepping import stepping_of
 from estimators.analytic.structure import symbol_sizes
@@ -82,6 +83,9 @@ class _Writer:
             self.ledger.alloc(group.nbytes)
         for buffer in buffers(self._workload.model):
             self.ledger.alloc(buffer.nbytes)
+        for group, _ in in_model_order(self._groups):
+            for copy in master_weights(group, self._workload.method):
+                self.ledger.alloc(copy.nbytes)
         for first in (True, False):
             passes = _Passes(self, first=first)
             for turn in self.turns:

@@ -12,9 +12,10 @@ from estimators.analytic.clipping import clipping_bytes
 from estimators.analytic.course import Course, Point, course_of
 from estimators.analytic.growth import states_before
 from estimators.analytic.layout import PHASES
+from estimators.analytic.states import as_stepped
 from estimators.analytic.stepping import Categories, plus, stepping_of
 from estimators.footprint import Iteration, Moment, Phase
-from estimators.workload import Workload
+from estimators.workload import Method, Workload
 
 UPDATE_PHASES: dict[str, Phase] = {"refresh": "refresh", "layer_update": "step"}
 
@@ -55,16 +56,28 @@ class Outliner:
             "buffers": self.stepping.buffers_bytes,
             "workspaces": 2 * workspace_bytes,
         }
+        if self.stepping.masters_bytes:
+            held["optimizer_states"] = self.stepping.masters_bytes
         self._accumulates = workload.batch.gradient_accumulation_steps > 1
         if self.per_layer and self._accumulates:
             held["gradients"] = self.stepping.accumulators_bytes
-        self.lasting_bytes = self.stepping.weights_bytes + self.stepping.buffers_bytes + self.stepping.states_bytes
+        self.lasting_bytes = (
+            self.stepping.weights_bytes
+            + self.stepping.buffers_bytes
+            + self.stepping.masters_bytes
+            + self.stepping.states_bytes
+        )
         """Weights, buffers and states: what is there at every moment of a steady iteration."""
-        self._clipping_bytes = clipping_bytes(self.stepping.groups) if workload.clip and not self.per_layer else 0
+        self._clipping_bytes = self._clipping(workload.method) if workload.clip and not self.per_layer else 0
+        self._cast_bytes = self.stepping.stepped_gradients_bytes - self.stepping.gradients_bytes
+        """What gradients grow by when they are cast for master weights."""
         self._one_workspace: Categories = {"workspaces": -workspace_bytes}
         self._held = held
         self._held_bytes = sum(held.values())
         self._workspace_bytes = workspace_bytes
+
+    def _clipping(self, method: Method) -> int:
+        return clipping_bytes(tuple(as_stepped(group, method) for group in self.stepping.groups))
 
     @property
     def peak_bytes(self) -> int:
@@ -83,7 +96,8 @@ class Outliner:
                 largest = max(largest, max(map(add, course.update_bytes, added)) + stepping.states_bytes)
         else:
             largest = max(largest, course.end_bytes - stepping.gradients_bytes + stepping.largest_step_bytes)
-            largest = max(largest, course.end_bytes + stepping.states_bytes + self._clipping_bytes)
+            clipped = course.end_bytes + stepping.states_bytes + self._clipping_bytes + self._cast_bytes
+            largest = max(largest, clipped if self._clipping_bytes else 0)
         return largest + self._held_bytes
 
     def outlines(self) -> Iterator[Outline]:
@@ -116,8 +130,9 @@ class Outliner:
         point, gradients = self.course.end, self.stepping.gradients_bytes
         if self._clipping_bytes:
             states = self.stepping.states if iteration == "steady" else {}
-            total = point.total_bytes + sum(states.values()) + self._clipping_bytes + self._held_bytes
-            parts = (self._held, states, {"temporaries": self._clipping_bytes})
+            added = {"temporaries": self._clipping_bytes, "gradients": self._cast_bytes}
+            total = point.total_bytes + sum(states.values()) + sum(added.values()) + self._held_bytes
+            parts = (self._held, states, added)
             yield Outline(iteration, "clip", "step", total, point, parts)
         for addition in self.stepping.whole[iteration]:
             total = point.total_bytes - gradients + addition.total_bytes + self._held_bytes

@@ -15,6 +15,7 @@ Trainer under `optim="adamw_bnb_8bit"` (not under `galore_adamw_8bit`), ask for 
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import lru_cache
 from math import prod
 
@@ -46,8 +47,22 @@ def group_states(group: ParameterGroup, method: Method) -> tuple[Tensors, ...]:
     """
     if not group.trainable:
         return ()
+    group = as_stepped(group, method)
     shape = projection_of(group, method).low_rank_shape if group.projected else group.shape
     return (*_projectors(group, method), *_inner_states(group, method, shape))
+
+
+def master_weights(group: ParameterGroup, method: Method) -> tuple[Tensors, ...]:
+    """The fp32 copies that an optimizer with master weights makes when it is built."""
+    if not method.master_weights or not group.trainable:
+        return ()
+    nbytes = as_stepped(group, method).nbytes
+    return (_state("master weight", nbytes, group, "4*mn"),)
+
+
+def as_stepped(group: ParameterGroup, method: Method) -> ParameterGroup:
+    """The parameters that the optimizer steps: in fp32 where it keeps master weights."""
+    return replace(group, itemsize=4) if method.master_weights else group
 
 
 def shared_states(groups: Iterable[ParameterGroup], method: Method) -> tuple[Tensors, ...]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from estimators.analytic.births import Birth
 from estimators.analytic.course import Course
 from estimators.analytic.parameters import ParameterGroup
+from estimators.analytic.states import as_stepped
 from estimators.analytic.stepping import Stepping
 from estimators.analytic.steps import walk_parameter_step
 from estimators.analytic.tensors import Tensors, rounded
@@ -32,6 +33,11 @@ class _NamedWalk(Walk):
         """Temporaries by the variable that holds them."""
         self._remember(variable, "temporaries", nbytes)
         super().hold(variable, nbytes)
+
+    def replace_gradient(self, old_bytes: int, new_bytes: int) -> None:
+        """A cast gradient by its name."""
+        self._remember("fp32 gradient", "gradients", new_bytes)
+        super().replace_gradient(old_bytes, new_bytes)
 
     def brief(self, *sizes: int) -> None:
         """Temporaries that have no name."""
@@ -68,7 +74,8 @@ def _around(group: ParameterGroup, method: Method, stepping: Stepping, course: C
     own = rounded(group.nbytes)
     if method.update == "whole":
         level = course.end_bytes - own
-        return level, level + (_other_roots(group, stepping) if _keeps_roots(method) else 0)
+        grown = stepping.stepped_gradients_bytes - stepping.gradients_bytes  # others may have been cast already
+        return level, level + grown + (_other_roots(group, stepping) if _keeps_roots(method) else 0)
     names = zip(course.layout.update_names, course.update_bytes, strict=True)
     levels = [level - own for name, level in names if name == group.name]
     return min(levels), max(levels)
@@ -81,8 +88,7 @@ def _keeps_roots(method: Method) -> bool:
 
 
 def _other_roots(group: ParameterGroup, stepping: Stepping) -> int:
-    total = sum(rounded(other.nbytes) * other.count for other in stepping.groups if other.trainable)
-    return total - rounded(group.nbytes)
+    return stepping.stepped_gradients_bytes - rounded(as_stepped(group, stepping.method).nbytes)
 
 
 def _of(

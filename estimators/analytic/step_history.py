@@ -8,7 +8,7 @@ from estimators.analytic.parameter_steps import adafactor
 from estimators.analytic.parameters import ParameterGroup
 from estimators.analytic.projection import projection_of
 from estimators.analytic.refresh_history import write_refresh
-from estimators.analytic.states import group_states, inner_states, shared_states
+from estimators.analytic.states import as_stepped, group_states, inner_states, shared_states
 from estimators.analytic.steps import looping_optimizer, optimizer_groups, runs_of
 from estimators.analytic.tensors import Tensors
 from estimators.analytic.walk import Walk
@@ -138,6 +138,8 @@ class StepWriter:
             gradients: by the group's name, in the order of backward.
             first: the step makes the states.
         """
+        if self._method.master_weights:
+            self._cast(gradients)
         for part in optimizer_groups(self._trainable, self._method):
             if self._loop is None:
                 self._all(tuple(group for group, _ in in_model_order(part)), first=first)
@@ -145,6 +147,14 @@ class StepWriter:
             for group, layer in in_model_order(part):
                 self._one(group, gradients[group.name][-1 - layer], first=first)
         self._trail.drop_all()
+
+    def _cast(self, gradients: Mapping[str, Sequence[int]]) -> None:
+        """Master weights take their gradients in fp32."""
+        for group, layer in in_model_order(self._trainable):
+            self._left.append(self._ledger.alloc(as_stepped(group, self._method).nbytes))
+            number = gradients[group.name][-1 - layer]
+            self._ledger.free(number)
+            self.freed.add(number)
 
     def single(self, name: str, gradient: int, *, first: bool) -> bool:
         """One parameter of a group, inside backward; returns whether its gradient is dead already."""
@@ -165,6 +175,7 @@ class StepWriter:
 
     def _all(self, groups: tuple[ParameterGroup, ...], *, first: bool) -> None:
         """Torch's optimizers (`estimators.analytic.steps`)."""
+        groups = tuple(as_stepped(group, self._method) for group in groups)
         if first:
             for group in groups:
                 self._trail.take_all(group_states(group, self._method))

@@ -7,7 +7,7 @@ from functools import cached_property, lru_cache
 from estimators.analytic.buffers import buffers
 from estimators.analytic.layout import Layout
 from estimators.analytic.parameters import ParameterGroup, parameters_of
-from estimators.analytic.states import accumulated_gradients, group_states, shared_states
+from estimators.analytic.states import accumulated_gradients, as_stepped, group_states, master_weights, shared_states
 from estimators.analytic.steps import parameter_step, whole_step
 from estimators.analytic.tensors import live_bytes, rounded
 from estimators.analytic.walk import StepMoment
@@ -58,7 +58,13 @@ class Stepping:
         )
         """Live bytes of states and projectors, made by the first step."""
         self.states_bytes = sum(self.states.values())
+        self.masters_bytes = live_bytes(entry for group in self.groups for entry in master_weights(group, method))
+        """fp32 copies of weights, there before the first step."""
         self.gradients_bytes = sum(rounded(group.nbytes) * group.count for group in self.groups if group.trainable)
+        self.stepped_gradients_bytes = sum(
+            rounded(as_stepped(group, method).nbytes) * group.count for group in self.groups if group.trainable
+        )
+        """Gradients as the optimizer takes them."""
         self._vectors: dict[tuple[Iteration, Layout], dict[str, list[int]]] = {}
 
     @cached_property

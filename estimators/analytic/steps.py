@@ -15,7 +15,7 @@ from typing import Protocol
 from estimators.analytic.galore_steps import own_galore
 from estimators.analytic.parameter_steps import adafactor, adamw_8bit, adamw_of_galore_torch
 from estimators.analytic.parameters import ParameterGroup
-from estimators.analytic.states import group_states, shared_states
+from estimators.analytic.states import as_stepped, group_states, shared_states
 from estimators.analytic.tensors import rounded
 from estimators.analytic.walk import StepMoment, Walk
 from estimators.footprint import Iteration
@@ -102,6 +102,8 @@ def optimizer_groups(groups: Groups, method: Method) -> list[Groups]:
 
 
 def _step_part(walk: Walk, groups: Groups, method: Method, *, first: bool, refreshes: bool) -> None:
+    if method.master_weights:
+        groups = _cast_gradients(walk, groups, method)
     step = looping_optimizer(method)
     if step is not None:
         _each(walk, groups, lambda group: step(walk, group, method, first=first, refreshes=refreshes))
@@ -111,6 +113,16 @@ def _step_part(walk: Walk, groups: Groups, method: Method, *, first: bool, refre
             walk.take_states(group_states(group, method), count=group.count)
     if method.optimizer == "adamw":
         _ADAMW_KERNELS[method.kernel](walk, groups)
+
+
+def _cast_gradients(walk: Walk, groups: Groups, method: Method) -> Groups:
+    """Gradients of master weights (Megatron-Core, `_copy_model_grads_to_main_grads`); returns what is stepped."""
+
+    def one(group: ParameterGroup) -> None:
+        walk.replace_gradient(group.nbytes, as_stepped(group, method).nbytes)
+
+    _each(walk, groups, one)
+    return tuple(as_stepped(group, method) for group in groups)
 
 
 def looping_optimizer(method: Method) -> ParameterStep | None:

@@ -73,6 +73,11 @@ class Walk:
         """`count` such tensors die."""
         self._add(category, -rounded(nbytes) * count)
 
+    def replace_gradient(self, old_bytes: int, new_bytes: int) -> None:
+        """A gradient is cast: the new one is there before the old one dies."""
+        self.take("gradients", new_bytes)
+        self.give("gradients", old_bytes)
+
     def hold(self, variable: str, nbytes: int) -> None:
         """Assign a new temporary to a variable; what it held dies afterwards."""
         size = rounded(nbytes)

@@ -122,19 +122,22 @@ def alternatives(workload: Workload, *, fits: bool) -> Iterator[tuple[str, Workl
         yield "--checkpointing full", replace(workload, checkpointing="full")
     if workload.loss == "full" and takes_chunked_loss(workload.model):
         yield "--loss chunked", replace(workload, loss="chunked")
-    if method.update == "whole" and batch.gradient_accumulation_steps == 1 and method.states_on != "host":
+    may_step_apart = method.states_on != "host" and not method.master_weights
+    if method.update == "whole" and batch.gradient_accumulation_steps == 1 and may_step_apart:
         yield "--update per-layer", replace(workload, method=replace(method, update="per-layer"))
     if method.name in _HALF_THE_BITS:
         name = _HALF_THE_BITS[method.name]
-        yield f"--method {name}", replace(workload, method=replace(method, name=name))
+        yield f"--method {name}", replace(workload, method=replace(method, name=name, master_weights=False))
     if method.name in _PROJECTED:
         name = _PROJECTED[method.name]
-        projected = replace(method, name=name, rank=default_rank(name, workload.model))
+        projected = replace(method, name=name, rank=default_rank(name, workload.model), master_weights=False)
         yield f"--method {name}", replace(workload, method=projected)
     if method.rank is not None and method.rank > 1:
         yield f"--rank {method.rank // 2}", replace(workload, method=replace(method, rank=method.rank // 2))
     if means_something("optimizer_kernel", method.name) and method.kernel == "foreach":
         yield "--optimizer-kernel fused", replace(workload, method=replace(method, optimizer_kernel="fused"))
+    if method.master_weights:
+        yield "no --master-weights", replace(workload, method=replace(method, master_weights=False))
     if method.implementation == "galore-torch":
         yield "--implementation galore-mem", replace(workload, method=replace(method, implementation="galore-mem"))
     if workload.precision != "bf16":

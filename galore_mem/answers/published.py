@@ -83,6 +83,7 @@ def _is_plain(workload: Workload) -> bool:
         workload.batch.gradient_accumulation_steps == 1
         and workload.attention in ("auto", "flash")
         and (workload.loss, workload.padding, workload.keep_outputs) == ("full", False, False)
+        and not method.master_weights
         and (method.proj_type, method.target_modules) == ("std", ("all-linear",))
     )
 

@@ -71,6 +71,8 @@ class Settings(_Stated):
     """GaLore: ours, or galore_torch 1.0 with its real memory behaviour; galore-mem unless given."""
     optimizer_kernel: OptimizerKernel | None = None
     """torch's AdamW and SGD: foreach, CUDA's default, unless given."""
+    master_weights: bool = False
+    """bf16: the optimizer steps fp32 copies of the weights, with gradients cast to fp32, as Megatron-Core does."""
     quant_blocksize: int | None = None
     """8-bit states: elements that share one scale; 256 unless given, 2048 before May 2024."""
     lora_dropout: float | None = None
@@ -244,6 +246,10 @@ _APPLIES: dict[str, Callable[[MethodTraits], bool]] = {
     "implementation": _galore,
     "lora_dropout": lambda traits: traits.parameterisation in ("lora", "relora"),
     "quant_blocksize": lambda traits: traits.optimizer == "adamw-8bit",
+    "master_weights": lambda traits: (
+        traits.optimizer in ("adamw", "sgd", "sgd-momentum")
+        and (traits.parameterisation, traits.states_on) == ("full", "device")
+    ),
     "optimizer_kernel": lambda traits: (
         traits.optimizer in ("adamw", "sgd", "sgd-momentum") and traits.states_on == "device"
     ),

@@ -25,6 +25,7 @@ COSTS: tuple[tuple[str, str], ...] = (
     ("--checkpointing full", "one more forward: about a third more computing"),
     ("--method adamw-8bit", "optimizer states in 8 bits"),
     ("--method galore-adamw-8bit", "optimizer states in 8 bits, and low-rank where they were not"),
+    ("no --master-weights", "small updates of bf16 weights are rounded away"),
     ("--precision bf16", "weights and states in bf16: small updates are rounded away"),
     ("--method galore-adamw", "states live in a low-rank subspace: another optimizer"),
     ("--method galore-adafactor", "states live in a low-rank subspace: another optimizer"),

@@ -29,6 +29,8 @@ def configuration(method: Method) -> str:
     parts = [method.name]
     if method.rank is not None:
         parts.append(f"r{method.rank}")
+    if method.master_weights:
+        parts.append("(fp32 masters)")
     if method.update == "per-layer":
         parts.append("per-layer")
     if method.implementation == "galore-torch":

@@ -7,6 +7,7 @@ from torch import nn
 
 from estimators.workload import Method
 from galore_mem.errors import MissingExtraError
+from galore_mem.training.master_weights import MasterWeights
 from galore_mem.training.offload import offloaded_adamw, page_as_on_gpu
 
 _KERNELS: dict[str, dict[str, Any]] = {
@@ -41,7 +42,10 @@ def build_optimizer(method: Method, parameters: Named, targets: frozenset[str]) 
         groups = _groups(method, parameters, targets)
         optimizer = _galore_torch(method, groups) if method.implementation == "galore-torch" else _own(method, groups)
     else:
-        optimizer = _plain(method, [parameter for _, parameter in parameters])
+        plain = [parameter for _, parameter in parameters]
+        if method.master_weights:
+            return MasterWeights(plain, lambda masters: _plain(method, masters))
+        optimizer = _plain(method, plain)
         if method.optimizer == "adamw-8bit" and method.embedding_optim_bits == 32:
             _keep_embeddings_in_fp32(optimizer, parameters)
     if not any(parameter.is_cuda for _, parameter in parameters):

@@ -16,6 +16,7 @@ from galore_mem.training import attention
 from galore_mem.training.clipping import clip_gradients
 from galore_mem.training.heads import target_modules
 from galore_mem.training.like_cuda import as_if_real, like_cuda, no_waiting, replaced
+from galore_mem.training.master_weights import MasterWeights
 from galore_mem.training.model import build_model, post_order
 from galore_mem.training.offload import OffloadedAdamW, is_managed
 from galore_mem.training.optimizers import build_optimizer
@@ -158,7 +159,8 @@ class Session:
     def weights_in_order(self) -> Iterator[tuple[str, str, Tensor]]:
         """(category, name, tensor) in the order in which `model.to(device)` moves them.
 
-        Children come before their parents, and each module's parameters before its buffers.
+        Children come before their parents, and each module's parameters before its buffers; what optimizers make when
+        they are built comes after them.
         """
         seen: set[int] = set()
         for path, module in post_order(self.model):
@@ -168,6 +170,9 @@ class Session:
                         seen.add(id(tensor))
                         yield category, f"{path}.{name}".lstrip("."), tensor
         for optimizer in self.optimizers:
+            if isinstance(optimizer, MasterWeights):
+                for parameter, tensor in optimizer.masters.items():
+                    yield "optimizer_states", f"{self._names[id(parameter)]}, master weight", tensor
             if isinstance(optimizer, OffloadedAdamW):
                 for parameter, tensor in optimizer.in_host_memory():
                     yield HOST, self._names[id(parameter)], tensor
@@ -192,9 +197,10 @@ class Session:
         after = self.per_layer.step if self.per_layer is not None else _nothing
         held = run_backwards(self.model, self.workload, self._batcher, witness, self.device, after)
         if not per_layer:
+            stepped = self._prepared(witness)
             if self.workload.clip:
                 witness.enter("clip")
-                clip_gradients([parameter for _, parameter in self.named])
+                clip_gradients(stepped)
             witness.enter("step")
             self.optimizers[0].step()
             self._claim_states(witness, [parameter for _, parameter in self.named])
@@ -202,6 +208,16 @@ class Session:
         del held
         if self.workload.zero_grad == "end" and not per_layer:
             self._zero_grad()
+
+    def _prepared(self, witness: SessionWitness) -> list[Any]:
+        """What the optimizer steps, with gradients."""
+        optimizer = self.optimizers[0]
+        if not isinstance(optimizer, MasterWeights):
+            return [parameter for _, parameter in self.named]
+        witness.enter("step")
+        masters = optimizer.prepare_gradients()
+        witness.claim("gradients", [master.grad for master in masters])
+        return masters
 
     def refresh_at_every_step(self) -> None:
         """From now on projectors are recomputed in every step."""

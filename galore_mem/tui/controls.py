@@ -75,6 +75,7 @@ CONTROLS: tuple[Control, ...] = (
     _setting("loss", "loss", help="chunked never holds the logits of all tokens at once."),
     _setting("alloc_conf", "allocator", *ALLOCATORS, help="As in PYTORCH_CUDA_ALLOC_CONF; a trace applies it."),
     _setting("optimizer_kernel", "kernel", help="torch's AdamW and SGD: foreach is CUDA's default."),
+    _setting("master_weights", "fp32 masters", help="The optimizer steps fp32 copies of bf16 weights."),
     _setting("implementation", "GaLore by", help="Ours, or galore_torch 1.0 with its real memory behaviour."),
     _setting("proj_type", "projection", help="Which side of a matrix GaLore projects."),
     _setting("update_proj_gap", "refresh every", 50, 100, 200, 500, help="Steps between two refreshes of a projector."),

@@ -32,6 +32,8 @@ RUNS: list[tuple[str, dict[str, Any]]] = [
     ("adamw", {}),
     ("adamw", {"precision": "amp-bf16", "checkpointing": "full"}),
     ("adamw-8bit", {"attention": "eager", "batch": 2}),
+    ("adamw", {"master_weights": True, "clip": True}),
+    ("sgd", {"master_weights": True, "grad_accumulation": 2}),
     ("paged-adamw-8bit", {}),
     ("paged-adamw-32bit", {"update": "per-layer"}),
     ("offload-adamw", {"grad_accumulation": 2, "clip": True}),

@@ -35,7 +35,7 @@ def small() -> Callable[..., Workload]:
             max_position_embeddings=128,
             **shape,
         )
-        rank = {} if method.startswith(("adam", "ada", "sgd")) else {"rank": 16}
+        rank = {} if method.startswith(("adam", "ada", "sgd", "paged", "offload")) else {"rank": 16}
         (workload,) = workloads(model, (method,), Settings(**{"seq": 64, **rank, **settings}))
         return workload
 

@@ -17,6 +17,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWa
 STEPS: list[tuple[str, dict[str, Any]]] = [
     ("adamw", {}),
     ("adamw", {"family": "tied", "optimizer_kernel": "loop"}),
+    ("adamw", {"master_weights": True, "clip": True}),
+    ("offload-adamw", {}),
     ("adamw-8bit", {"checkpointing": "full"}),
     ("adamw-8bit", {"update": "per-layer", "family": "qwen3"}),
     ("adafactor", {"precision": "amp-bf16"}),

@@ -150,6 +150,7 @@ def test_every_setting_has_a_control_and_a_place_in_the_command() -> None:
         "rank": 5,
         "implementation": "galore-torch",
         "lora_dropout": 0.1,
+        "master_weights": True,
         "batch": 3,
         "seq": 99,
         "grad_accumulation": 2,
