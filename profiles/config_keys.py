@@ -27,6 +27,17 @@ class ConfigKeys:
         """The error for a valid model that has no activation ledger."""
         return UncoveredError(f"{self._name}: {key} {why}", "no activation ledger covers that yet", "")
 
+    def has(self, key: str) -> bool:
+        """Whether the key is there and not null."""
+        return self._config.get(key) is not None
+
+    def within(self, key: str) -> "ConfigKeys":
+        """The keys of an object; none where it is missing or null."""
+        value = self._config.get(key) or {}
+        if not isinstance(value, dict):
+            raise self._wrong(key, value, "an object")
+        return ConfigKeys(value, f"{self._name}: {key}")
+
     def size(self, key: str, default: int | None = None, *, absent: int | None = None) -> int:
         """A positive integer. `default` stands in for a missing key, `absent` for null or no default."""
         value = self._config.get(key, default)
@@ -61,6 +72,22 @@ class ConfigKeys:
             return absent
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value < 1.0:
             raise self._wrong(key, value, "a number from 0 to below 1")
+        return float(value)
+
+    def share(self, key: str, default: float) -> float:
+        """A number above 0, up to 1."""
+        value = self._config.get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 < value <= 1.0:
+            raise self._wrong(key, value, "a number above 0, up to 1")
+        return float(value)
+
+    def optional_number(self, key: str, default: float | None) -> float | None:
+        """A positive number or null."""
+        value = self._config.get(key, default)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0.0:
+            raise self._wrong(key, value, "a positive number or null")
         return float(value)
 
     def texts(self, key: str) -> list[str] | None:

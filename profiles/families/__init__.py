@@ -12,7 +12,7 @@ from profiles.shapes import ConfiguredShape
 
 Reader = Callable[[Mapping[str, Any], str], ConfiguredShape]
 
-MODULES: dict[str, str] = {}
+MODULES: dict[str, str] = {"olmo2": "olmo2", "phi3": "phi3"}
 """Modules by `model_type`."""
 
 

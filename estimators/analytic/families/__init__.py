@@ -6,7 +6,14 @@ from importlib import import_module
 from estimators.analytic.families.family import Family
 from profiles.shapes import ModelShape
 
-MODULES = {"llama": "llama", "mistral": "llama", "qwen2": "llama", "qwen3": "llama"}
+MODULES = {
+    "llama": "llama",
+    "mistral": "llama",
+    "olmo2": "olmo2",
+    "phi3": "phi3",
+    "qwen2": "llama",
+    "qwen3": "llama",
+}
 """Modules by `model_type`."""
 
 

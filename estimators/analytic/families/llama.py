@@ -58,6 +58,11 @@ def rotary_buffers(shape: ModelShape) -> tuple[Tensors, ...]:
 class Llama(Program):
     """The decoder."""
 
+    @property
+    def rotary(self) -> str:
+        """The symbol of the elements of a head that positions turn."""
+        return "d"
+
     def forward(self, inputs: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Hidden states after the last norm, and the key-value cache."""
         embedded = self.entered(embedding(self.tape, self.weight("model.embed_tokens"), HIDDEN, "embed_tokens"))
@@ -69,14 +74,18 @@ class Llama(Program):
         for index in range(self.structure.layers):
             hidden = self.inside(index, self.decoder, hidden, cos, sin, mask, cache)
         self.outside()
-        with self.named("norm"):
-            hidden = rms_norm(hidden, self.weight("model.norm"))
+        hidden = self.last_norm(hidden)
         return hidden, cache
+
+    def last_norm(self, hidden: Tensor) -> Tensor:
+        """The norm behind all layers."""
+        with self.named("norm"):
+            return rms_norm(hidden, self.weight("model.norm"))
 
     def positions(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines for every position, once for all layers."""
-        tape, width = self.tape, ("s", "d")
-        freqs = tape.empty(("s", "d/2"), 4, "rotary angles")  # noqa: F841
+        tape, width = self.tape, ("s", self.rotary)
+        freqs = tape.empty(("s", f"{self.rotary}/2"), 4, "rotary angles")  # noqa: F841
         angles = tape.empty(width, 4, "rotary angles twice")  # noqa: F841
         cos = scale(tape.empty(width, 4, "cos raw"), "cos scaled")
         sin = scale(tape.empty(width, 4, "sin raw"), "sin scaled")

@@ -83,11 +83,13 @@ def math(
     mask: Tensor | None,
     causal: bool = True,
     probability: float = 0.0,
+    foldable: bool = False,
 ) -> Tensor:
     """`_scaled_dot_product_attention_math` (native/transformers/attention.cpp): in fp32 whatever the inputs are.
 
     `batched`: more than one sequence, so the operands' memory order cannot be folded without a copy. `causal`: where
-    there is no mask, one is made; without either nothing is masked.
+    there is no mask, one is made; without either nothing is masked. `foldable`: queries and keys lie in memory head
+    after head, so they need no copy.
     """
     tape, origin = q.tape, q.itemsize
     q32, k32, v32 = cast(q, 4, "q in fp32"), cast(k, 4, "k in fp32"), cast(v, 4, "v in fp32")
@@ -100,7 +102,8 @@ def math(
     if grouped:
         k_used, v_used = repeat(k32, HEADS, "k repeated"), repeat(v32, HEADS, "v repeated")
     k_scaled = scale(k_used, "k scaled")
-    scores = matmul(q_scaled, k_scaled, SCORES, "scores", copies=(batched, batched and not grouped))
+    strided = batched and not foldable
+    scores = matmul(q_scaled, k_scaled, SCORES, "scores", copies=(strided, strided and not grouped))
     weights = softmax(scores, "attention weights")
     safe = tape.empty(SCORES, 1, "masked scores")
     del safe, scores
@@ -129,6 +132,7 @@ def eager(
     softmax_itemsize: int = 4,
     casts_back: bool = True,
     autocast: int = 0,
+    foldable: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Transformers' `eager_attention_forward`: scores, mask, softmax, dropout; returns the weights too.
 
@@ -137,7 +141,8 @@ def eager(
     """
     if grouped:
         k, v = repeat(k, HEADS, "k repeated"), repeat(v, HEADS, "v repeated")
-    copies = (batched, batched and not grouped)
+    strided = batched and not foldable
+    copies = (strided, strided and not grouped)
     scores = scale(matmul(q, k, SCORES, "scores", copies=copies, autocast=autocast), "scores scaled")
     if mask is not None:
         scores = add(scores, mask, "scores masked")

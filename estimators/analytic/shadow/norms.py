@@ -24,6 +24,15 @@ def rms_norm(hidden: Tensor, weight: Parameter) -> Tensor:
     return weigh(cast(hidden, source, "normalised"), weight, "output")
 
 
+def rms_norm_in_fp32(hidden: Tensor, weight: Parameter) -> Tensor:
+    """RMSNorm in fp32, its weight included, cast to the input's dtype at last (`Olmo2RMSNorm`)."""
+    source = hidden.itemsize
+    hidden = cast(hidden, 4, "x in fp32")
+    variance = mean(square(hidden, "squares"), "variance")
+    hidden = multiply(hidden, rsqrt(shift(variance, "variance + eps"), "rsqrt"), "normalised in fp32")
+    return cast(weigh(hidden, weight, "output in fp32"), source, "output")
+
+
 def layer_norm(x: Tensor, weight: Parameter, bias: Parameter | None, *, autocast: int = 0, name: str = "") -> Tensor:
     """`F.layer_norm`, one kernel: saves its input, mean and reciprocal deviation (aten::native_layer_norm).
 

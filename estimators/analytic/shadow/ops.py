@@ -132,6 +132,43 @@ def relayout(x: Tensor, *dims: str) -> Tensor:
     return record(out, apply, [x])
 
 
+def part(x: Tensor, *dims: str) -> Tensor:
+    """A slice of the last dimension: a view whose gradient comes back as zeros around it, or another name for all."""
+    before, whole = x.dims, dims == x.dims
+    out = x.view(*dims)
+    out.node = None
+
+    def apply(gradient: Tensor) -> Gradients:
+        return [gradient.as_view() if whole else gradient.tape.empty(before, gradient.itemsize, "gradient padded")]
+
+    return record(out, apply, [x])
+
+
+def chunk(x: Tensor, *dims: str, pieces: int = 2) -> list[Tensor]:
+    """`x.chunk(pieces)`: views, whose gradients are joined once all are there."""
+    before, waiting = x.dims, list[Tensor]()
+
+    def join(gradient: Tensor) -> Gradients:
+        waiting.append(gradient)
+        if len(waiting) < pieces:
+            return [None]
+        joined = gradient.tape.empty(before, gradient.itemsize, "gradients of the pieces joined")
+        waiting.clear()
+        return [joined]
+
+    views = [x.view(*dims) for _ in range(pieces)]
+    for view in views:
+        view.node = None
+    return [record(view, join, [x]) for view in views]
+
+
+def concatenate(parts: list[Tensor], dims: Dims, name: str) -> Tensor:
+    """`torch.cat`: a copy, whose gradient falls into views."""
+    count = len(parts)
+    out = parts[0].tape.empty(dims, max(x.itemsize for x in parts), name)
+    return record(out, lambda gradient: [gradient.as_view() for _ in range(count)], parts)
+
+
 def dropout(x: Tensor, probability: float, name: str) -> Tensor:
     """`aten.native_dropout`, what F.dropout runs on CUDA: saves one byte per element."""
     if not probability:
@@ -254,6 +291,12 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor, name: str) -> Tensor:
     return add(straight, turned, name)
 
 
+def rotate_part(x: Tensor, cos: Tensor, sin: Tensor, name: str, rotary: str, rest: str) -> Tensor:
+    """Rotary positions for the first `rotary` elements of each head, joined with the `rest`, which may be none."""
+    turned, passed = part(x, *x.dims[:-1], rotary), part(x, *x.dims[:-1], rest)
+    return concatenate([rotate(turned, cos, sin, name), passed], x.dims, f"{name} joined")
+
+
 def _rotate_product(x: Tensor, table: Tensor, name: str) -> Tensor:
     source = x.itemsize
     out = like(x, name, max(x.itemsize, table.itemsize))
@@ -261,7 +304,7 @@ def _rotate_product(x: Tensor, table: Tensor, name: str) -> Tensor:
 
 
 def _rotate_half(x: Tensor, name: str) -> Tensor:
-    half = (*x.dims[:-1], "d/2")
+    half = (*x.dims[:-1], f"{x.dims[-1]}/2")
 
     def apply(gradient: Tensor) -> Gradients:
         negative = gradient.tape.empty(half, gradient.itemsize, "gradient negated")

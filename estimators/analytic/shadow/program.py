@@ -197,8 +197,13 @@ class Program(ABC):
             return tape.empty(("b", "s", "s"), s.itemsize, "attention mask", "inputs")
         return tape.empty(("b", "s", "s"), 1, "attention mask", "inputs") if s.padding else None
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Transformers' attention function on `q` (b, n, s, d), `k`, `v` (b, g, s, d): (b, s, q), and its weights."""
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, foldable: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Transformers' attention function on `q` (b, n, s, d), `k`, `v` (b, g, s, d): (b, s, q), and its weights.
+
+        `foldable`: queries and keys lie in memory head after head.
+        """
         s = self.structure
         if s.kernel == "eager":
             values, weights = kernels.eager(
@@ -212,6 +217,7 @@ class Program(ABC):
                 softmax_itemsize=4 if self.fp32_softmax or s.autocast else q.itemsize,
                 casts_back=self.fp32_softmax,
                 autocast=s.autocast,
+                foldable=foldable,
             )
             return _contiguous(values), weights
         if s.autocast:
@@ -222,7 +228,15 @@ class Program(ABC):
             grouped = False
         if s.kernel == "math":
             values = kernels.math(
-                q, k, v, grouped=grouped, batched=s.batched, mask=mask, causal=self.causal, probability=s.dropout
+                q,
+                k,
+                v,
+                grouped=grouped,
+                batched=s.batched,
+                mask=mask,
+                causal=self.causal,
+                probability=s.dropout,
+                foldable=foldable,
             )
             return _contiguous(values), None
         return kernels.fused(q, k, v, kernels.FUSED[s.kernel], grouped=grouped, mask=mask), None

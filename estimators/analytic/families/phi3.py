@@ -1,0 +1,150 @@
+"""Phi-3 and Phi-4: LLaMA's layer with fused products, rotary positions for a part of each head, and dropouts.
+
+The program follows transformers 5 line by line (models/phi3/modeling_phi3.py).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from estimators.analytic.families.family import Family
+from estimators.analytic.families.llama import ATTENTION, MLP, Llama
+from estimators.analytic.shadow.norms import rms_norm
+from estimators.analytic.shadow.ops import add, chunk, dropout, multiply, part, relayout, rotate_part, silu
+from estimators.analytic.shadow.tape import Tensor
+from estimators.analytic.shadow.weights import Weight, linear, norm
+from estimators.analytic.shadow.weights import embedding as table
+from estimators.analytic.tensors import Tensors
+from estimators.workload import Workload
+from profiles.families.phi3 import Phi3Shape
+from profiles.shapes import ModelShape
+
+_FP32_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What else decides which tensors exist."""
+
+    turns_whole_heads: bool
+    residual_dropout: float
+
+
+def _shape(shape: ModelShape) -> Phi3Shape:
+    assert isinstance(shape, Phi3Shape)
+    return shape
+
+
+def weights(shape: ModelShape) -> tuple[Weight, ...]:
+    """Every parameter that transformers builds, in the order of `named_parameters`."""
+    found = [
+        table("model.embed_tokens"),
+        *linear(f"{ATTENTION}.o_proj", "h", "q"),
+        *linear(f"{ATTENTION}.qkv_proj", "q+2k", "h"),
+        *linear(f"{MLP}.gate_up_proj", "2f", "h"),
+        *linear(f"{MLP}.down_proj", "h", "f"),
+        *norm("model.layers.*.input_layernorm"),
+        *norm("model.layers.*.post_attention_layernorm"),
+        *norm("model.norm"),
+    ]
+    if not shape.tie_word_embeddings:
+        found.append(Weight(name="lm_head.weight", dims=("v", "h"), role="head"))
+    return tuple(found)
+
+
+def sizes(shape: ModelShape) -> Mapping[str, int]:
+    """Symbols of its own: `p` is the part of a head that positions turn."""
+    d, p = shape.head_dim, _shape(shape).rotary_dim
+    return {
+        "q+2k": (shape.num_attention_heads + 2 * shape.num_key_value_heads) * d,
+        "2f": 2 * shape.intermediate_size,
+        "p": p,
+        "p/2": p // 2,
+        "d-p": d - p,
+    }
+
+
+def buffers(shape: ModelShape) -> tuple[Tensors, ...]:
+    """The rotary embedding's inverse frequencies, twice."""
+    return tuple(
+        Tensors(
+            name=f"model.rotary_emb.{name}",
+            nbytes=_shape(shape).rotary_dim // 2 * _FP32_BYTES,
+            category="buffers",
+            formula="2p",
+        )
+        for name in ("inv_freq", "original_inv_freq")
+    )
+
+
+def traits(workload: Workload) -> Traits:
+    """What the program asks for besides the structure."""
+    shape = _shape(workload.model)
+    return Traits(shape.rotary_dim == shape.head_dim, shape.residual_dropout)
+
+
+class Phi3(Llama):
+    """The decoder."""
+
+    @property
+    def traits(self) -> Traits:
+        """Its own."""
+        found = self.structure.traits
+        assert isinstance(found, Traits)
+        return found
+
+    @property
+    def rotary(self) -> str:
+        """The symbol of the elements of a head that positions turn."""
+        return "d" if self.traits.turns_whole_heads else "p"
+
+    def decoder(self, hidden: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, cache: list[Tensor]) -> Tensor:
+        """One decoder layer."""
+        residual, probability = hidden, self.traits.residual_dropout
+        with self.named("input_layernorm"):
+            hidden = rms_norm(hidden, self.weight("model.layers.*.input_layernorm"))
+        with self.named("self_attn"):
+            hidden, _ = self.attention(hidden, cos, sin, mask, cache)
+        with self.named("residual"):
+            hidden = add(residual, dropout(hidden, probability, "dropout"), "after attention")
+        residual = hidden
+        with self.named("post_attention_layernorm"):
+            hidden = rms_norm(hidden, self.weight("model.layers.*.post_attention_layernorm"))
+        with self.named("mlp"):
+            hidden = self.mlp(hidden)
+        with self.named("residual"):
+            return add(residual, dropout(hidden, probability, "dropout"), "after mlp")
+
+    def attention(
+        self, hidden: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, cache: list[Tensor]
+    ) -> tuple[Tensor, Tensor | None]:
+        """Grouped-query attention; queries, keys and values are views of one product."""
+        s = self.structure
+        joined = self.linear(hidden, f"{ATTENTION}.qkv_proj")
+        query, key, value = (part(joined, "b", "s", width) for width in "qkk")
+        query, key = relayout(query, "b", "n", "s", "d"), relayout(key, "b", "g", "s", "d")
+        value = relayout(value, "b", "g", "s", "d") if s.kernel in ("math", "eager") else value.view("b", "g", "s", "d")
+        query = rotate_part(query, cos, sin, "q", self.rotary, "d-p")
+        key = rotate_part(key, cos, sin, "k", self.rotary, "d-p")
+        if s.use_cache and not s.checkpointing:
+            key, value = self.cached(key, "k cached"), self.cached(value, "v cached")
+            cache += [key.detach(), value.detach()]
+        out, weights = self.attend(query, key, value, mask, foldable=True)
+        return self.linear(out, f"{ATTENTION}.o_proj"), weights
+
+    def mlp(self, x: Tensor) -> Tensor:
+        """Gated MLP, gate and up from one product."""
+        up = self.linear(x, f"{MLP}.gate_up_proj")
+        gate, up = chunk(up, "b", "s", "f")
+        up = multiply(up, silu(gate, "activation"), "gated")
+        return self.linear(up, f"{MLP}.down_proj")
+
+
+FAMILY = Family(
+    weights=weights,
+    program=Phi3,
+    buffers=buffers,
+    last_product=f"{MLP}.down_proj",
+    chunked_loss=True,
+    sizes=sizes,
+    traits=traits,
+)
