@@ -1,6 +1,6 @@
 """What other tools answer for a workload: one tool, one process, one JSON line. Called by `side_by_side.py`.
 
-    python benchmarks/peers.py TOOL WORKLOAD
+    python -P benchmarks/peers.py TOOL WORKLOAD
 
 Each tool is asked in the way its documentation shows, with everything it has an option for; what it has none for, it
 cannot know. The figure is what it calls the memory of training on one GPU.

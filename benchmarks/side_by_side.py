@@ -119,7 +119,7 @@ def run(name: str, case: Case) -> dict[str, Any]:
         footprint, taken = ours(command, case)
         row["answers"][f"galore-mem {command}"] = {"bytes": footprint.get(case.figure), "seconds": round(taken, 2)}
     for tool in PEERS:
-        found, taken = asked([sys.executable, str(ROOT / "benchmarks" / "peers.py"), tool, name])
+        found, taken = asked([sys.executable, "-P", str(ROOT / "benchmarks" / "peers.py"), tool, name])
         row["answers"][tool] = (found or {"failed": "no answer"}) | {"seconds": round(taken, 2)}
     if case.published_bytes is None:
         footprint, taken = ours("profile", case)
