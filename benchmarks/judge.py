@@ -71,6 +71,10 @@ LENGTHS = (512, 256, 1024)
 MODELS: tuple[str, ...] = ("llama-60m", "llama-130m", "llama-350m", "qwen2.5-0.5b", "qwen3-0.6b", "llama-1b")
 MODELS += ("llama-3b", "llama-7b", "mistral-7b", "llama-13b")
 
+JUDGED: tuple[str, ...] = ("adamw", "adamw-8bit", "adafactor", "sgd", "sgd-momentum", "galore-adamw")
+JUDGED += ("galore-adamw-8bit", "galore-adafactor", "lora", "relora", "low-rank")
+"""Methods of the grid; their order decides which run each model gets, so that new ones go into rows of their own."""
+
 
 def variants(method: str) -> Iterator[dict[str, Any]]:
     """Updates and implementations of a method."""
@@ -82,7 +86,7 @@ def variants(method: str) -> Iterator[dict[str, Any]]:
 
 def small_grid() -> Iterator[Workload]:
     """Every method once, and every way to run a step, on shallow models."""
-    for method in METHODS:
+    for method in JUDGED:
         for variant in variants(method):
             yield one(SMALL, method, variant)
     for shape in SHAPES:
@@ -95,7 +99,7 @@ def large_grid() -> Iterator[Workload]:
     for place, name in enumerate(MODELS):
         shape = find_model(name).shape
         number = place
-        for method in METHODS:
+        for method in JUDGED:
             for variant in variants(method):
                 number += 1
                 run = RUNS[number % len(RUNS)]

@@ -15,6 +15,7 @@ from estimators.allocator.replay import Event
 from estimators.analytic.attention import attention_kernel
 from estimators.analytic.buffers import buffers
 from estimators.analytic.course import course_of
+from estimators.analytic.handing_on import handed_on
 from estimators.analytic.layout import Stretch
 from estimators.analytic.states import master_weights
 from estimators.analytic.step_history import Ledger, StepWriter, in_model_order
@@ -28,7 +29,7 @@ _GRADIENTS = (".weight", "gradient of the input")
 _PRODUCTS: dict[str, tuple[str, ...]] = {
     "forward_end": (".q_proj", ".q_proj A"),
     "loss": (),
-    "backward_start": _GRADIENTS,
+    "backward_start": (*_GRADIENTS, "loss.logits"),
     "backward_end": _GRADIENTS,
 }
 """How names of tensors end that the first matrix product of a window may make."""
@@ -71,8 +72,11 @@ class _Writer:
         elements = course.layout.elements(symbol_sizes(workload))
         self.sizes = [elements[dims] * itemsize for dims, itemsize in course.layout.kinds]
         self.layout = course.layout
+        self.handed_on = handed_on(course.layout)
+        self.last = course.repetitions - 1
         self.ledger = Ledger()
-        self.steps = StepWriter(self.ledger, self._groups, workload.method)
+        self._weights: dict[str, list[int]] = {}
+        self.steps = StepWriter(self.ledger, self._groups, workload.method, self._weights)
         self.per_layer = workload.method.update == "per-layer"
         self._workspace_bytes = gpu.cublas_workspace_recent_bytes if gpu is not None else SMALL_WORKSPACE_BYTES
         self._workspaces = 0
@@ -80,7 +84,7 @@ class _Writer:
 
     def write(self) -> list[Event]:
         for group, _ in in_model_order(self._groups):
-            self.ledger.alloc(group.nbytes)
+            self._weights.setdefault(group.name, []).append(self.ledger.alloc(group.nbytes))
         for buffer in buffers(self._workload.model):
             self.ledger.alloc(buffer.nbytes)
         for group, _ in in_model_order(self._groups):
@@ -149,7 +153,7 @@ class _Passes:
                 if code > 0:
                     own[position] = self._bear(code - 1, position, stretch.window)
                 else:
-                    self._die(-code - 1, births[position], own)
+                    self._die(-code - 1, births[position], own, self._counterpart(position, turn.repetition))
             if stretch.gradient and stretch.steps:
                 self._complete(stretch, turn.repetition, own)
 
@@ -162,11 +166,21 @@ class _Passes:
         self._alike.setdefault(self._kinds[kind], {})[number] = position
         return number
 
-    def _die(self, kind: int, birth: int, own: dict[int, int]) -> None:
+    def _counterpart(self, position: int, repetition: int) -> int | None:
+        """Where the neighbouring repetition made what dies here; None where it is the played storage itself."""
+        handed = self._writer.handed_on.get(position)
+        if handed is None or repetition == (self._writer.last if handed.by_last else 0):
+            return None
+        return handed.counterpart
+
+    def _die(self, kind: int, birth: int, own: dict[int, int], counterpart: int | None) -> None:
         alike = self._alike[self._kinds[kind]]
         if self._played.kinds[kind].in_every_middle_layer:
             for number in list(self._waiting.get(birth, ())):
                 self._free(number, alike)
+        elif counterpart is not None:
+            theirs = [number for number in self._waiting.get(counterpart, ()) if number != own.get(counterpart)]
+            self._free(theirs[-1] if theirs else next(reversed(alike)), alike)
         elif birth in own:
             self._free(own.pop(birth), alike)
         else:
@@ -182,9 +196,12 @@ class _Passes:
         """A parameter's gradient is complete: per-layer updates step it now."""
         birth = self._births[id(stretch)]
         number = own[birth] if birth in own else self._waiting[birth][repetition]
-        self.gradients.setdefault(stretch.gradient, []).append(number)
-        if self._writer.per_layer and self._writer.steps.single(stretch.gradient, number, first=self._first):
-            self._gone.add(number)
+        done = self.gradients.setdefault(stretch.gradient, [])
+        done.append(number)
+        if self._writer.per_layer:
+            steps, layer = self._writer.steps, -len(done)
+            if steps.single(stretch.gradient, number, layer, first=self._first):
+                self._gone.add(number)
 
     def end(self) -> None:
         """What the loop's variables held dies, and gradients do."""

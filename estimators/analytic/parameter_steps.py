@@ -47,11 +47,10 @@ def adamw_8bit(walk: Walk, group: ParameterGroup, method: Method, *, first: bool
             retains = retains_factors(group, method)
             refresh(walk, group, projection, itemsize=group.itemsize, first=first, retains=retains)
         low_bytes = project(walk, group, projection, itemsize=group.itemsize)
-        walk.drop("low_gradient")
-        walk.take("gradients", low_bytes)
+        walk.keep_as_gradient("low_gradient")
         walk.hold("saved_data", group.nbytes)
         walk.hold("stand_in", low_bytes)
-        walk.drop("saved_data")  # from here the copy is the weight, and the old weight is dead
+        walk.keep_as_weight("saved_data")
         walk.give("gradients", group.nbytes)
     states = inner_states(group, method)
     names = {state.name for state in states}

@@ -46,6 +46,8 @@ class Trail(Walk):
         self._lasting: dict[tuple[str, int], list[int]] = {}
         self.gradients: list[int] = []
         """What stands for the present parameter's gradient, oldest first."""
+        self.weight = 0
+        """The present parameter's own block; 0 where it is not known."""
 
     def take(self, category: str, nbytes: int, count: int = 1) -> None:
         """`count` tensors are born that outlive the step."""
@@ -83,6 +85,16 @@ class Trail(Walk):
         """The function returns."""
         self.drop(*list(self._held))
 
+    def keep_as_gradient(self, variable: str) -> None:
+        """What a variable holds becomes the parameter's gradient, and outlives the variable."""
+        self.gradients += self._held.pop(variable, ())
+
+    def keep_as_weight(self, variable: str) -> None:
+        """What a variable holds, a copy of the weight, becomes the weight; the old one dies."""
+        (copy,) = self._held.pop(variable)
+        self._ledger.free(self.weight)
+        self.weight = copy
+
     def move(self, source: str, target: str) -> None:
         """Assign what one variable holds to another, whose old value dies."""
         self.drop(target)
@@ -116,13 +128,17 @@ class StepWriter:
         ledger: where to.
         groups: all parameters.
         method: the optimizer.
+        weights: blocks of each group's parameters, by their layers.
     """
 
-    def __init__(self, ledger: Ledger, groups: Sequence[ParameterGroup], method: Method) -> None:
+    def __init__(
+        self, ledger: Ledger, groups: Sequence[ParameterGroup], method: Method, weights: dict[str, list[int]]
+    ) -> None:
         self._ledger = ledger
         self._method = method
         self._groups = {group.name: replace(group, count=1) for group in groups}
         self._trainable = tuple(group for group in groups if group.trainable)
+        self._weights = weights
         self._trail = Trail(ledger)
         self._loop = looping_optimizer(method)
         self._is_own = method.parameterisation == "galore" and method.implementation == "galore-mem"
@@ -145,7 +161,7 @@ class StepWriter:
                 self._all(tuple(group for group, _ in in_model_order(part)), first=first)
                 continue
             for group, layer in in_model_order(part):
-                self._one(group, gradients[group.name][-1 - layer], first=first)
+                self._one(group, gradients[group.name][-1 - layer], layer, first=first)
         self._trail.drop_all()
 
     def _cast(self, gradients: Mapping[str, Sequence[int]]) -> None:
@@ -156,13 +172,13 @@ class StepWriter:
             self._ledger.free(number)
             self.freed.add(number)
 
-    def single(self, name: str, gradient: int, *, first: bool) -> bool:
+    def single(self, name: str, gradient: int, layer: int, *, first: bool) -> bool:
         """One parameter of a group, inside backward; returns whether its gradient is dead already."""
         group = self._groups[name]
         if self._loop is None:
             self._all((group,), first=first)
             return False
-        self._one(group, gradient, first=first)
+        self._one(group, gradient, layer, first=first)
         self._trail.drop_all()
         self.end()
         return gradient in self.freed
@@ -192,13 +208,15 @@ class StepWriter:
                 self._trail.drop("sqrt")
             self._trail.drop("denom")
 
-    def _one(self, group: ParameterGroup, gradient: int, *, first: bool) -> None:
+    def _one(self, group: ParameterGroup, gradient: int, layer: int, *, first: bool) -> None:
         assert self._loop is not None
-        self._trail.gradients = [gradient]
+        weights = self._weights[group.name]
+        self._trail.gradients, self._trail.weight = [gradient], weights[layer]
         if self._is_own:
             self._own(group, first=first)
         else:
             self._loop(self._trail, group, self._method, first=first, refreshes=True)
+        weights[layer] = self._trail.weight
         left = self._trail.gradients
         if gradient not in left:
             self.freed.add(gradient)

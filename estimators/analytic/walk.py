@@ -91,6 +91,16 @@ class Walk:
         for variable in variables:
             self._add("temporaries", -self._variables.pop(variable, 0))
 
+    def keep_as_gradient(self, variable: str) -> None:
+        """What a variable holds becomes the parameter's gradient, and outlives the variable."""
+        size = self._variables.pop(variable, 0)
+        self._add("temporaries", -size)
+        self._add("gradients", size)
+
+    def keep_as_weight(self, variable: str) -> None:
+        """What a variable holds, a copy of the weight, becomes the weight; the old one dies."""
+        self.drop(variable)
+
     def move(self, source: str, target: str) -> None:
         """Assign what one variable holds to another, whose old value dies."""
         self.drop(target)

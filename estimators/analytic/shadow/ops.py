@@ -54,8 +54,8 @@ def multiply(a: Tensor, b: Tensor, name: str) -> Tensor:
     narrow = b.dims if b.dims != a.dims else None
 
     def apply(gradient: Tensor) -> Gradients:
+        second = like(gradient, "gradient product") if wants[1] else None  # torch's generated code takes it first
         first = like(gradient, "gradient product") if wants[0] else None
-        second = like(gradient, "gradient product") if wants[1] else None
         if second is not None and narrow is not None:
             second = second.tape.empty(narrow, second.itemsize, "gradient row sum")
         return [
@@ -72,8 +72,8 @@ def weigh(x: Tensor, weight: Parameter, name: str) -> Tensor:
     wants, trainable, source = x.requires_grad, weight.requires_grad, x.itemsize
 
     def apply(gradient: Tensor) -> Gradients:
+        inner = like(gradient, "gradient product") if wants else None  # the second factor's comes first
         wide = like(gradient, "weight gradient before its sum") if trainable else None
-        inner = like(gradient, "gradient product") if wants else None
         total = gradient.tape.empty(weight.dims, weight.itemsize, weight.name, "gradients") if wide else None
         return [total, matching(inner, source) if inner is not None else None]
 
@@ -187,7 +187,7 @@ def linear(
     tape = x.tape
     kernel: Parameter | Tensor = weight
     offset: Parameter | Tensor | None = bias
-    if autocast:
+    if autocast:  # the last argument first: in this order compilers evaluate the wrapper's (autocast_mode.h)
         offset = _cast_weight(tape, bias, autocast) if bias is not None else None
         kernel = _cast_weight(tape, weight, autocast)
         x = cast(x, autocast, f"{name} input cast")
