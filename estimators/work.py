@@ -82,7 +82,8 @@ def _linear(model: ModelShape, method: Method) -> tuple[float, float, float]:
     passed = family_of(model.model_type).passed
     products = [group for group in groups if group.kind in ("linear", "expert", "adapter")]
     elements = {group.name: group.numel * group.count * passed(model, group.name) for group in products}
-    head = model.vocab_size * model.hidden_size
+    has_head = model.tie_word_embeddings or any(group.kind == "head" for group in groups)
+    head = model.vocab_size * model.hidden_size * has_head
     trained = sum(elements[group.name] for group in products if group.trainable)
     head_trained = all(group.trainable for group in groups if group.kind in ("head", "embedding"))
     return float(sum(elements.values())), float(head), float(trained + head * head_trained)

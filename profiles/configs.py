@@ -8,12 +8,18 @@ from typing import TYPE_CHECKING, Any
 from profiles.config_keys import ConfigKeys, described
 from profiles.errors import InputError, UncoveredError
 from profiles.families import MODULES, reader_of
-from profiles.shapes import ModelShape
+from profiles.shapes import ConfiguredShape, ModelShape
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_CONFIG_BYTES = 10 * 2**20
+HEADS = {
+    "causal-lm": ("ForCausalLM", "a causal language model with its output head"),
+    "seq2seq-lm": ("ForConditionalGeneration", "an encoder and a decoder with its output head"),
+    "classification": ("ForSequenceClassification", "a classifier of sequences"),
+}
+"""What a head's class is called, and what it trains."""
 _FIX = "give the path of a transformers model's config.json or of its folder"
 
 
@@ -132,7 +138,7 @@ def _read_bytes(file: "Path", shown: str) -> bytes:
         raise InputError(f"{shown} cannot be read", error.strerror or f"{error}", _FIX) from None
 
 
-def config_notes(config: Mapping[str, Any]) -> tuple[str, ...]:
+def config_notes(config: Mapping[str, Any], shape: ModelShape | None = None) -> tuple[str, ...]:
     """What a person should know about how `config` was understood, one sentence each."""
     notes = []
     if config.get("auto_map"):
@@ -142,8 +148,10 @@ def config_notes(config: Mapping[str, Any]) -> tuple[str, ...]:
         )
     architectures = config.get("architectures")
     named = architectures[0] if isinstance(architectures, list) and architectures else None
-    if isinstance(named, str) and not named.endswith("ForCausalLM"):
-        notes.append(f"architectures names {named[:60]}: the plan is for a causal language model with its output head.")
+    head = shape.head if isinstance(shape, ConfiguredShape) else "causal-lm"
+    ending, planned = HEADS[head]
+    if isinstance(named, str) and not named.endswith(ending):
+        notes.append(f"architectures names {named[:60]}: the plan is for {planned}.")
     return tuple(notes)
 
 

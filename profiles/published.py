@@ -6,13 +6,14 @@ from typing import Any, Literal
 
 from profiles import catalogue
 
-Unit = Literal["MiB", "G", "GB", "%"]
+Unit = Literal["MiB", "M", "G", "GB", "%"]
 Figure = Literal[
     "parameters",
     "retained",
     "weights",
     "optimizer_states",
     "optimizer_states_and_gradients",
+    "weights_and_optimizer_states",
     "activations",
     "total",
     "process",
@@ -21,7 +22,12 @@ Figure = Literal[
 ]
 
 _FILE = "published.jsonl"
-_BYTES: dict[str, tuple[int, int]] = {"MiB": (2**20, 2**20), "G": (10**9, 2**30), "GB": (10**9, 2**30)}
+_BYTES: dict[str, tuple[int, int]] = {
+    "MiB": (2**20, 2**20),
+    "M": (10**6, 2**20),
+    "G": (10**9, 2**30),
+    "GB": (10**9, 2**30),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +41,7 @@ class Published:
     """What was counted: `total` as torch's allocator saw it, `process` as nvidia-smi did."""
     value: float
     unit: Unit
-    """As printed. `G` and `GB` may mean 10^9 or 2^30 bytes: no source says."""
+    """As printed. `G` and `GB` may mean 10^9 or 2^30 bytes, `M` 10^6 or 2^20: no source says."""
     kind: Literal["measured", "estimated"]
     conditions: Mapping[str, Any]
     """What the source states of the run, under the names of `Workload` and `Method`; what it leaves out is missing."""

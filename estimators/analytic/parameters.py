@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Literal
 
 from estimators.analytic.families import family_of
+from estimators.analytic.shadow.weights import copy_name
 from estimators.workload import Method, Precision, Workload
 from profiles.errors import InputError
 from profiles.shapes import ModelShape
@@ -122,24 +123,31 @@ def workload_parameters(workload: Workload) -> tuple[ParameterGroup, ...]:
 @lru_cache(maxsize=1024)
 def parameters_of(shape: ModelShape, method: Method, precision: Precision) -> tuple[ParameterGroup, ...]:
     """As `workload_parameters`, from what decides it."""
-    base = model_parameters(shape, 2 if precision == "bf16" else 4)
+    base, copied = model_parameters(shape, 2 if precision == "bf16" else 4), _copied_modules(shape, method)
     if method.parameterisation == "full":
         return base
-    if not any(_is_target(group, method) for group in base):
+    if not any(_is_target(group, method) and not copy_name(group.name, copied) for group in base):
         raise InputError(
             f"--target-modules {' '.join(method.target_modules)} matches no linear layer of {shape.name}",
             "GaLore, LoRA and low-rank factors need at least one",
             "try --target-modules all-linear, or q_proj v_proj",
         )
-    return tuple(part for group in base for part in _reparameterised(group, method))
+    return tuple(part for group in base for part in _reparameterised(group, method, copied))
+
+
+def _copied_modules(shape: ModelShape, method: Method) -> tuple[str, ...]:
+    """Modules that peft copies and trains in full beside LoRA's adapters (task type SEQ_CLS)."""
+    return family_of(shape.model_type).saved_modules if method.parameterisation == "lora" else ()
 
 
 def _is_target(group: ParameterGroup, method: Method) -> bool:
     return group.kind in ("linear", "head") and matches(group.name, method.target_modules)
 
 
-def _reparameterised(group: ParameterGroup, method: Method) -> list[ParameterGroup]:
+def _reparameterised(group: ParameterGroup, method: Method, copied: tuple[str, ...]) -> list[ParameterGroup]:
     target, kind = _is_target(group, method), method.parameterisation
+    if copy := copy_name(group.name, copied):
+        return [replace(group, trainable=False), replace(group, name=copy)]
     if kind == "galore":
         return [replace(group, projected=target)]
     if not target:

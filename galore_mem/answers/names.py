@@ -43,7 +43,7 @@ class NamedConfig:
         """The model, once its shape is known."""
         from profiles.configs import config_notes
 
-        own = (*self.notes, *(config_notes(self.config) if self.is_file else ()))
+        own = (*self.notes, *(config_notes(self.config, shape) if self.is_file else ()))
         if self.checkpoint is not None and not isinstance(shape, UncoveredShape):
             from galore_mem.answers.hub_models import differences
 

@@ -105,4 +105,5 @@ _OURS: dict[Figure, Callable[[Published, Footprint], int]] = {
     "retained": _resident("projectors"),
     "optimizer_states": _states,
     "optimizer_states_and_gradients": _resident("optimizer_states", "projectors", "gradients"),
+    "weights_and_optimizer_states": _resident("weights", "optimizer_states", "projectors"),
 }

@@ -28,6 +28,7 @@ def like_cuda(attention: Callable[..., Tensor] | None) -> Iterator[None]:
     functional = torch.nn.functional
     with ExitStack() as stack:
         stack.enter_context(replaced(functional, "dropout", _dropout))
+        stack.enter_context(_dropout_inside_torch())
         if attention is not None:
             stack.enter_context(replaced(functional, "scaled_dot_product_attention", attention))
         for owner, names in _IN_FP32:
@@ -137,6 +138,17 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:  # noqa: ANN4
 def _dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """`F.dropout` on CUDA is `aten.native_dropout`, which saves one byte per element; on a CPU it keeps its noise."""
     return torch.native_dropout(input, p, True)[0] if training and p else input
+
+
+@contextmanager
+def _dropout_inside_torch() -> Iterator[None]:
+    """The same for `at::dropout`, which attention from plain matrix products calls inside torch."""
+    library = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
+    library.impl("dropout", lambda x, p, train: _dropout(x, p, train), "AutogradCPU")  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        library._destroy()  # type: ignore[no-untyped-call]
 
 
 def _in_fp32(function: Callable[..., Tensor]) -> Callable[..., Tensor]:

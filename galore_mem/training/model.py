@@ -156,16 +156,18 @@ def _with_adapters(model: Any, workload: Workload) -> Any:  # noqa: ANN401
     except ImportError:
         raise MissingExtraError(f"--method {workload.method.name}", "test", "peft") from None
     targets = target_modules(model, workload.method.target_modules)
+    restarts, head = workload.method.parameterisation == "relora", trained_head(workload.model)
     config = LoraConfig(
         r=workload.method.rank,
         target_modules=targets,
         lora_dropout=workload.method.lora_dropout,
-        task_type=_TASKS[trained_head(workload.model)],
+        # For classifiers peft copies the head and trains the copy; ReLoRA trains the head itself.
+        task_type=None if restarts and head == "classification" else _TASKS[head],
     )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*gradient_checkpointing", FutureWarning)  # peft asks by the old name
         adapted = get_peft_model(model, config)
-    if workload.method.parameterisation == "relora":
+    if restarts:
         frozen = {f"{name}.base_layer.weight" for name in targets}
         for name, parameter in adapted.base_model.model.named_parameters():
             parameter.requires_grad_(name not in frozen)

@@ -12,7 +12,12 @@ from profiles.shapes import ConfiguredShape
 
 Reader = Callable[[Mapping[str, Any], str], ConfiguredShape]
 
-MODULES: dict[str, str] = {"olmo2": "olmo2", "phi3": "phi3"}
+MODULES: dict[str, str] = {
+    "bert": "bert",
+    "olmo2": "olmo2",
+    "phi3": "phi3",
+    "roberta": "bert",
+}
 """Modules by `model_type`."""
 
 

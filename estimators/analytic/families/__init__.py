@@ -13,6 +13,8 @@ MODULES = {
     "phi3": "phi3",
     "qwen2": "llama",
     "qwen3": "llama",
+    "bert": "bert",
+    "roberta": "roberta",
 }
 """Modules by `model_type`."""
 

@@ -58,5 +58,7 @@ class Family:
     """What else decides which tensors exist; the program finds it in `structure.traits`."""
     played_layers: Callable[[Workload], int] = _three
     """Layers that are played: three where the middle one stands for the others, all where layers differ."""
+    saved_modules: tuple[str, ...] = ()
+    """Modules that peft trains in full beside LoRA's adapters, as a copy: a classifier's head."""
     passed: Callable[[ModelShape, str], float] = _all
     """The share of a weight's elements that one token is multiplied with, by the weight's name."""

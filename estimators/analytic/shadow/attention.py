@@ -95,7 +95,7 @@ def math(
     q32, k32, v32 = cast(q, 4, "q in fp32"), cast(k, 4, "k in fp32"), cast(v, 4, "v in fp32")
     q_scaled = scale(q32, "q scaled")
     if mask is not None:
-        bias = tape.empty(mask.dims, 4, "additive mask")
+        bias = tape.empty(mask.dims, origin, "additive mask")
     elif causal:
         bias = _causal_bias(tape)  # noqa: F841
     k_used, v_used = k32, v32
@@ -104,6 +104,7 @@ def math(
     k_scaled = scale(k_used, "k scaled")
     strided = batched and not foldable
     scores = matmul(q_scaled, k_scaled, SCORES, "scores", copies=(strided, strided and not grouped))
+    del k_scaled  # a temporary of the expression
     weights = softmax(scores, "attention weights")
     safe = tape.empty(SCORES, 1, "masked scores")
     del safe, scores

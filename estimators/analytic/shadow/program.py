@@ -13,7 +13,7 @@ from estimators.analytic.shadow import loss as losses
 from estimators.analytic.shadow.ops import add, cast, dropout, linear, repeat, scale
 from estimators.analytic.shadow.structure import Structure
 from estimators.analytic.shadow.tape import OUTSIDE, Dims, Parameter, Tape, Tensor, checkpoint, record
-from estimators.analytic.shadow.weights import Weight
+from estimators.analytic.shadow.weights import Weight, copy_name
 
 HIDDEN: Dims = ("b", "s", "h")
 
@@ -40,6 +40,8 @@ class Program(ABC):
 
     embedding_path = "model.embed_tokens"
     head_path = "lm_head"
+    saved_modules: tuple[str, ...] = ()
+    """Modules that peft copies and trains in full beside LoRA's adapters."""
     causal = True
     """Tokens see only those before them."""
     fp32_softmax = True
@@ -105,8 +107,10 @@ class Program(ABC):
     def _parameter(self, spec: Weight, trainable: bool) -> Parameter:
         place = spec.name, self.tape.layer if "*" in spec.name else OUTSIDE
         if place not in self._parameters:
-            size = self.structure.itemsize
-            self._parameters[place] = Parameter(spec.name, spec.dims, size, trainable=trainable)
+            size, copy = self.structure.itemsize, ""
+            if self.structure.parameterisation == "lora":
+                copy = copy_name(spec.name, self.saved_modules)
+            self._parameters[place] = Parameter(copy or spec.name, spec.dims, size, trainable=trainable or bool(copy))
         return self._parameters[place]
 
     def _linear(self, path: str) -> Linear:

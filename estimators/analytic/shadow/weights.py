@@ -39,3 +39,11 @@ def norm(path: str, width: str = "h", *, bias: bool = False) -> tuple[Weight, ..
     """A norm's scale, and its shift."""
     scale = Weight(name=f"{path}.weight", dims=(width,), role="norm")
     return (scale, Weight(name=f"{path}.bias", dims=(width,), role="norm")) if bias else (scale,)
+
+
+def copy_name(name: str, saved_modules: tuple[str, ...]) -> str:
+    """What peft calls the trained copy of a parameter in one of `modules_to_save`; empty for all others."""
+    for module in saved_modules:
+        if name.startswith(f"{module}."):
+            return f"{module}.modules_to_save.{name.removeprefix(module).lstrip('.')}"
+    return ""

@@ -1,6 +1,7 @@
 """What every family's tests need: a workload from a small config, and the trace as its judge."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -74,3 +75,39 @@ def assert_like_trace() -> AlikeTrace:
         assert all(abs(row.apart_bytes) <= (allowed if row.category else slack) for row in steady), told
 
     return check
+
+
+SavedBytes = Callable[[Workload, str], int]
+
+
+@pytest.fixture
+def saved_by_hooks() -> SavedBytes:
+    """Bytes of distinct storages that a real CPU model's forward saves for backward, parameters and inputs left out."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    from galore_mem.training.attention import register
+    from galore_mem.training.model import build_model
+    from galore_mem.training.step import Batcher
+
+    def saved(workload: Workload, kernel: str) -> int:
+        register(kernel, nullcontext)
+        backend = [SDPBackend.MATH] if kernel == "math" else [SDPBackend.FLASH_ATTENTION]
+        model, batch = build_model(workload, None), Batcher(workload, "cpu")()
+        known = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *batch.values())}
+        found: dict[int, int] = {}
+        alive = []
+
+        def pack(tensor: Any) -> Any:  # noqa: ANN401
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in known:
+                found[storage.data_ptr()] = storage.nbytes()
+                alive.append(storage)
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), sdpa_kernel(backend):
+            model(**batch, use_cache=False)
+        return sum(found.values())
+
+    return saved
