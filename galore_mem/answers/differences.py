@@ -95,7 +95,7 @@ def _steps(before: Workload, after: Workload, first: Footprint, last: Footprint,
 
 
 _METHOD = ("name", "rank", "target_modules", "implementation", "proj_type", "update_proj_gap", "scale", "lora_dropout")
-_OWN = ("update", "optimizer_kernel", "master_weights", "quant_blocksize")
+_OWN = ("update", "optimizer_kernel", "master_weights", "quant_blocksize", "embedding_optim_bits")
 _BATCH = ("micro_batch_size", "sequence_length", "gradient_accumulation_steps")
 _RUN = (
     "precision",

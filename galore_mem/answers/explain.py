@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from estimators.analytic.attention import attention_kernel
 from estimators.analytic.composition import composition
@@ -14,12 +14,16 @@ from estimators.checks import check, closed_form_notes
 from estimators.footprint import Footprint
 from estimators.workload import Workload
 from galore_mem.answers.advice import alternatives
+from galore_mem.answers.asked import words_asked
 from galore_mem.answers.differences import Difference, difference
 from galore_mem.answers.galore_questions import Remark, remarks
 from galore_mem.answers.names import Card, NamedModel, resolve_cards, resolve_model
-from galore_mem.answers.settings import Settings, settings_from, workloads
+from galore_mem.answers.settings import Settings, workloads
 from galore_mem.answers.sizes import size_bytes
 from profiles.errors import InputError
+
+if TYPE_CHECKING:
+    from galore_mem.answers.written.run import WrittenRun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +63,8 @@ class Explanation:
     difference: Difference | None
     """From this configuration to another one."""
     notes: tuple[str, ...]
+    written: "WrittenRun | None" = None
+    """The other tool's file that the run was read from."""
 
     @property
     def layer_bytes(self) -> int:
@@ -82,7 +88,7 @@ class Explanation:
             "remarks": [remark.to_dict() for remark in self.remarks],
             "difference": self.difference and self.difference.to_dict(),
             "notes": list(self.notes),
-        }
+        } | ({"from": self.written.to_dict()} if self.written else {})
 
 
 def _entry(entry: Tensors) -> dict[str, Any]:
@@ -97,13 +103,14 @@ def _entry(entry: Tensors) -> dict[str, Any]:
 
 
 def explain(
-    model: str,
+    model: str | None = None,
     *,
     gpu: str | None = None,
-    method: str = "adamw",
+    method: str | None = None,
     settings: Settings | None = None,
     other_use: str | int | None = None,
     other: tuple[str, Settings] | None = None,
+    from_file: str | None = None,
     **words: Any,  # noqa: ANN401
 ) -> Explanation:
     """Take one configuration apart.
@@ -111,24 +118,24 @@ def explain(
     Args:
         model: a catalogue name or alias, or the path of a config.json or of its folder.
         gpu: the card, which decides the attention kernel and the context; an Ampere or Ada consumer card unless given.
-        method: one training method.
+        method: one training method; AdamW, or the file's, unless given.
         settings: everything else about the run; or give its fields as keywords.
         other_use: memory that other processes take from the card.
         other: method and settings of a second configuration, to be compared with this one.
+        from_file: what another tool trains by: transformers' TrainingArguments, axolotl's or LLaMA-Factory's YAML. What
+            is stated here takes its place.
         words: fields of `Settings`, for instance `rank=128`.
 
     Raises:
         InputError: an unknown name, a value that means nothing, or options that contradict each other.
         NoDeviceError: `local`, and no usable card here.
     """
-    named = resolve_model(model)
-    if settings is not None and words:
-        raise InputError("settings and keywords exclude each other", "", f"give {', '.join(words)} in settings")
-    chosen = settings or settings_from(words)
+    asked = words_asked(model, method, settings, words, from_file, "explain")
+    named = resolve_model(asked.model)
     card = _card(gpu, None if other_use is None else size_bytes(other_use, "--other-use"))
-    (workload,) = workloads(named.shape, (method,), chosen)
+    (workload,) = workloads(named.shape, (asked.method,), asked.settings)
     own = card.gpu if card else None
-    notes = dict.fromkeys((*named.notes, *check(workload, own), *closed_form_notes(workload)))
+    notes = dict.fromkeys((*asked.notes, *named.notes, *check(workload, own), *closed_form_notes(workload)))
     footprint = estimate(workload, own)
     kernel = attention_kernel(workload, own)
     second = None
@@ -137,7 +144,7 @@ def explain(
         notes.update(dict.fromkeys(check(second, own)))
     rows = composition(workload, footprint.peak, own)
     return Explanation(
-        asked=model,
+        asked=asked.model,
         model=named,
         workload=workload,
         card=card,
@@ -149,6 +156,7 @@ def explain(
         remarks=remarks(workload, footprint, own),
         difference=difference(workload, second, own) if second is not None else None,
         notes=tuple(notes),
+        written=asked.written,
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from estimators.analytic.estimate import estimate
 from estimators.analytic.parameters import parameter_count
@@ -17,6 +17,9 @@ from galore_mem.answers.reasons import reasons
 from galore_mem.answers.sizes import size_bytes
 from galore_mem.answers.wishes import ENOUGH, Wishes
 from profiles.errors import InputError
+
+if TYPE_CHECKING:
+    from galore_mem.answers.written.run import WrittenRun
 
 NEAR_MISSES = 8
 
@@ -77,6 +80,8 @@ class FitResult:
     cards: tuple[CardResult, ...]
     """The best card for the job first."""
     notes: tuple[str, ...]
+    written: "WrittenRun | None" = None
+    """The other tool's file that the run was read from."""
 
     @property
     def parameters(self) -> int:
@@ -112,15 +117,16 @@ class FitResult:
                 for found in self.cards
             ],
             "notes": list(self.notes),
-        }
+        } | ({"from": self.written.to_dict()} if self.written else {})
 
 
 def fit(
-    model: str,
+    model: str | None = None,
     *,
     gpus: str | Sequence[str],
     other_use: str | int | None = None,
     wishes: Wishes | None = None,
+    from_file: str | None = None,
     **words: Any,  # noqa: ANN401
 ) -> FitResult:
     """Search method, rank, update, checkpointing, loss, batch and sequence for what fits, by the upper bound.
@@ -130,27 +136,36 @@ def fit(
         gpus: names or aliases of cards; `local` means those of this machine. Several are ranked.
         other_use: memory that other processes take from each card: bytes, or a size such as `800MiB`.
         wishes: constraints and objective; or give its fields as keywords.
+        from_file: what another tool trains by; its model, sequences, precision and attention are kept, and how many
+            sequences one optimizer step consumes. What is wished for here takes the place of what it says.
         words: fields of `Wishes`, for instance `min_rank=256`.
 
     Raises:
         InputError: an unknown name, no card, or wishes that contradict each other.
         NoDeviceError: `local`, and no usable card here.
     """
+    if wishes is not None and words:
+        raise InputError("wishes and keywords exclude each other", "", f"give {', '.join(words)} in wishes")
+    chosen = wishes or Wishes(**words)
+    written = None
+    if from_file is not None:
+        from galore_mem.answers.written.constraints import constrained
+
+        written, model, chosen = constrained(from_file, model, chosen)
+    if model is None:
+        raise InputError("MODEL is missing", "", "type: galore-mem fit llama-7b --gpu 4090, or give --from FILE")
     named = resolve_model(model)
     other_bytes = None if other_use is None else size_bytes(other_use, "--other-use")
     cards = resolve_cards((gpus,) if isinstance(gpus, str) else gpus, other_bytes)
     if not cards:
         raise InputError("fit needs a card to fit", "", "add --gpu 4090, or --gpu local")
-    if wishes is not None and words:
-        raise InputError("wishes and keywords exclude each other", "", f"give {', '.join(words)} in wishes")
-    chosen = wishes or Wishes(**words)
     found = sorted((_search(named, chosen, card, cards) for card in cards), key=lambda result: result.order)
-    notes = dict.fromkeys(named.notes)
+    notes = dict.fromkeys((*(written.notes if written else ()), *named.notes))
     for result in found:
         if result.recommended is not None:
             workload = result.recommended.option.workload
             notes.update(dict.fromkeys((*check(workload, result.card.gpu), *closed_form_notes(workload))))
-    return FitResult(asked=model, model=named, wishes=chosen, cards=tuple(found), notes=tuple(notes))
+    return FitResult(asked=model, model=named, wishes=chosen, cards=tuple(found), notes=tuple(notes), written=written)
 
 
 def _search(named: NamedModel, wishes: Wishes, card: Card, cards: Sequence[Card]) -> CardResult:

@@ -1,7 +1,7 @@
 """Will this training run fit on that GPU, and what would make it fit?"""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from estimators.analytic.attention import attention_kernel
@@ -145,9 +145,6 @@ def plan(
     other_bytes = None if other_use is None else size_bytes(other_use, "--other-use")
     cards = resolve_cards((gpus,) if isinstance(gpus, str) else gpus, other_bytes)
     asked = workloads(named.shape, methods, chosen)
-    if written is not None and tuple(methods) == (written.method,):
-        bits = written.embedding_optim_bits
-        asked = tuple(replace(one, method=replace(one.method, embedding_optim_bits=bits)) for one in asked)
     told = (*(written.notes if written else ()), *named.notes, *(card.note for card in cards if card.note))
     notes = dict.fromkeys(told)
     for workload in asked:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from estimators.analytic.attention import attention_kernel
 from estimators.checks import check
@@ -37,6 +37,9 @@ from galore_mem.profiler.recording import Life, alive_at
 from galore_mem.profiler.steps import StepRecord
 from galore_mem.tapes.tape import Tape
 from profiles.errors import InputError
+
+if TYPE_CHECKING:
+    from galore_mem.answers.written.run import WrittenRun
 
 Device = Literal["cuda", "cpu"]
 STEPS = 3
@@ -78,6 +81,8 @@ class Profile:
     """On a GPU: the history as torch wrote it."""
     environment: dict[str, Any]
     notes: tuple[str, ...]
+    written: "WrittenRun | None" = None
+    """The other tool's file that the run was read from."""
 
     @property
     def unattributed_bytes(self) -> int:
@@ -104,7 +109,7 @@ class Profile:
             | {"first_difference": self.replay.first_difference, "statistics": self.statistics},
             "environment": self.environment,
             "notes": list(self.notes),
-        }
+        } | ({"from": self.written.to_dict()} if self.written else {})
 
 
 def _thinned(samples: tuple[tuple[float, int], ...]) -> list[list[float | int]]:
@@ -116,17 +121,18 @@ def _thinned(samples: tuple[tuple[float, int], ...]) -> list[list[float | int]]:
 
 
 def profile(
-    model: str | Workload,
+    model: str | Workload | None = None,
     *,
     device: Device = "cuda",
     steps: int = STEPS,
     gpus: str | Sequence[str] = (),
-    method: str = "adamw",
+    method: str | None = None,
     settings: Settings | None = None,
     other_use: str | int | None = None,
     told: Told | None = None,
     watched: Callable[[Meter], object] | None = None,
     overhead: bool = True,
+    from_file: str | None = None,
     **words: Any,  # noqa: ANN401
 ) -> Profile:
     """Run the canonical step for real and say what it held.
@@ -138,12 +144,14 @@ def profile(
         device: `cuda` measures on this machine's GPU; `cpu` runs on CPU tensors and replays their history.
         steps: training steps; the last one recomputes projectors, where there are any and it is not the only one.
         gpus: cards to compare with; on `cpu` the first decides the attention kernel and the sizes of workspaces.
-        method: one training method.
+        method: one training method; AdamW, or the file's, unless given.
         settings: everything else about the run; or give its fields as keywords.
         other_use: memory that other processes take from each card.
         told: called as each stage begins.
         watched: given a function that reads current and peak memory while the run goes on.
         overhead: on a GPU, take one more step unrecorded, to say what recording costs.
+        from_file: what another tool trains by: transformers' TrainingArguments, axolotl's or LLaMA-Factory's YAML. What
+            is stated here takes its place.
         words: fields of `Settings`, for instance `rank=128`.
 
     Raises:
@@ -155,12 +163,14 @@ def profile(
         raise InputError(f"--device {device} is not known", "", f"choose {', '.join(get_args(Device))}")
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise InputError(f"--steps {steps!r} is not a positive whole number", "", f"give 1 or more, such as {STEPS}")
-    workload, notes = run_asked(model, method, settings, words)
+    workload, notes, written = run_asked(model, method, settings, words, from_file, "profile")
     cards = cards_asked(gpus, other_use)
     if device == "cuda":
-        return _on_gpu(workload, steps, cards, notes, told or silent, watched, overhead=overhead)
-    notes += check(workload, cards[0].gpu if cards else None)
-    return _on_cpu(workload, steps, cards, notes, told or silent, watched)
+        found = _on_gpu(workload, steps, cards, notes, told or silent, watched, overhead=overhead)
+    else:
+        notes += check(workload, cards[0].gpu if cards else None)
+        found = _on_cpu(workload, steps, cards, notes, told or silent, watched)
+    return replace(found, written=written)
 
 
 def _on_cpu(

@@ -75,6 +75,8 @@ class Settings(_Stated):
     """bf16: the optimizer steps fp32 copies of the weights, with gradients cast to fp32, as Megatron-Core does."""
     quant_blocksize: int | None = None
     """8-bit states: elements that share one scale; 256 unless given, 2048 before May 2024."""
+    embedding_optim_bits: int | None = None
+    """8-bit states: those of embeddings, 32 as transformers' Trainer keeps them; 8 unless given."""
     lora_dropout: float | None = None
     """LoRA and ReLoRA: dropout before the adapters; 0 unless given."""
     batch: int = 1
@@ -128,6 +130,9 @@ class Settings(_Stated):
         if self.quant_blocksize not in (None, *QUANT_BLOCKSIZES):
             sizes = ", ".join(map(str, QUANT_BLOCKSIZES))
             raise InputError(f"--quant-blocksize {self.quant_blocksize} has no kernel", "", f"choose {sizes}")
+
+        if self.embedding_optim_bits not in (None, 8, 32):
+            raise InputError(f"--embedding-optim-bits {self.embedding_optim_bits} is not known", "", "choose 8, 32")
 
     @property
     def given(self) -> tuple[str, ...]:
@@ -245,6 +250,7 @@ _APPLIES: dict[str, Callable[[MethodTraits], bool]] = {
     "proj_type": _galore,
     "implementation": _galore,
     "lora_dropout": lambda traits: traits.parameterisation in ("lora", "relora"),
+    "embedding_optim_bits": lambda traits: (traits.optimizer, traits.parameterisation) == ("adamw-8bit", "full"),
     "quant_blocksize": lambda traits: traits.optimizer == "adamw-8bit",
     "master_weights": lambda traits: (
         traits.optimizer in ("adamw", "sgd", "sgd-momentum")

@@ -1,8 +1,8 @@
 """What a GPU would hold, at which moment and because of which tensors: the real step, traced on fake tensors."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from estimators.analytic.attention import attention_kernel
 from estimators.analytic.bounds import scratch_terms
@@ -37,6 +37,9 @@ from galore_mem.profiler.to_tape import tape_of
 from galore_mem.tapes.tape import Tape
 from profiles.errors import InputError
 
+if TYPE_CHECKING:
+    from galore_mem.answers.written.run import WrittenRun
+
 SCHEMA = "galore-mem/trace/1"
 
 
@@ -63,6 +66,8 @@ class Trace:
     """Where lengths differ from step to step."""
     published: tuple[Beside, ...] = ()
     """What others published for it."""
+    written: "WrittenRun | None" = None
+    """The other tool's file that the run was read from."""
 
     def to_dict(self) -> dict[str, Any]:
         """The TRACE object of the JSON output."""
@@ -79,20 +84,21 @@ class Trace:
             "published": [beside.to_dict() for beside in self.published],
             "steps": self.steps,
             "lengths": self.variation.to_dict() if self.variation is not None else None,
-        }
+        } | ({"from": self.written.to_dict()} if self.written else {})
 
 
 def trace(
-    model: str | Workload,
+    model: str | Workload | None = None,
     *,
     gpus: str | Sequence[str] = (),
-    method: str = "adamw",
+    method: str | None = None,
     settings: Settings | None = None,
     other_use: str | int | None = None,
     lengths: str | Sequence[int] | None = None,
     steps: int | None = None,
     seed: int = 0,
     told: Told | None = None,
+    from_file: str | None = None,
     **words: Any,  # noqa: ANN401
 ) -> Trace:
     """Trace training steps: the real model class and the real optimizer on fake tensors.
@@ -100,20 +106,22 @@ def trace(
     Args:
         model: a Workload; or a catalogue name, an alias, or the path of a config.json or of its folder.
         gpus: cards; the first decides the attention kernel and the sizes of workspaces.
-        method: one training method.
+        method: one training method; AdamW, or the file's, unless given.
         settings: everything else about the run; or give its fields as keywords.
         other_use: memory that other processes take from each card.
         lengths: sequence lengths that differ from step to step: `LOW:HIGH`, drawn with equal chances, or one per step.
         steps: how many steps; two unless given, and eight of different lengths.
         seed: of what is drawn.
         told: called as each stage begins.
+        from_file: what another tool trains by: transformers' TrainingArguments, axolotl's or LLaMA-Factory's YAML. What
+            is stated here takes its place.
         words: fields of `Settings`, for instance `rank=128`.
 
     Raises:
         InputError: an unknown name, a value that means nothing, or options that contradict each other.
         GaloreMemError: a missing library, or a model that cannot be built.
     """
-    workload, notes = run_asked(model, method, settings, words)
+    workload, notes, written = run_asked(model, method, settings, words, from_file)
     course = course_of(lengths, steps, seed, workload.batch.sequence_length)
     if course is not None:
         _check_course(course, settings, words)
@@ -124,7 +132,8 @@ def trace(
     notes += (*(card.note for card in cards if card.note), *check(workload, gpu))
     told = told or silent
     alike = Course(lengths=(workload.batch.sequence_length,) * 2, seed=seed, asked="")
-    return _answer_of_course(workload, kernel, course or alike, cards, notes, told)
+    found = _answer_of_course(workload, kernel, course or alike, cards, notes, told)
+    return replace(found, written=written)
 
 
 def _check_course(course: Course, settings: Settings | None, words: dict[str, Any]) -> None:

@@ -2,9 +2,8 @@
 
 import shlex
 from dataclasses import fields, replace
-from typing import Any
 
-from galore_mem.answers.settings import Settings
+from galore_mem.answers.settings import OF_A_METHOD, Settings, means_something
 from galore_mem.commands.quick import read
 from galore_mem.errors import UsageError
 from profiles.errors import InputError
@@ -35,26 +34,19 @@ def changed(text: str, method: str, settings: Settings) -> tuple[str, Settings]:
         )
     named = found[1]
     name = named.pop("method", method)
-    if name != method and "rank" not in named:
+    if name != method:
         from estimators.workload import method_traits
 
         kinds = [method_traits(one).parameterisation for one in (method, name)]
-        if kinds[0] != kinds[1]:
-            useless: dict[str, Any] = {field: None for field in _OF_THE_METHOD if field not in named}
-            settings = replace(settings, **useless)
+        of_another_kind = kinds[0] != kinds[1] and "rank" not in named
+        left_out = [
+            field
+            for field in OF_A_METHOD
+            if field not in named and (of_another_kind or not means_something(field, name))
+        ]
+        plain = Settings()
+        settings = replace(settings, **{field: getattr(plain, field) for field in left_out})
     try:
         return name, replace(settings, **named)
     except TypeError as error:
         raise InputError(f"--diff {text!r} cannot be read", str(error), "") from None
-
-
-_OF_THE_METHOD = (
-    "rank",
-    "target_modules",
-    "update_proj_gap",
-    "scale",
-    "proj_type",
-    "implementation",
-    "quant_blocksize",
-    "optimizer_kernel",
-)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def fit(
-    model: str,
+    model: str | None = None,
     /,
     *,
     gpu: tuple[str, ...] = (),
@@ -35,6 +35,7 @@ def fit(
     padding: bool = False,
     alloc_conf: str = "",
     other_use: str | None = None,
+    from_: str | None = None,
     emit: Literal["python", "transformers"] | None = None,
     confirm: bool = False,
     json: bool = False,
@@ -63,6 +64,7 @@ def fit(
         padding: The batch carries a padding mask.
         alloc_conf: Allocator settings, as in PYTORCH_CUDA_ALLOC_CONF.
         other_use: What others take from each card, such as 800MiB.
+        from_: What another tool trains by; its sequences, batch, precision and attention stay, the rest is looked for.
         emit: Write the recommended run instead, ready to start: a script, or TrainingArguments.
         confirm: Trace the recommended run (needs torch), and lay both answers side by side.
         json: One JSON object on stdout, sizes in bytes.
@@ -96,7 +98,7 @@ def fit(
         alloc_conf=alloc_conf,
         trainer=emit == "transformers",
     )
-    result = answer(model, gpus=gpu, other_use=other_use, wishes=wishes)
+    result = answer(model, gpus=gpu, other_use=other_use, wishes=wishes, from_file=from_)
     for note in result.notes:
         streams.narrate(f"note: {note}")
     if emit == "python":
@@ -130,3 +132,7 @@ def _show(result: "FitResult", confirmation: "Confirmation | None", as_json: boo
         from galore_mem.render.fit import print_fit
 
         print_fit(result, confirmation)
+        if result.written is not None:
+            from galore_mem.render.written import print_written
+
+            print_written(result.written)

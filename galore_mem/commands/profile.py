@@ -14,14 +14,15 @@ DEFAULT_RUN = Settings()
 
 
 def profile(
-    model: str,
+    model: str | None = None,
     /,
     *,
     device: Literal["cuda", "cpu"] = "cuda",
     steps: int = 3,
     gpu: tuple[str, ...] = (),
-    method: tuple[str, ...] = ("adamw",),
+    method: tuple[str, ...] = (),
     other_use: str | None = None,
+    from_: str | None = None,
     settings: Settings = DEFAULT_RUN,
     tape: str | None = None,
     snapshot: str | None = None,
@@ -38,6 +39,7 @@ def profile(
         gpu: Names of `galore-mem gpus` to compare with.
         method: One name of `galore-mem methods`.
         other_use: What others take from each card, such as 800MiB.
+        from_: What another tool trains by: transformers' TrainingArguments, axolotl's or LLaMA-Factory's YAML.
         settings: Everything else about the run.
         tape: Write the history as a Tape: galore-mem replay and report read it.
         snapshot: Write the history as a pickle that pytorch.org/memory_viz opens.
@@ -50,7 +52,7 @@ def profile(
     from galore_mem.render.live import live
     from galore_mem.tapes.atomic import check_target
 
-    if len(method) != 1:
+    if len(method) > 1:
         raise UsageError("a profile takes one --method", "", "name one, or compare several with galore-mem plan")
     if report is not None:
         check_page(report, force=force)
@@ -62,7 +64,8 @@ def profile(
             device=device,
             steps=steps,
             gpus=gpu,
-            method=method[0],
+            method=method[0] if method else None,
+            from_file=from_,
             settings=settings,
             other_use=other_use,
             told=shown.told,
@@ -86,6 +89,10 @@ def profile(
         from galore_mem.render.profile import print_profile
 
         print_profile(result)
+    if result.written is not None and not json:
+        from galore_mem.render.written import print_written
+
+        print_written(result.written)
     if result.ending == "interrupted":
         written = " and ".join(path for path in (tape, snapshot, report) if path)
         streams.narrate("interrupted" + (f": the history until then is in {written}" if written else ""))

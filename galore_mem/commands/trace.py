@@ -11,12 +11,13 @@ DEFAULT_RUN = Settings()
 
 
 def trace(
-    model: str,
+    model: str | None = None,
     /,
     *,
     gpu: tuple[str, ...] = (),
-    method: tuple[str, ...] = ("adamw",),
+    method: tuple[str, ...] = (),
     other_use: str | None = None,
+    from_: str | None = None,
     settings: Settings = DEFAULT_RUN,
     lengths: str | None = None,
     steps: int | None = None,
@@ -34,6 +35,7 @@ def trace(
         gpu: Names of `galore-mem gpus`; the first decides attention kernel and workspaces.
         method: One name of `galore-mem methods`.
         other_use: What others take from each card, such as 800MiB.
+        from_: What another tool trains by: transformers' TrainingArguments, axolotl's or LLaMA-Factory's YAML.
         settings: Everything else about the run.
         lengths: Lengths that differ from step to step: LOW:HIGH in tokens, or one per step (128,120,128).
         steps: How many steps to trace; 8 with --lengths.
@@ -50,7 +52,7 @@ def trace(
     from galore_mem.tapes.atomic import check_target
 
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its advice on training is not asked for
-    if len(method) != 1:
+    if len(method) > 1:
         raise UsageError("a trace takes one --method", "", "name one, or compare several with galore-mem plan")
     for path in filter(None, (tape, snapshot)):
         check_target(path)
@@ -60,7 +62,8 @@ def trace(
         result = answer(
             model,
             gpus=gpu,
-            method=method[0],
+            method=method[0] if method else None,
+            from_file=from_,
             settings=settings,
             other_use=other_use,
             lengths=lengths,
@@ -88,3 +91,7 @@ def trace(
         from galore_mem.render.trace import print_trace
 
         print_trace(result)
+    if result.written is not None and not json:
+        from galore_mem.render.written import print_written
+
+        print_written(result.written)

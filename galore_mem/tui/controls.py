@@ -11,6 +11,8 @@ from profiles.errors import InputError
 
 Kind = Literal["names", "choice", "number", "text"]
 _HINTS = get_type_hints(Settings)
+_NUMBERS_OFFERED = ("quant_blocksize", "embedding_optim_bits")
+"""Numbers of which there are no others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +43,7 @@ def _setting(name: str, label: str, *choices: Value, help: str) -> Control:
     if bare is bool:
         return Control(name=name, label=label, kind="choice", choices=(False, True), help=help)
     kind: Kind = "number" if bare in (int, float) else "text"
-    return Control(name=name, label=label, kind=kind, choices=choices, help=help, free=name != "quant_blocksize")
+    return Control(name=name, label=label, kind=kind, choices=choices, help=help, free=name not in _NUMBERS_OFFERED)
 
 
 def _is_optional(hint: Any) -> bool:  # noqa: ANN401
@@ -81,6 +83,7 @@ CONTROLS: tuple[Control, ...] = (
     _setting("update_proj_gap", "refresh every", 50, 100, 200, 500, help="Steps between two refreshes of a projector."),
     _setting("scale", "scale", 0.25, 0.5, 1.0, help="GaLore's factor on the update; it changes no memory."),
     _setting("target_modules", "targets", ("all-linear",), ("q_proj", "v_proj"), help="Parts of module names."),
+    _setting("embedding_optim_bits", "embedding bits", 8, 32, help="States of embeddings under 8-bit optimizers."),
     _setting("quant_blocksize", "8-bit block", *QUANT_BLOCKSIZES, help="Elements that share one scale."),
     _setting("keep_outputs", "keep outputs", help="The model's outputs stay referenced during backward."),
     _setting("use_cache", "use cache", help="The forward also keeps a key-value cache."),
@@ -169,7 +172,7 @@ def stepped(control: Control, state: State, step: int) -> tuple[Value, ...] | No
     if not control.is_setting:
         return None
     default = DEFAULTS[control.name]
-    if control.kind == "number" and control.name not in ("scale", "dropout", "lora_dropout", "quant_blocksize"):
+    if control.kind == "number" and control.name not in ("scale", "dropout", "lora_dropout", *_NUMBERS_OFFERED):
         start = values or ((default,) if default is not None else (control.choices[len(control.choices) // 2],))
         return tuple(max(1, int(value) * 2 if step > 0 else int(value) // 2) for value in start)  # type: ignore[arg-type]
     ring: tuple[Value | None, ...] = control.choices if default in control.choices else (None, *control.choices)

@@ -54,11 +54,14 @@ def optimizer(keys: Keys, key: str, default: str, *, of_adapters: bool = False) 
         known = ", ".join([*_PLAIN, *_GALORE])
         keys.refuse(key, f"plans cover {known}, and *_layerwise", "plan a covered one instead: --method NAME")
     method, kernel = _PLAIN[name]
+    keeps_embeddings = METHODS[method].optimizer == "adamw-8bit" and not of_adapters
     options = [f"--method {method}"] * (not of_adapters) + [f"--optimizer-kernel {kernel}"] * bool(kernel)
+    options += ["--embedding-optim-bits 32"] * keeps_embeddings
     keys.means(key, " ".join(options) or f"{method} on the adapters")
-    if METHODS[method].optimizer == "adamw-8bit" and not of_adapters:
+    if keeps_embeddings:
         keys.note("transformers keeps the 8-bit optimizer's states of embeddings in fp32, and so does the plan")
-    return method, {"optimizer_kernel": kernel} if kernel else {}
+    words: dict[str, Any] = {"optimizer_kernel": kernel} if kernel else {}
+    return method, words | ({"embedding_optim_bits": 32} if keeps_embeddings else {})
 
 
 def _galore(keys: Keys, key: str, method: str, *, layerwise: bool) -> tuple[str, dict[str, Any]]:

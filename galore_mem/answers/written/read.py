@@ -61,8 +61,8 @@ def filled_in(
 
 def without_method(settings: Settings) -> Settings:
     """The settings without those that belong to a method."""
-    nothing: dict[str, Any] = dict.fromkeys((*OF_A_METHOD, "update"))
-    return replace(settings, **nothing)
+    plain = Settings()
+    return replace(settings, **{name: getattr(plain, name) for name in (*OF_A_METHOD, "update")})
 
 
 def _marked(run: WrittenRun, settings: Settings, methods: Sequence[str]) -> WrittenRun:

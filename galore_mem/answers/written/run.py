@@ -1,9 +1,8 @@
 """A run that was written down for another tool."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from estimators.workload import METHODS
 from galore_mem.answers.settings import Settings
 from galore_mem.answers.written.keys import Keys, Meaning
 
@@ -18,8 +17,6 @@ class WrittenRun:
     """None where the file names none."""
     method: str
     settings: Settings
-    embedding_optim_bits: Literal[8, 32]
-    """States of embeddings under plain 8-bit optimizers."""
     has_sequence_length: bool
     """The file, or its tool's default, says how long sequences are."""
     meanings: tuple[Meaning, ...]
@@ -59,14 +56,8 @@ def written_run(keys: Keys, *, file: str, tool: str, model: str, method: str, wo
         model=model or None,
         method=method,
         settings=Settings(**words),
-        embedding_optim_bits=32 if _is_plain_8bit(method) else 8,
         has_sequence_length="seq" in words,
         meanings=tuple(keys.meanings),
         ignored=keys.ignored,
         notes=tuple(keys.notes),
     )
-
-
-def _is_plain_8bit(method: str) -> bool:
-    traits = METHODS[method]
-    return (traits.optimizer, traits.parameterisation) == ("adamw-8bit", "full")

@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from galore_mem.__main__ import main
 from galore_mem.answers.plan import plan
+from galore_mem.answers.wishes import Wishes
 from galore_mem.answers.written import axolotl, llama_factory, trainer
 from galore_mem.answers.written.read import Reader, read_run
 from galore_mem.errors import UsageError
@@ -131,14 +133,14 @@ def test_files_are_planned_like_the_options_they_stand_for(name: str) -> None:
     model, run = EXPECTED[name][1], read_run(str(FILES / name))
     found = plan(from_file=str(FILES / name), gpus="a100-80gb")
     same = plan(model, methods=run.method, settings=run.settings, gpus="a100-80gb")
-    if run.method != "adamw-8bit":  # whose embeddings transformers treats in a way that no option asks for
-        assert found.plans == same.plans
+    assert found.plans == same.plans
     assert found.to_dict()["from"]["tool"] == run.tool
 
 
 def test_embeddings_keep_fp32_states_under_transformers_8bit_optimizer() -> None:
     found = plan(from_file=str(FILES / "axolotl_full.yml")).plans[0].footprint
-    same = plan("llama-7b", methods="adamw-8bit", settings=read_run(str(FILES / "axolotl_full.yml")).settings)
+    settings = replace(read_run(str(FILES / "axolotl_full.yml")).settings, embedding_optim_bits=None)
+    same = plan("llama-7b", methods="adamw-8bit", settings=settings)
     more = found.resident_bytes["optimizer_states"] - same.plans[0].footprint.resident_bytes["optimizer_states"]
     embedding = 32000 * 4096
     assert more == (8 - 2) * embedding - 2 * 4 * embedding // 256
@@ -153,6 +155,94 @@ def test_what_is_stated_takes_the_place_of_the_file() -> None:
     assert found.written is not None
     effects = {meaning.key: meaning.effect for meaning in found.written.meanings}
     assert effects["per_device_train_batch_size"].endswith("(stated otherwise)")
+
+
+def test_explain_takes_a_file_apart() -> None:
+    from galore_mem.answers.explain import explain
+
+    file = str(FILES / "axolotl_galore.yml")
+    (planned,) = plan(from_file=file).plans
+    found = explain(from_file=file)
+    assert (found.workload, found.footprint) == (planned.workload, planned.footprint)
+    assert found.to_dict()["from"]["tool"] == "axolotl"
+    assert explain("llama-60m", from_file=file, method="lora").workload.method.name == "lora"
+
+
+@pytest.mark.parametrize("name", [name for name, (_, model, _, _) in EXPECTED.items() if model])
+def test_fit_keeps_what_a_run_is_given_and_looks_for_the_rest(name: str) -> None:
+    from galore_mem.answers.fit import fit
+
+    file = str(FILES / name)
+    found, run = fit("llama-60m", gpus="4090", from_file=file), read_run(file)
+    wishes = found.wishes
+    assert wishes.global_batch == run.settings.batch * run.settings.grad_accumulation
+    assert (wishes.seq, wishes.precision, wishes.padding) == (
+        run.settings.seq,
+        run.settings.precision,
+        run.settings.padding,
+    )
+    assert (wishes.methods, wishes.rank, wishes.checkpointing, wishes.loss) == ((), None, None, None)
+    assert found.written is not None
+    effects = {meaning.key: meaning.effect for meaning in found.written.meanings}
+    assert all("(free here)" in effect for effect in effects.values() if "--method" in effect or "--check" in effect)
+
+
+def test_wishes_stand_above_the_file_and_objectives_free_what_they_look_for() -> None:
+    from galore_mem.answers.written.constraints import constrained
+
+    file = str(FILES / "axolotl_full.yml")
+    run, model, wishes = constrained(file, None, Wishes(seq=128, methods=("adamw",)))
+    assert (model, wishes.seq, wishes.methods) == ("meta-llama/Llama-2-7b-hf", 128, ("adamw",))
+    assert {meaning.key: meaning.effect for meaning in run.meanings}["sequence_len"].endswith("(stated otherwise)")
+    assert constrained(file, None, Wishes(objective="sequence"))[2].seq is None
+    assert constrained(file, None, Wishes(objective="batch"))[2].global_batch is None
+    with pytest.raises(UsageError, match="how long sequences are"):
+        constrained(str(FILES / "trainer_minimal.yaml"), "llama-60m", Wishes())
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning")
+def test_a_trace_and_a_profile_run_what_a_file_says(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    from galore_mem.answers.profile import profile
+    from galore_mem.answers.trace import trace
+
+    config = tmp_path / "tiny"
+    config.mkdir()
+    sizes = {"hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 2, "num_attention_heads": 4}
+    shape = {"model_type": "llama", "vocab_size": 300, "max_position_embeddings": 64, **sizes}
+    (config / "config.json").write_text(json.dumps(shape), encoding="utf-8")
+    file = tmp_path / "run.yaml"
+    keys = "optim: sgd\nper_device_train_batch_size: 2\nblock_size: 32\ndtype: bfloat16\nmax_grad_norm: 0\n"
+    file.write_text(f"output_dir: out\nmodel_name_or_path: {config}\n{keys}", encoding="utf-8")
+    (planned,) = plan(from_file=str(file)).plans
+    traced = trace(from_file=str(file))
+    ran = profile(device="cpu", steps=2, from_file=str(file))
+    assert traced.workload == ran.workload == planned.workload
+    assert traced.footprint.peak_live_bytes == ran.footprint.peak_live_bytes
+    for found in (traced, ran):
+        assert found.to_dict()["from"]["mattered"]["block_size"]["effect"] == "--seq 32"
+
+
+@pytest.mark.parametrize("command", ["plan", "trace", "explain", "profile", "fit"])
+def test_a_question_without_a_model_says_what_to_type(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gpu = ["--gpu", "4090"] if command == "fit" else []
+    monkeypatch.setattr(sys, "argv", ["galore-mem", command, *gpu])
+    assert main() == 2
+    assert capsys.readouterr().err.startswith(f"error: MODEL is missing; type: galore-mem {command} ")
+
+
+def test_an_error_is_explained_for_the_run_of_a_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = "CUDA out of memory. Tried to allocate 86.00 MiB. GPU 0 has a total capacity of 23.52 GiB of which 34.31 MiB "
+    log += "is free. Of the allocated memory 22.89 GiB is allocated by PyTorch, and 91.00 MiB is reserved by PyTorch."
+    file = str(FILES / "axolotl_galore.yml")
+    monkeypatch.setattr(sys, "argv", ["galore-mem", "oom", log, "--from", file, "--json"])
+    assert main() == 0
+    assert json.loads(capsys.readouterr().out)["workload"]["method"]["name"] == "galore-adamw-8bit"
 
 
 @pytest.mark.parametrize(

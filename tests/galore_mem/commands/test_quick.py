@@ -77,6 +77,6 @@ def test_ordinary_lines_are_quick(line: str) -> None:
     assert check(line.split())
 
 
-@pytest.mark.parametrize("line", ["", "trace", "plan llama-7b --help", "plan llama-7b --sqe 5", "plan a b", "-h"])
+@pytest.mark.parametrize("line", ["", "report", "plan llama-7b --help", "plan llama-7b --sqe 5", "plan a b", "-h"])
 def test_what_needs_the_parser_is_left_to_it(line: str) -> None:
     assert bind(line.split(), COMMANDS) is None

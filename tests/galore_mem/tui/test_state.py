@@ -147,6 +147,7 @@ def test_every_setting_has_a_control_and_a_place_in_the_command() -> None:
         "target_modules": ("q_proj",),
         "optimizer_kernel": "fused",
         "quant_blocksize": 2048,
+        "embedding_optim_bits": 32,
         "rank": 5,
         "implementation": "galore-torch",
         "lora_dropout": 0.1,
