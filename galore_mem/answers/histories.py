@@ -1,7 +1,8 @@
 """A Tape's history as the allocator replica takes it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 
 from estimators.allocator.layout import PlacedBlock, PlacedSegment
 from estimators.allocator.replay import Event, Fragmentation, Replayed, fragmentation_at, replay
@@ -35,9 +36,13 @@ class History:
     def __init__(self, tape: DeviceTape, own: AllocatorSettings) -> None:
         self.tape = tape
         self.own = own
-        self.events: list[Event] = list(tape.events.causes())
         self.initial = tuple(map(placed_segment, tape.initial))
         self._addresses = _recorded_addresses(tape)
+
+    @property
+    def events(self) -> Iterator[Event]:
+        """The recording's own, from the first on."""
+        return self.tape.events.each_cause()
 
     def keeps_start(self, settings: AllocatorSettings, limit: Limit | None) -> bool:
         """Whether the recorded starting layout holds: under its own settings, on a card that has room for it."""
@@ -72,7 +77,7 @@ class History:
         """The segment map right after one of the recording's own events, under its own settings."""
         capacity, total = self._room(limit)
         return replay(
-            self.events[: event + 1],
+            islice(self.events, event + 1),
             self._usable(self.own, total),
             initial=self.initial,
             capacity_bytes=capacity,
@@ -112,8 +117,8 @@ class History:
                     start.append(("free_requested", held.ident, 0, 0, 0))
         return start
 
-    def _laid_anew(self, start: list[Event]) -> list[Event]:
-        return start + [event for event in self.events if event[0] != "release"]
+    def _laid_anew(self, start: list[Event]) -> Iterator[Event]:
+        return chain(start, (event for event in self.events if event[0] != "release"))
 
 
 def _recorded_addresses(tape: DeviceTape) -> list[tuple[int, int]]:

@@ -97,14 +97,14 @@ def own_settings(text: str) -> tuple[AllocatorSettings, str]:
 
 def _device(history: History, chosen: AllocatorSettings, limits: tuple[Limit, ...], note: str) -> DeviceReplay:
     tape = history.tape
-    recorded = list(tape.events.reserved_after_causes(tape.start_reserved_bytes)) if tape.has_effects else None
+    recorded = tape.events.reserved_after_causes(tape.start_reserved_bytes) if tape.has_effects else None
     own_limit = recorded_limit(tape)
     limit = limits[0] if limits else own_limit
     run = history.run(chosen, limit)
     return DeviceReplay(
         tape=tape,
-        events=len(history.events),
-        recorded_peak_bytes=None if recorded is None else max([tape.start_reserved_bytes, *recorded]),
+        events=len(tape.events.cause_rows()),
+        recorded_peak_bytes=None if recorded is None else max(tape.start_reserved_bytes, max(recorded, default=0)),
         recorded_end_bytes=None if recorded is None else tape.start_reserved_bytes + tape.events.reserved_change,
         replayed=run.replayed,
         fragmentation=history.fragmentation(run, limit),

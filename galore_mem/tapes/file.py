@@ -12,12 +12,12 @@ same bytes. A million events of a training run take a few MB and load in about a
 """
 
 import base64
-import gzip
 import json
 import os
 import sys
 import zlib
 from array import array
+from collections.abc import Iterator
 from typing import Any
 
 from galore_mem.tapes.atomic import write_bytes
@@ -46,31 +46,53 @@ def write_tape(path: str | os.PathLike[str], tape: Tape) -> None:
 
 def tape_bytes(tape: Tape) -> bytes:
     """The file's content."""
-    text = json.dumps(
-        {
-            "schema": SCHEMA,
-            "settings": tape.settings,
-            "source": tape.source,
-            "metadata": dict(tape.metadata),
-            "devices": [_device_dict(device) for device in tape.devices],
-        },
-        sort_keys=True,
-        separators=(",", ":"),
-    )
-    return gzip.compress(text.encode(), compresslevel=6, mtime=0)
+    data = tape_bytes_within(tape, None)
+    assert data is not None
+    return data
 
 
-def _device_dict(device: DeviceTape) -> dict[str, Any]:
-    table = device.events
-    columns: dict[str, array[int]] = {name: getattr(table, name) for name in _FIXED} | table.known
+def tape_bytes_within(tape: Tape, most_bytes: int | None) -> bytes | None:
+    """The file's content; None if it has more bytes than that, as soon as that is known."""
+    machine = zlib.compressobj(6, wbits=31)
+    packed: list[bytes] = []
+    length = 0
+    for text in _texts(tape):
+        packed.append(machine.compress(text.encode()))
+        length += len(packed[-1])
+        if most_bytes is not None and length > most_bytes:
+            return None
+    packed.append(machine.flush())
+    data = b"".join(packed)
+    return data if most_bytes is None or len(data) <= most_bytes else None
+
+
+def _texts(tape: Tape) -> Iterator[str]:
+    """The JSON, keys sorted, one column at a time: all of a long history's at once takes more than the history."""
+    yield '{"devices":['
+    for number, device in enumerate(tape.devices):
+        yield "," * bool(number) + '{"columns":{'
+        table = device.events
+        columns: dict[str, array[int]] = {name: getattr(table, name) for name in _FIXED} | table.known
+        for place, name in enumerate(sorted(columns)):
+            yield "," * bool(place) + f"{_json(name)}:{_json(_packed(columns[name]))}"
+        yield "}," + _json(_facts(device))[1:]
+    rest = {"metadata": dict(tape.metadata), "schema": SCHEMA, "settings": tape.settings, "source": tape.source}
+    yield "]," + _json(rest)[1:]
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _facts(device: DeviceTape) -> dict[str, Any]:
+    """All of a device but its columns, which come first by name."""
     return {
         "device": device.device,
         "history": device.history,
         "total_bytes": device.total_bytes,
         "notes": list(device.notes),
-        "events": len(table),
-        "names": table.names,
-        "columns": {name: _packed(column) for name, column in columns.items()},
+        "events": len(device.events),
+        "names": device.events.names,
         "initial": [
             [
                 *(segment.address, segment.size, segment.stream, segment.is_small, segment.pool, segment.is_expandable),

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from galore_mem.tapes.tape import HeldBlock, HeldSegment
-from galore_mem.tapes.trace import FinalSegment, Trace
+from galore_mem.tapes.trace import ACTIONS, FinalSegment, Trace
 
 _SMALL_SEGMENT_BYTES = 2 << 20
 _LARGE_PAGE_BYTES = 20 << 20
@@ -78,7 +78,7 @@ class _Walk:
                 self.blocks[block.address] = _Held(requested=block.requested, size=block.size, pending=block.pending)
 
     def undo(self, trace: Trace, row: int) -> None:
-        action, address, size = trace.action[row], trace.address[row], trace.size[row]
+        action, address, size = ACTIONS[trace.action[row]], trace.address[row], trace.size[row]
         agrees = True
         if action == "alloc":
             agrees = self.blocks.pop(address, None) is not None
@@ -99,7 +99,7 @@ class _Walk:
                     size=size,
                     stream=trace.stream[row],
                     is_small=size == _SMALL_SEGMENT_BYTES,  # large segments are of more than 10 MiB
-                    pool=trace.pool[row] if trace.pool is not None else 0,
+                    pool=trace.pool[row] if trace.pool else 0,
                     is_expandable=False,
                 )
         elif action == "segment_map":

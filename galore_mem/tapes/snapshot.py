@@ -8,20 +8,25 @@ The formats have no version. What is looked for: `history` in blocks instead of 
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 from galore_mem.tapes.checks import MOST_DEVICES, a_dict, a_list, an_int, refuse
 from galore_mem.tapes.rebuild import Start, rebuild
+from galore_mem.tapes.stacks import Names
 from galore_mem.tapes.table import ACTION_CODES, FIRST_EFFECT, EventTable
 from galore_mem.tapes.tape import DeviceTape, Mark, Tape
-from galore_mem.tapes.trace import FinalSegment, PoolNumbers, Trace, read_segments, read_trace
+from galore_mem.tapes.trace import ACTIONS, CODES, FinalSegment, PoolNumbers, Trace, Traces, read_segments, read_trace
 
-_GROWS = frozenset({"segment_alloc", "segment_map"})
-_SHRINKS = frozenset({"segment_free", "segment_unmap"})
+_GROWS = frozenset({CODES["segment_alloc"], CODES["segment_map"]})
+_SHRINKS = frozenset({CODES["segment_free"], CODES["segment_unmap"]})
+_ALLOC, _FREE_REQUESTED, _FREE_COMPLETED = CODES["alloc"], CODES["free_requested"], CODES["free_completed"]
+_PHASE, _PATH = attrgetter("phase"), attrgetter("path")
+_SNAPSHOT, _OOM = CODES["snapshot"], CODES["oom"]
 
 
 def tape_from_snapshot(content: object) -> Tape:
-    """A Tape from an unpickled snapshot.
+    """A Tape from an unpickled snapshot, as `torch.cuda.memory._snapshot()` returns it or as `pickles.load` reads it.
 
     Raises:
         Refusal: it is not what torch writes.
@@ -31,7 +36,8 @@ def tape_from_snapshot(content: object) -> Tape:
     snapshot = a_dict(content, "the snapshot")
     pools = PoolNumbers()
     segments = read_segments(snapshot.get("segments", []), pools)
-    traces = a_list(snapshot.get("device_traces", []), "device_traces")
+    traces = snapshot.get("device_traces", [])
+    traces = traces if type(traces) is Traces else a_list(traces, "device_traces")
     marks = _annotations(snapshot.get("external_annotations", []))
     devices = []
     by_device: dict[int, list[FinalSegment]] = {}
@@ -49,7 +55,7 @@ def tape_from_snapshot(content: object) -> Tape:
 def _device(device: int, trace: Trace, final: Sequence[FinalSegment], annotations: list[Mark]) -> DeviceTape:
     start = rebuild(trace, final)
     table, marks = _table(trace, start, _pools_by_address(trace, final))
-    if trace.time_us is not None and annotations:
+    if trace.time_us and annotations:
         times = [table.number("time_us", row) or 0 for row in range(len(table))]
         marks += [_placed(mark, times) for mark in annotations]
     notes = []
@@ -76,32 +82,32 @@ def _table(trace: Trace, start: Start, pools: "_Pools | None") -> tuple[EventTab
     for row, action in enumerate(actions):
         if action in _SHRINKS:
             released += 1
-        elif released and action != "snapshot":
+        elif released and action != _SNAPSHOT:
             rows.add(row - 1, _release_kind(trace, row), 0)
             released = 0
-        if action == "alloc":
+        if action == _ALLOC:
             numbers[addresses[row]] = following
-            rows.add(row, action, following)
+            rows.add(row, "alloc", following)
             following += 1
-        elif action == "free_requested":
+        elif action == _FREE_REQUESTED:
             address = addresses[row]
             known = numbers.get(address)
             if known is None:
                 continue
-            if row < last and actions[row + 1] == "free_completed" and addresses[row + 1] == address:
+            is_whole = row < last and actions[row + 1] == _FREE_COMPLETED and addresses[row + 1] == address
+            if is_whole:
                 del numbers[address]
-                action = "free"
-            rows.add(row, action, known)
-        elif action == "free_completed":
+            rows.add(row, "free" if is_whole else "free_requested", known)
+        elif action == _FREE_COMPLETED:
             known = numbers.pop(addresses[row], None)
             if known is not None:
-                rows.add(row, action, known)
-        elif action == "snapshot":
+                rows.add(row, "free_completed", known)
+        elif action == _SNAPSHOT:
             rows.marks.append(Mark(row=len(rows.entry), kind="snapshot"))
         else:
-            if action == "oom":
+            if action == _OOM:
                 rows.marks.append(Mark(row=len(rows.entry), kind="oom", value=addresses[row]))
-            rows.add(row, action, 0)
+            rows.add(row, ACTIONS[action], 0)
     if released:
         rows.add(last, _release_kind(trace, len(trace)), 0)
     return rows.table(), rows.marks
@@ -113,7 +119,7 @@ class _Rows:
     def __init__(self, trace: Trace, pools: "_Pools | None") -> None:
         self.trace = trace
         self.pools = pools
-        self.entry: list[int] = []
+        self.entry = array("q")
         self.action = array("B")
         self.block = array("q")
         self.marks: list[Mark] = []
@@ -125,22 +131,19 @@ class _Rows:
 
     def table(self) -> EventTable:
         """The finished columns."""
-        trace, table = self.trace, EventTable()
+        trace, table, names = self.trace, EventTable(), self.trace.names()
         table.action, table.block = self.action, self.block
         table.size, table.stream = self._taken(trace.size), self._taken(trace.stream)
-        table.pool = self._taken(trace.pool) if trace.pool is not None else array("q", bytes(8 * len(self.entry)))
-        if trace.pool is None and self.pools is not None:
+        if trace.pool:
+            table.pool = self._taken(trace.pool)
+        elif self.pools is not None:
             table.pool = array("q", map(self.pools.of, map(trace.address.__getitem__, self.entry)))
-        table.set_names(trace.names.texts)
-        if trace.time_us is not None:
+        else:
+            table.pool = array("q", bytes(8 * len(self.entry)))
+        if trace.time_us:
             table.known["time_us"] = self._taken(trace.time_us)
-        if any(trace.site):
-            table.known["operator"] = self._taken(trace.site)
-        for name, column in (("phase", trace.phase), ("module", trace.path)):
-            if any(column):
-                table.known[name] = self._taken(column)
-        if any(trace.tag):
-            table.known["tag"] = self._taken(trace.tag)
+        self._add_texts(table, names)
+        table.set_names(names.texts)
         table.known["address"] = array(
             "q",
             (
@@ -150,7 +153,23 @@ class _Rows:
         )
         return table
 
-    def _taken(self, column: list[int]) -> "array[int]":
+    def _add_texts(self, table: EventTable, names: Names) -> None:
+        """Of every row the place that asked; of allocations the pass and the way there; the program's own tag."""
+        trace, stacks = self.trace, array("I", map(self.trace.stack.__getitem__, self.entry))
+        sites = [names.of(stack.site) for stack in trace.stacks]
+        if any(sites):
+            table.known["operator"] = array("q", map(sites.__getitem__, stacks))
+        for column, texts in (("phase", _PHASE), ("module", _PATH)) if trace.has_frames else ():
+            numbers = [names.of(texts(stack)) for stack in trace.stacks]
+            born = (code == ACTION_CODES["alloc"] for code in self.action)
+            told = array("q", (numbers[stack] if is_born else 0 for stack, is_born in zip(stacks, born, strict=True)))
+            if any(told):
+                table.known[column] = told
+        if any(trace.tag):
+            tags = [names.of(tag) for tag in trace.tags]
+            table.known["tag"] = array("q", (tags[trace.tag[entry]] for entry in self.entry))
+
+    def _taken(self, column: "array[int]") -> "array[int]":
         return array("q", map(column.__getitem__, self.entry))
 
 
@@ -162,10 +181,11 @@ def _release_kind(trace: Trace, row: int) -> str:
     entry = row - 1
     while entry > 0 and trace.action[entry] not in _SHRINKS:
         entry -= 1
-    following = trace.action[row] if row < len(trace) else ""
-    if trace.stack[entry] == 1:
+    following = trace.action[row] if row < len(trace) else -1
+    empties = trace.stacks[trace.stack[entry]].empties
+    if empties == 1:
         return "empty_cache"
-    if following == "oom" or (trace.stack[entry] == 0 and following in _GROWS):
+    if following == _OOM or (empties == 0 and following in _GROWS):
         return "release"
     return "empty_cache"
 
@@ -188,7 +208,7 @@ class _Pools:
 
 
 def _pools_by_address(trace: Trace, final: Sequence[FinalSegment]) -> _Pools | None:
-    if trace.pool is not None or not any(segment.pool for segment in final):
+    if trace.pool or not any(segment.pool for segment in final):
         return None
     return _Pools(final)
 

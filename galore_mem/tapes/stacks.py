@@ -5,7 +5,6 @@ runs backward in a thread of its own, without a Python stack: in a history that 
 taken for backward's.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,63 +36,91 @@ class Names:
         return number
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Stack:
-    """What is known of a stack; texts by their number."""
+    """What is known of a stack."""
 
-    site: int = 0
+    site: str = ""
     """The innermost frame outside torch."""
-    path: int = 0
+    path: str = ""
     """The program's own functions, outermost first."""
-    phase: int = 0
+    phase: str = ""
     empties: int = -1
     """1 where it comes from `empty_cache`, 0 elsewhere, -1 without a stack."""
 
 
-class Stacks:
-    """Stacks are shared between entries, so each is looked at once."""
+NOWHERE = Stack()
+UNSEEN = Stack(phase="backward")
+"""Of allocations without a stack, where others have one."""
+NO_FRAMES: tuple[()] = ()
+"""What is left of an empty list of frames."""
 
-    def __init__(self, names: Names) -> None:
-        self._names = names
-        self._seen: dict[int, Stack] = {}
+
+class Stacks:
+    """What lists of frames tell; equal answers are one object."""
+
+    def __init__(self) -> None:
+        self._frames: dict[tuple[str, str, int], tuple[str, str, bool]] = {}
         self._kept: list[Any] = []
+        self._lists: dict[int, Stack] = {}
+        self._known: dict[tuple[str, str, str, bool], Stack] = {}
 
     def of(self, frames: object) -> Stack:
+        """What the `frames` of an entry tell, which torch shares between entries: each list is looked at once.
+
+        Raises:
+            Refusal: a frame is not what torch writes.
+        """
+        if type(frames) is Stack:
+            return frames
+        if type(frames) is not list:
+            return NOWHERE
+        found = self._lists.get(id(frames))
+        if found is None:
+            found = self._lists[id(frames)] = self.read(frames)
+            self._kept.append(frames)
+        return found
+
+    def read(self, frames: list[Any]) -> Stack:
         """What a list of frames tells.
 
         Raises:
             Refusal: a frame is not what torch writes.
         """
-        found = self._seen.get(id(frames))
-        if found is None:
-            if type(frames) is not list:
-                return Stack()
-            found = self._seen[id(frames)] = self._read(frames[:_MOST_FRAMES])
-            self._kept.append(frames)
-        return found
-
-    def _read(self, frames: list[Any]) -> Stack:
         places: list[str] = []
         phases: set[str] = set()
         empties = False
-        for frame in frames:
+        for frame in frames[:_MOST_FRAMES]:
             if type(frame) is not dict:
                 refuse("a frame is not a dict")
-            name, filename = frame.get("name"), frame.get("filename")
+            name, filename, line = frame.get("name"), frame.get("filename"), frame.get("line")
             if type(name) is not str or type(filename) is not str:
                 continue
-            empties = empties or "empty_cache" in name or "emptyCache" in name
-            filename = filename.replace("\\", "/")
-            phases.add(_phase(name, filename))
-            if filename.endswith(".py") and "/torch/" not in filename:
-                places.append(_place(name, filename, frame))
+            key = name, filename, line if type(line) is int else 0
+            found = self._frames.get(key)
+            if found is None:
+                found = self._frames[key] = _looked_at(*key)
+            place, phase, is_empty_cache = found
+            phases.add(phase)
+            empties = empties or is_empty_cache
+            if place:
+                places.append(place)
         path = list(dict.fromkeys(reversed([_function(place) for place in places])))
-        return Stack(
-            site=self._names.of(places[0] if places else ""),
-            path=self._names.of(" > ".join(path[-_MOST_PLACES:]) if len(path) > 1 else ""),
-            phase=self._names.of(next((phase for phase in _ORDER if phase in phases), "")),
-            empties=int(empties),
-        )
+        site, way = places[0] if places else "", " > ".join(path[-_MOST_PLACES:]) if len(path) > 1 else ""
+        innermost = next((phase for phase in _ORDER if phase in phases), "")
+        answer = (site, way, innermost, empties)
+        stack = self._known.get(answer)
+        if stack is None:
+            stack = self._known[answer] = Stack(site=site, path=way, phase=innermost, empties=int(empties))
+        return stack
+
+
+def _looked_at(name: str, filename: str, line: int) -> tuple[str, str, bool]:
+    """(place in the program if it is one, phase that it tells of, whether it empties the cache)."""
+    filename = filename.replace("\\", "/")
+    is_own = filename.endswith(".py") and "/torch/" not in filename
+    empties = "empty_cache" in name or "emptyCache" in name
+    return _place(name, filename, line) if is_own else "", _phase(name, filename), empties
 
 
 def _phase(name: str, filename: str) -> str:
@@ -108,10 +135,8 @@ def _phase(name: str, filename: str) -> str:
     return ""
 
 
-def _place(name: str, filename: str, frame: Mapping[Any, Any]) -> str:
-    line = frame.get("line")
-    base = filename.rsplit("/", 1)[-1]
-    return f"{base[:80]}:{line if type(line) is int else 0} {name[:80]}"
+def _place(name: str, filename: str, line: int) -> str:
+    return f"{filename.rsplit('/', 1)[-1][:80]}:{line} {name[:80]}"
 
 
 def _function(place: str) -> str:

@@ -2,6 +2,7 @@
 
 from array import array
 from collections.abc import Iterator, Sequence
+from itertools import compress
 
 ACTIONS: tuple[str, ...] = (
     "alloc",
@@ -139,7 +140,11 @@ class EventTable:
 
     def causes(self) -> list[Row]:
         """The rows that are not effects: what an allocator replica is fed."""
-        return [row for row, code in zip(self.rows(), self.action, strict=True) if code < FIRST_EFFECT]
+        return list(self.each_cause())
+
+    def each_cause(self) -> Iterator[Row]:
+        """The same one by one: a list of a long history's rows takes several times the table's memory."""
+        return compress(self.rows(), map(FIRST_EFFECT.__gt__, self.action))
 
     def cause_rows(self) -> "array[int]":
         """The position in the table of each row of `causes`."""

@@ -1,17 +1,19 @@
 """The parts of a torch snapshot, checked and in columns: trace entries and segments."""
 
-from dataclasses import dataclass, field
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from galore_mem.tapes.checks import INT64, a_dict, a_list, a_size, a_text, an_int, refuse
-from galore_mem.tapes.stacks import Names, Stack, Stacks
+from galore_mem.tapes.checks import a_dict, a_list, a_size, a_text, an_int, refuse
+from galore_mem.tapes.stacks import NOWHERE, UNSEEN, Names, Stack, Stacks
 
-ACTIONS = frozenset(
-    {
-        *("alloc", "free_requested", "free_completed", "segment_alloc", "segment_free", "segment_map"),
-        *("segment_unmap", "snapshot", "oom"),
-    }
+ACTIONS = (
+    *("alloc", "free_requested", "free_completed", "segment_alloc", "segment_free", "segment_map"),
+    *("segment_unmap", "snapshot", "oom"),
 )
+CODES = {action: code for code, action in enumerate(ACTIONS)}
+ALLOC, OOM = CODES["alloc"], CODES["oom"]
 PENDING = frozenset({"active_pending_free", "active_awaiting_free"})
 """torch's name of the state, and the one its documentation gives."""
 _STATES = PENDING | {"active_allocated", "inactive"}
@@ -36,94 +38,175 @@ class PoolNumbers:
         return number
 
 
-@dataclass(slots=True, kw_only=True)
 class Trace:
-    """One device's trace entries."""
+    """One device's trace entries, in columns.
 
-    names: Names = field(default_factory=Names)
-    action: list[str] = field(default_factory=list)
-    address: list[int] = field(default_factory=list)
-    """Of `oom` entries: bytes the driver had left."""
-    size: list[int] = field(default_factory=list)
-    stream: list[int] = field(default_factory=list)
-    pool: list[int] | None = None
-    """None where the entries do not tell (before torch 2.11)."""
-    time_us: list[int] | None = None
-    """None before torch 2.2."""
-    site: list[int] = field(default_factory=list)
-    """Innermost Python frame outside torch, by number in `names`."""
-    phase: list[int] = field(default_factory=list)
-    """Of allocations, the pass of training that their stack tells of, by number in `names`."""
-    path: list[int] = field(default_factory=list)
-    """Of allocations, the program's own functions on the way to them, by number in `names`."""
-    tag: list[int] = field(default_factory=list)
-    """`user_metadata`, or the compiled region."""
-    stack: list[int] = field(default_factory=list)
-    """1 for stacks that come from `empty_cache`, 0 for others, -1 without one."""
+    Attributes:
+        action: positions in `ACTIONS`.
+        address: of `oom` entries, bytes that the driver had left.
+        size: bytes.
+        stream: the stream's handle.
+        time_us: empty where an entry does not tell (before torch 2.2).
+        pool: private pools by number (while it is read, positions in `pools`); empty where an entry does not tell
+            (before torch 2.11).
+        pools: as torch writes them.
+        stack: positions in `stacks`.
+        stacks: in the order in which they were met.
+        tag: positions in `tags`: `user_metadata`, or the compiled region.
+        tags: in the order in which they were met.
+    """
+
+    def __init__(self) -> None:
+        self.action = array("B")
+        self.address, self.size, self.stream = array("q"), array("q"), array("q")
+        self.time_us = array("q")
+        self.pool = array("q")
+        self.pools: list[object] = []
+        self.stack = array("I")
+        self.stacks = [NOWHERE, UNSEEN]
+        self.tag = array("I")
+        self.tags = [""]
+        self.has_frames = False
+        self._shared = Stacks()
+        self._stack_numbers = {NOWHERE: 0, UNSEEN: 1}
+        self._tag_numbers = {"": 0}
+        self._pool_numbers: dict[object, int] = {}
+        self._met: list[Stack | str] = []
 
     def __len__(self) -> int:
         """Entries."""
         return len(self.action)
 
+    def add(self, entries: Sequence[object]) -> None:
+        """Check entries as torch writes them, and keep what they tell.
+
+        Raises:
+            Refusal: one is something else.
+        """
+        checked = [a_dict(entry, "a trace entry") for entry in entries]
+        action = array("B", (action_code(entry.get("action")) for entry in checked))
+        where = ("device_free" if code == OOM else "addr" for code in action)
+        addresses = (entry.get(key, 0) for entry, key in zip(checked, where, strict=True))
+        times = [entry.get("time_us") for entry in checked]
+        self.extend(
+            action,
+            address=array("q", (an_int(address, "an address") for address in addresses)),
+            size=array("q", (a_size(entry.get("size"), "a size") for entry in checked)),
+            stream=array("q", (an_int(entry.get("stream", 0), "a stream") for entry in checked)),
+            time_us=None if None in times else array("q", (an_int(time, "a time") for time in times)),
+            frames=(entry.get("frames") for entry in checked),
+            metadata=(entry.get("user_metadata") for entry in checked),
+            compiled=(entry.get("compile_context") for entry in checked),
+            pools=[entry["pool_id"] for entry in checked] if all("pool_id" in entry for entry in checked) else None,
+        )
+
+    def extend(
+        self,
+        action: "array[int]",
+        *,
+        address: "array[int]",
+        size: "array[int]",
+        stream: "array[int]",
+        time_us: "array[int] | None",
+        frames: Iterable[object],
+        metadata: Iterable[object],
+        compiled: Iterable[object],
+        pools: Iterable[object] | None,
+    ) -> None:
+        """Add entries by column; None for what at least one of them does not tell.
+
+        Raises:
+            Refusal: a value is not what torch writes.
+        """
+        if min(size, default=0) < 0:
+            refuse("a size is negative")
+        before = len(self.action)
+        self.action.extend(action)
+        self.address.extend(address)
+        self.size.extend(size)
+        self.stream.extend(stream)
+        if time_us is None:
+            self.time_us = array("q")
+        elif len(self.time_us) == before:
+            self.time_us.extend(time_us)
+        if pools is None:
+            self.pool = array("q")
+        elif len(self.pool) == before:
+            self.pool.extend(map(self._pool_number, pools))
+        for code, found, tag, region in zip(action, frames, metadata, compiled, strict=True):
+            number = self._stack_numbers.get(found) if type(found) is Stack else None
+            if number is None:
+                number = self._stack_number(found) if found else int(code == ALLOC)
+            self.stack.append(number)
+            self.tag.append(self._tag_number(tag, region) if tag or (region and region != "N/A") else 0)
+
+    def _stack_number(self, frames: object) -> int:
+        self.has_frames = True
+        stack = self._shared.of(frames)
+        number = self._stack_numbers.get(stack)
+        if number is None:
+            number = self._stack_numbers[stack] = len(self.stacks)
+            self.stacks.append(stack)
+            self._met.append(stack)
+        return number
+
+    def _tag_number(self, metadata: object, compiled: object) -> int:
+        tag = _tag(metadata, compiled)
+        number = self._tag_numbers.get(tag)
+        if number is None:
+            number = self._tag_numbers[tag] = len(self.tags)
+            self.tags.append(tag)
+            self._met.append(tag)
+        return number
+
+    def _pool_number(self, pool: object) -> int:
+        if pool is not None and type(pool) is not tuple:
+            refuse("a pool is not a pair of numbers")
+        number = self._pool_numbers.get(pool)
+        if number is None:
+            number = self._pool_numbers[pool] = len(self.pools)
+            self.pools.append(pool)
+        return number
+
+    def names(self) -> Names:
+        """The texts of its stacks and tags, numbered in the order in which they were met."""
+        names = Names()
+        if self.has_frames:
+            names.of(UNSEEN.phase)
+        for met in self._met:
+            for text in (met,) if isinstance(met, str) else (met.site, met.path, met.phase):
+                names.of(text)
+        return names
+
+
+class Traces(list[Any]):
+    """The traces of a snapshot's devices, where they were read into columns at once."""
+
 
 def read_trace(value: object, pools: PoolNumbers) -> Trace:
-    """Check one device's list of entries.
+    """Check one device's list of entries, or take its trace where it is one already.
 
     Raises:
         Refusal: an entry is not what torch writes.
     """
-    entries = a_list(value, "a device trace")
-    trace = Trace()
-    stacks = Stacks(trace.names)
-    nowhere = Stack()
-    unseen = Stack(phase=trace.names.of("backward") if any(map(_has_frames, entries)) else 0)
-    for entry in entries:
-        if type(entry) is not dict:
-            a_dict(entry, "a trace entry")
-        get = entry.get
-        action = get("action")
-        if type(action) is not str or action not in ACTIONS:
-            refuse("a trace entry has no action" if action is None else f"a trace entry's action is {action!r:.40}")
-        trace.action.append(action)
-        trace.address.append(get("addr", 0) if action != "oom" else get("device_free", 0))
-        trace.size.append(get("size"))
-        trace.stream.append(get("stream", 0))
-        frames = get("frames")
-        stack = stacks.of(frames) if frames else unseen if action == "alloc" else nowhere
-        trace.site.append(stack.site)
-        trace.stack.append(stack.empties)
-        trace.phase.append(stack.phase if action == "alloc" else 0)
-        trace.path.append(stack.path if action == "alloc" else 0)
-        metadata, compiled = get("user_metadata"), get("compile_context")
-        plain = not metadata and (not compiled or compiled == "N/A")
-        trace.tag.append(0 if plain else trace.names.of(_tag(metadata, compiled)))
-    _check_numbers(trace)
-    trace.time_us = _times(entries)
-    if entries and all("pool_id" in entry for entry in entries):
-        trace.pool = [pools.of(entry["pool_id"]) for entry in entries]
+    trace = value if type(value) is Trace else Trace()
+    if trace is not value:
+        trace.add(a_list(value, "a device trace"))
+    numbers = [pools.of(pool) for pool in (trace.pools if trace.pool else ())]
+    trace.pool = array("q", map(numbers.__getitem__, trace.pool))
     return trace
 
 
-def _has_frames(entry: object) -> bool:
-    return type(entry) is dict and bool(entry.get("frames"))
+def action_code(action: object) -> int:
+    """The position of an entry's action in `ACTIONS`.
 
-
-def _check_numbers(trace: Trace) -> None:
-    """Integers of 64 bits, sizes not negative; whole columns at once where they are what they should be."""
-    for what, column in (("an address", trace.address), ("a size", trace.size), ("a stream", trace.stream)):
-        if set(map(type, column)) <= {int}:
-            low, high = min(column, default=0), max(column, default=0)
-            if low >= -INT64 and high < INT64 and (low >= 0 or what != "a size"):
-                continue
-        check = a_size if what == "a size" else an_int
-        column[:] = [check(value, what) for value in column]
-
-
-def _times(entries: list[Any]) -> list[int] | None:
-    times = [entry.get("time_us") for entry in entries]
-    if not times or None in times:
-        return None
-    return [an_int(time, "a time") for time in times]
+    Raises:
+        Refusal: it is none that torch writes.
+    """
+    code = CODES.get(action) if type(action) is str else None
+    if code is None:
+        refuse("a trace entry has no action" if action is None else f"a trace entry's action is {action!r:.40}")
+    return code
 
 
 def _tag(metadata: object, compiled: object) -> str:

@@ -11,7 +11,7 @@ from galore_mem.answers.report.rules import read_rules
 from galore_mem.answers.report.run import RunReport, run_report
 from galore_mem.answers.report.sheet import Sheet, read_sheet
 from galore_mem.answers.sizes import size_bytes
-from galore_mem.tapes.file import tape_bytes
+from galore_mem.tapes.file import tape_bytes_within
 from galore_mem.tapes.recording import read_recording
 from galore_mem.tapes.tape import Tape
 from profiles.errors import InputError
@@ -99,5 +99,5 @@ def report_of(
 
 
 def _raw(tape: Tape) -> str:
-    data = tape_bytes(tape)
-    return base64.b64encode(data).decode("ascii") if len(data) <= LARGEST_RAW_BYTES else ""
+    data = tape_bytes_within(tape, LARGEST_RAW_BYTES)
+    return base64.b64encode(data).decode("ascii") if data is not None else ""

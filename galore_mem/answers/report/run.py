@@ -96,7 +96,9 @@ def run_report(
     figures = figures_of(replayed, peak.live_bytes, workload, cards, tape.metadata.get("process_bytes"))
     reserved_peak = replayed.replayed.peak_event
     history = History(chosen, own_settings(tape.settings)[0])
-    block_categories = dict(zip(lives.block, names, strict=True))
+    placed = history.segments(recorded_limit(chosen), reserved_peak)
+    blocks = {block.ident for segment in placed for block in segment.blocks}
+    block_categories = {block: name for block, name in zip(lives.block, names, strict=True) if block in blocks}
     return RunReport(
         name=name,
         source=tape.source,
@@ -126,7 +128,7 @@ def run_report(
         runner_up=_runner_up(peak, moments),
         moments=moments,
         alive=alive_at(lives, names, peak.event),
-        segments=segments_drawn(history.segments(recorded_limit(chosen), reserved_peak), block_categories),
+        segments=segments_drawn(placed, block_categories),
         expectation=expectation(workload, cards[0].gpu if cards else None, moments),
         steps=step_times(lives, phases, iterations, tape.metadata),
         notes=(*notes, *replayed.notes),

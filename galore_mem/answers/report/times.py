@@ -1,6 +1,7 @@
 """How long each step took, phase by phase."""
 
 import math
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ def step_times(
     times = lives.tape.events.known.get("time_us")
     if times is None or not iterations or not any(times):
         return ()
-    at = [times[row] for row in lives.event_rows]
+    at = array("q", map(times.__getitem__, lives.event_rows))
     starts = [phase.start for phase in phases]
     return tuple(_timed(at, phases, starts, span) for span in iterations[:MOST_STEPS] if span.stop > span.start)
 

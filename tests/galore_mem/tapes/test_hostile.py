@@ -48,6 +48,11 @@ HOSTILE: dict[str, bytes] = {
     "extension": b"\x80\x04\x82\x01.",
     "huge memo index": b"\x80\x02]r\xff\xff\xff\x7f.",
     "memo index of its own length": b"\x80\x02]r\xff\x00\x00\x00.",
+    "memo slot of an earlier object": b"\x80\x02]q\x00]q\x00.",
+    "refers back to an event": (
+        b"\x80\x04}(\x8c\x0ddevice_traces]](}\x94(\x8c\x06action\x8c\x05alloc\x8c\x04sizeK\x01u}(h\x00h\x00ueau."
+    ),
+    "more values than containers": b"\x80\x04" + b"N" * 4_000_000 + b".",
     "memo that is not there": b"\x80\x04h\x07.",
     "text longer than the file": b"\x80\x04X\xff\xff\xff\x7fabc.",
     "text of 2^63": b"\x80\x04\x8d" + struct.pack("<Q", 2**63 - 1) + b"a.",
@@ -171,9 +176,9 @@ def test_wrong_types_inside_are_refused_or_harmless(name: str, made: object) -> 
 
 def test_what_unpacks_to_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("galore_mem.tapes.file.LARGEST_CONTENT_BYTES", 1 << 20)
-    for first in (b"{", b"\x80"):
+    for first, more in ((b"{", b" "), (b"\x80\x04", b"N")):
         with pytest.raises(Refusal, match="unpacks to more"):
-            recording_from_bytes(gzip.compress(first + b" " * (2 << 20)))
+            recording_from_bytes(gzip.compress(first + more * (2 << 20)))
 
 
 def test_every_truncation_is_refused() -> None:
