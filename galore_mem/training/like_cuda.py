@@ -13,7 +13,8 @@ from torch import Tensor
 
 _IN_FP32 = (
     (torch.nn.functional, ("layer_norm", "group_norm", "softmax", "log_softmax")),
-    (torch, ("softmax", "log_softmax")),
+    (torch, ("softmax", "log_softmax", "pow", "exp", "rsqrt")),
+    (torch.Tensor, ("softmax", "pow", "exp", "rsqrt")),
 )
 """Functions that autocast runs in fp32 on CUDA and leaves alone on a CPU (ATen/autocast_mode.h)."""
 

@@ -14,6 +14,7 @@ Reader = Callable[[Mapping[str, Any], str], ConfiguredShape]
 
 MODULES: dict[str, str] = {
     "bert": "bert",
+    "gpt2": "gpt2",
     "olmo2": "olmo2",
     "phi3": "phi3",
     "roberta": "bert",

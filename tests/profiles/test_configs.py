@@ -150,7 +150,7 @@ def test_missing_and_null_sizes_name_the_key(key: str) -> None:
         ({"hidden_act": "relu"}, "hidden_act is 'relu', which is none of silu"),
         ({"hidden_act": "gelu_new"}, "hidden_act is 'gelu_new', which is none of silu"),
         ({"model_type": 7}, "model_type is 7. it should be a string"),
-        ({"model_type": "gpt2"}, "no activation ledger for the gpt2 family yet"),
+        ({"model_type": "gptj"}, "no activation ledger for the gptj family yet"),
         ({"model_type": "qwen3", "head_dim": None}, "head_dim is null"),
         ({"model_type": "mistral", "sliding_window": "4k"}, "sliding_window is"),
         (

@@ -7,6 +7,7 @@ from estimators.analytic.families.family import Family
 from profiles.shapes import ModelShape
 
 MODULES = {
+    "gpt2": "gpt2",
     "llama": "llama",
     "mistral": "llama",
     "olmo2": "olmo2",

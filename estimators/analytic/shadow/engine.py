@@ -39,6 +39,9 @@ def backward(loss: Tensor, hook: Hook | None = None) -> None:
             tape.mark("backward of layer", str(node.layer))
         _unpack(tape, node)
         outputs = node.apply(gradients[node])
+        if any(isinstance(saved, Holder) for saved in node.saved):
+            node.saved.clear()  # what was recomputed is the function's alone, and dies with it
+        outputs = _in_dtype_of_inputs(node, outputs)
         del gradients[node]
         node.saved.clear()
         ready = _deliver(node, outputs, gradients, queue)
@@ -47,6 +50,14 @@ def backward(loss: Tensor, hook: Hook | None = None) -> None:
             _accumulate(parameter, hook)
     tape.in_backward = False
     tape.layer = OUTSIDE
+
+
+def _in_dtype_of_inputs(node: Node, outputs: list[Tensor | None]) -> list[Tensor | None]:
+    """What `validate_outputs` does before the node lets go of what it saved."""
+    for place, (gradient, itemsize) in enumerate(zip(outputs, node.itemsizes, strict=True)):
+        if gradient is not None and gradient.itemsize != itemsize and isinstance(node.inputs[place], Node):
+            outputs[place] = gradient.tape.empty(gradient.dims, itemsize, "gradient cast")
+    return outputs
 
 
 def _deliver(

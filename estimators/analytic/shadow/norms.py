@@ -4,7 +4,6 @@ from estimators.analytic.shadow.ops import (
     Gradients,
     cast,
     like,
-    matching,
     mean,
     multiply,
     rsqrt,
@@ -38,7 +37,6 @@ def layer_norm(x: Tensor, weight: Parameter, bias: Parameter | None, *, autocast
 
     Statistics are fp32 for half-precision inputs on CUDA (`acc_type`). Autocast runs it in fp32.
     """
-    source = x.itemsize
     if autocast:
         x = cast(x, 4, f"{name or 'norm'} input in fp32")
     rows, wants, trainable = x.dims[:-1], x.requires_grad, weight.requires_grad
@@ -49,7 +47,7 @@ def layer_norm(x: Tensor, weight: Parameter, bias: Parameter | None, *, autocast
         scale = tape.empty(weight.dims, weight.itemsize, weight.name, "gradients") if trainable else None
         shifted = bias is not None and bias.requires_grad
         offset = tape.empty(bias.dims, bias.itemsize, bias.name, "gradients") if shifted and bias is not None else None
-        return [matching(inner, source) if inner is not None and not autocast else inner, scale, offset]
+        return [inner, scale, offset]
 
     out = like(x, "output")
     statistics = [x.tape.empty((*rows, "1"), 4, label) for label in ("mean", "reciprocal deviation")]

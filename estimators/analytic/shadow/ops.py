@@ -16,11 +16,6 @@ def like(tensor: Tensor, name: str, itemsize: int = 0) -> Tensor:
     return tensor.tape.empty(tensor.dims, itemsize or tensor.itemsize, name)
 
 
-def matching(gradient: Tensor, itemsize: int) -> Tensor:
-    """The gradient in its input's dtype (engine.cpp, validate_outputs)."""
-    return gradient if gradient.itemsize == itemsize else like(gradient, "gradient cast", itemsize)
-
-
 def cast(x: Tensor, itemsize: int, name: str) -> Tensor:
     """`x.to(dtype)`: the tensor itself where it has that dtype already."""
     if x.itemsize == itemsize:
@@ -31,14 +26,14 @@ def cast(x: Tensor, itemsize: int, name: str) -> Tensor:
 
 def add(a: Tensor, b: Tensor, name: str) -> Tensor:
     """`a + b`; the wider dtype wins and nothing is saved. `b` may have fewer elements and be broadcast."""
-    sizes = [x.itemsize if x.requires_grad else None for x in (a, b)]
+    wants = a.requires_grad, b.requires_grad
     narrow = b.dims if b.dims != a.dims else None
 
     def apply(gradient: Tensor) -> Gradients:
-        first, second = (matching(gradient.detach(), size) if size else None for size in sizes)
+        second = gradient.detach() if wants[1] else None
         if second is not None and narrow is not None:
             second = second.tape.empty(narrow, second.itemsize, "gradient sum over what was broadcast")
-        return [first, second]
+        return [gradient.detach() if wants[0] else None, second]
 
     return record(like(a, name, max(a.itemsize, b.itemsize)), apply, [a, b])
 
@@ -50,7 +45,7 @@ def scale(x: Tensor, name: str) -> Tensor:
 
 def multiply(a: Tensor, b: Tensor, name: str) -> Tensor:
     """`a * b`, each saved for the other's gradient; `b` may be narrower and broadcast."""
-    sizes, wants = (a.itemsize, b.itemsize), (a.requires_grad, b.requires_grad)
+    wants = a.requires_grad, b.requires_grad
     narrow = b.dims if b.dims != a.dims else None
 
     def apply(gradient: Tensor) -> Gradients:
@@ -58,24 +53,21 @@ def multiply(a: Tensor, b: Tensor, name: str) -> Tensor:
         first = like(gradient, "gradient product") if wants[0] else None
         if second is not None and narrow is not None:
             second = second.tape.empty(narrow, second.itemsize, "gradient row sum")
-        return [
-            matching(value, size) if value is not None else None
-            for value, size in zip((first, second), sizes, strict=True)
-        ]
+        return [first, second]
 
     saved = [b] * wants[0] + [a] * wants[1]
-    return record(like(a, name, max(sizes)), apply, [a, b], saved)
+    return record(like(a, name, max(a.itemsize, b.itemsize)), apply, [a, b], saved)
 
 
 def weigh(x: Tensor, weight: Parameter, name: str) -> Tensor:
     """`weight * x` with one weight per feature."""
-    wants, trainable, source = x.requires_grad, weight.requires_grad, x.itemsize
+    wants, trainable = x.requires_grad, weight.requires_grad
 
     def apply(gradient: Tensor) -> Gradients:
         inner = like(gradient, "gradient product") if wants else None  # the second factor's comes first
         wide = like(gradient, "weight gradient before its sum") if trainable else None
         total = gradient.tape.empty(weight.dims, weight.itemsize, weight.name, "gradients") if wide else None
-        return [total, matching(inner, source) if inner is not None else None]
+        return [total, inner]
 
     return record(like(x, name, max(x.itemsize, weight.itemsize)), apply, [weight, x], [x] if trainable else [])
 
@@ -298,9 +290,8 @@ def rotate_part(x: Tensor, cos: Tensor, sin: Tensor, name: str, rotary: str, res
 
 
 def _rotate_product(x: Tensor, table: Tensor, name: str) -> Tensor:
-    source = x.itemsize
     out = like(x, name, max(x.itemsize, table.itemsize))
-    return record(out, lambda gradient: [matching(like(gradient, "gradient product"), source)], [x], [table])
+    return record(out, lambda gradient: [like(gradient, "gradient product")], [x], [table])
 
 
 def _rotate_half(x: Tensor, name: str) -> Tensor:

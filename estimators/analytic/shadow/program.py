@@ -46,6 +46,8 @@ class Program(ABC):
     """Tokens see only those before them."""
     fp32_softmax = True
     """Its eager attention asks for a softmax in fp32, and casts the result back."""
+    casts_weights = False
+    """Its eager attention casts the result of softmax in any case."""
 
     def __init__(self, structure: Structure, tape: Tape) -> None:
         self.structure = structure
@@ -219,7 +221,7 @@ class Program(ABC):
                 batched=s.batched,
                 probability=s.dropout,
                 softmax_itemsize=4 if self.fp32_softmax or s.autocast else q.itemsize,
-                casts_back=self.fp32_softmax,
+                casts_back=self.fp32_softmax or self.casts_weights,
                 autocast=s.autocast,
                 foldable=foldable,
             )

@@ -171,7 +171,7 @@ Apply = Callable[["Tensor"], "list[Tensor | None]"]
 class Node:
     """One backward function."""
 
-    __slots__ = ("apply", "inputs", "layer", "saved", "sequence")
+    __slots__ = ("apply", "inputs", "itemsizes", "layer", "saved", "sequence")
 
     def __init__(
         self,
@@ -179,12 +179,15 @@ class Node:
         layer: int,
         apply: Apply,
         inputs: Sequence[Node | Parameter | None],
+        itemsizes: Sequence[int],
         saved: list[Tensor | Holder],
     ) -> None:
         self.sequence = sequence
         self.layer = layer
         self.apply = apply
         self.inputs = inputs
+        self.itemsizes = itemsizes
+        """Bytes per element of what it was given; its gradients are cast to them."""
         self.saved = saved
 
     def __lt__(self, other: Node) -> bool:
@@ -239,7 +242,8 @@ def record(
             edge.deliveries += 1
         edges.append(edge)
     tape.sequence += 1
-    out.node = Node(tape.sequence, tape.layer, apply, edges, kept)
+    itemsizes = [value.itemsize if value is not None else 0 for value in inputs]
+    out.node = Node(tape.sequence, tape.layer, apply, edges, itemsizes, kept)
     return out
 
 

@@ -23,8 +23,8 @@ GRID: tuple[dict[str, Any], ...] = (
     {"precision": "amp-bf16", "batch": 2},
     {"precision": "amp-bf16", "checkpointing": "full"},
     {"checkpointing": "full", "batch": 2},
-    {"attention": "math"},
-    {"attention": "math", "batch": 2, "precision": "fp32"},
+    {"attention": "math", "dropout": 0.0},  # dropout inside torch's math attention is traced as a CPU runs it
+    {"attention": "math", "batch": 2, "precision": "fp32", "dropout": 0.0},
     {"attention": "eager", "batch": 2},
     {"attention": "eager", "precision": "amp-bf16", "dropout": 0.1},
     {"grad_accumulation": 3},
@@ -111,3 +111,28 @@ def saved_by_hooks() -> SavedBytes:
         return sum(found.values())
 
     return saved
+
+
+@pytest.fixture(scope="session")
+def assert_like_transformers() -> Callable[[dict[str, Any]], None]:
+    """Holds a config's parameters, in name, order and number, and its buffers to the model that transformers builds."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    from estimators.analytic.buffers import buffers
+    from estimators.analytic.parameters import model_parameters, parameter_count
+    from estimators.analytic.tensors import exact_bytes
+    from profiles.configs import shape_from_config
+
+    def check(config: dict[str, Any]) -> None:
+        shape = shape_from_config(config, "drawn")
+        with torch.device("meta"):
+            real = transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.for_model(**config))
+        groups = model_parameters(shape)
+        layer = next(group.name for group in groups if "*" in group.name).partition("*")[0]
+        names = {name: tuple(weight.shape) for name, weight in real.named_parameters()}
+        first = {name: size for name, size in names.items() if layer not in name or f"{layer}0." in name}
+        assert list({group.name.replace("*", "0"): group.shape for group in groups}.items()) == list(first.items())
+        assert parameter_count(shape) == sum(weight.numel() for weight in real.parameters())
+        assert exact_bytes(buffers(shape)) == sum(buffer.nbytes for buffer in real.buffers())
+
+    return check
