@@ -1,7 +1,7 @@
 """Whether a workload makes sense, and what a person should know about it although it does."""
 
 from estimators.analytic.families import takes_chunked_loss
-from estimators.analytic.parameters import ParameterGroup, workload_parameters
+from estimators.analytic.parameters import ParameterGroup, model_parameters, workload_parameters
 from estimators.analytic.states import group_states
 from estimators.workload import Workload
 from profiles.errors import InputError
@@ -56,8 +56,45 @@ def check(workload: Workload, gpu: Gpu | None = None) -> tuple[str, ...]:
         _half_precision(workload, gpu),
         _clipping(workload),
         _elsewhere(workload),
+        _routing(workload),
+        _experts(workload),
     )
     return tuple(note for note in notes if note)
+
+
+_UNTOUCHED = {
+    "galore": "GaLore projects none of them, and {share:.0%} of the parameters keep full-size states",
+    "lora": "LoRA adapts none of them, and {share:.0%} of the parameters stay as they are",
+    "relora": "ReLoRA adapts none of them: {share:.0%} of the parameters are trained in full",
+    "low-rank": "none of them is factored: {share:.0%} of the parameters are trained in full",
+}
+
+
+def _expert_share(workload: Workload) -> float:
+    """Of all parameters, how many are experts'."""
+    if isinstance(workload.model, UncoveredShape):
+        return 0.0
+    sizes = {True: 0, False: 0}
+    for group in model_parameters(workload.model):
+        sizes[group.kind == "expert"] += group.numel * group.count
+    return sizes[True] / sum(sizes.values())
+
+
+def _experts(workload: Workload) -> str:
+    share, kind = _expert_share(workload), workload.method.parameterisation
+    if not share or kind == "full":
+        return ""
+    name = workload.model.name
+    return f"{name} keeps its experts as stacks of matrices: {_UNTOUCHED[kind].format(share=share)}"
+
+
+def _routing(workload: Workload) -> str:
+    if not _expert_share(workload):
+        return ""
+    return (
+        f"{workload.model.name} runs all experts in one grouped product, transformers' default: memory is the same "
+        "whichever experts tokens choose"
+    )
 
 
 def _clipping(workload: Workload) -> str:

@@ -80,7 +80,7 @@ def _linear(model: ModelShape, method: Method) -> tuple[float, float, float]:
     """Elements of linear layers a token passes: those in layers, the head, and the trained ones among both."""
     groups = parameters_of(model, method, "bf16")
     passed = family_of(model.model_type).passed
-    products = [group for group in groups if group.kind in ("linear", "expert", "adapter")]
+    products = [group for group in groups if group.kind in ("linear", "expert", "router", "adapter")]
     elements = {group.name: group.numel * group.count * passed(model, group.name) for group in products}
     has_head = model.tie_word_embeddings or any(group.kind == "head" for group in groups)
     head = model.vocab_size * model.hidden_size * has_head

@@ -11,7 +11,7 @@ from estimators.workload import Method, Precision, Workload
 from profiles.errors import InputError
 from profiles.shapes import ModelShape
 
-Kind = Literal["linear", "embedding", "head", "norm", "bias", "expert", "adapter"]
+Kind = Literal["linear", "embedding", "head", "norm", "bias", "expert", "router", "adapter"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

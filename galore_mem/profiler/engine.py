@@ -12,6 +12,12 @@ import torch
 from torch import Tensor
 
 ADD = torch.ops.aten.add.Tensor
+REALLY_IN_PLACE = {
+    torch.ops.aten.index_put.default: torch.ops.aten.index_put_.default,
+    torch.ops.aten.scatter.src: torch.ops.aten.scatter_.src,
+}
+"""Formulas of backward that fill zeros in place, unless `areAnyTensorSubclassLike` says that somebody watches
+(FunctionsManual.cpp: `index_backward`, `value_selecting_reduction_backward`)."""
 LONE_TENSOR_COUNT = 4
 """`_use_count` of a gradient that only the engine's buffer holds: the buffer, the call's two stages, and Python's."""
 LONE_STORAGE_COUNT = 2

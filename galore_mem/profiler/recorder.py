@@ -137,6 +137,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             and isinstance(args[1], Tensor)
         ):
             return self._accumulate(args[0], args[1])
+        elif in_backward and func in engine.REALLY_IN_PLACE and not torch.is_grad_enabled():
+            return engine.REALLY_IN_PLACE[func](*args, **kwargs)
         else:
             result = self._run(func, args, kwargs)
         if isinstance(result, Tensor):

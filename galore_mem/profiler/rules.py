@@ -8,6 +8,7 @@ import torch
 from torch._subclasses import FakeTensor
 
 _SCALAR = torch.ops.aten._local_scalar_dense.default
+_GROUPED_MM = torch.ops.aten._grouped_mm.default
 _LAYER_NORM = torch.ops.aten.native_layer_norm.default
 _BITSANDBYTES_UPDATES = ("optimizer_update_8bit_blockwise", "optimizer_update_32bit", "optimizer_update_8bit")
 
@@ -38,10 +39,22 @@ class Rules:
             return True, _scalar(args[0].dtype, self.scalars)
         if func.namespace == "bitsandbytes" and func._opname in _BITSANDBYTES_UPDATES and _has_fake(args):
             return True, None  # bitsandbytes' kernels update in place and need no scratch
+        if func is _GROUPED_MM and isinstance(args[0], FakeTensor) and args[0].dtype != torch.bfloat16:
+            return True, _grouped_product(*args, **kwargs)
         if func is _LAYER_NORM and self.fp32_statistics and isinstance(args[0], FakeTensor):
             out, *statistics = func(*args, **kwargs)
             return True, (out, *(value.float() for value in statistics))
         return False, None
+
+
+def _grouped_product(
+    left: torch.Tensor, right: torch.Tensor, offsets: torch.Tensor | None = None, *_: object, **__: object
+) -> torch.Tensor:
+    """What CUDA's kernel makes of any dtype (GroupedBlas.cpp); its fake one, in torch 2.13, knows bf16 only."""
+    if right.dim() == 3:
+        return left.new_empty((left.shape[0], right.shape[2]))
+    groups = 1 if offsets is None else offsets.shape[0]
+    return left.new_empty((groups, left.shape[0], right.shape[1]))
 
 
 def _scalar(dtype: torch.dtype, value: float) -> float | int | bool:

@@ -15,8 +15,10 @@ Reader = Callable[[Mapping[str, Any], str], ConfiguredShape]
 MODULES: dict[str, str] = {
     "bert": "bert",
     "gpt2": "gpt2",
+    "mixtral": "moe",
     "olmo2": "olmo2",
     "phi3": "phi3",
+    "qwen3_moe": "moe",
     "roberta": "bert",
 }
 """Modules by `model_type`."""

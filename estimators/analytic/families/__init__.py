@@ -10,10 +10,12 @@ MODULES = {
     "gpt2": "gpt2",
     "llama": "llama",
     "mistral": "llama",
+    "mixtral": "moe",
     "olmo2": "olmo2",
     "phi3": "phi3",
     "qwen2": "llama",
     "qwen3": "llama",
+    "qwen3_moe": "moe",
     "bert": "bert",
     "roberta": "roberta",
 }

@@ -47,7 +47,7 @@ class Family:
     buffers: Callable[[ModelShape], tuple[Tensors, ...]]
     """What the model holds on the device beside its parameters."""
     last_product: str
-    """The linear layer that ends a layer's code: recomputation stops before it."""
+    """The linear layer that ends a layer's code: recomputation stops before it. Empty where more comes after it."""
     chunked_loss: bool = False
     """The head and the loss can be computed in chunks of tokens."""
     sizes: Callable[[ModelShape], Mapping[str, int]] = _no_sizes

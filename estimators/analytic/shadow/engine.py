@@ -41,7 +41,7 @@ def backward(loss: Tensor, hook: Hook | None = None) -> None:
         outputs = node.apply(gradients[node])
         if any(isinstance(saved, Holder) for saved in node.saved):
             node.saved.clear()  # what was recomputed is the function's alone, and dies with it
-        outputs = _in_dtype_of_inputs(node, outputs)
+        outputs = _fitted(node, outputs)
         del gradients[node]
         node.saved.clear()
         ready = _deliver(node, outputs, gradients, queue)
@@ -52,9 +52,12 @@ def backward(loss: Tensor, hook: Hook | None = None) -> None:
     tape.layer = OUTSIDE
 
 
-def _in_dtype_of_inputs(node: Node, outputs: list[Tensor | None]) -> list[Tensor | None]:
-    """What `validate_outputs` does before the node lets go of what it saved."""
+def _fitted(node: Node, outputs: list[Tensor | None]) -> list[Tensor | None]:
+    """What `validate_outputs` does before the node lets go of what it saved: gradients like the inputs, one by one."""
     for place, (gradient, itemsize) in enumerate(zip(outputs, node.itemsizes, strict=True)):
+        if gradient is not None and place in node.broadcast:
+            dims = node.broadcast[place]
+            gradient = outputs[place] = gradient.tape.empty(dims, gradient.itemsize, "gradient row sum")
         if gradient is not None and gradient.itemsize != itemsize and isinstance(node.inputs[place], Node):
             outputs[place] = gradient.tape.empty(gradient.dims, itemsize, "gradient cast")
     return outputs

@@ -46,17 +46,14 @@ def scale(x: Tensor, name: str) -> Tensor:
 def multiply(a: Tensor, b: Tensor, name: str) -> Tensor:
     """`a * b`, each saved for the other's gradient; `b` may be narrower and broadcast."""
     wants = a.requires_grad, b.requires_grad
-    narrow = b.dims if b.dims != a.dims else None
 
     def apply(gradient: Tensor) -> Gradients:
         second = like(gradient, "gradient product") if wants[1] else None  # torch's generated code takes it first
-        first = like(gradient, "gradient product") if wants[0] else None
-        if second is not None and narrow is not None:
-            second = second.tape.empty(narrow, second.itemsize, "gradient row sum")
-        return [first, second]
+        return [like(gradient, "gradient product") if wants[0] else None, second]
 
     saved = [b] * wants[0] + [a] * wants[1]
-    return record(like(a, name, max(a.itemsize, b.itemsize)), apply, [a, b], saved)
+    broadcast = {1: b.dims} if b.dims != a.dims else {}
+    return record(like(a, name, max(a.itemsize, b.itemsize)), apply, [a, b], saved, broadcast)
 
 
 def weigh(x: Tensor, weight: Parameter, name: str) -> Tensor:

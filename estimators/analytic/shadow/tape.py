@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
+from types import MappingProxyType
 
 Dims = tuple[str, ...]
 OUTSIDE = -1
@@ -171,7 +172,7 @@ Apply = Callable[["Tensor"], "list[Tensor | None]"]
 class Node:
     """One backward function."""
 
-    __slots__ = ("apply", "inputs", "itemsizes", "layer", "saved", "sequence")
+    __slots__ = ("apply", "broadcast", "inputs", "itemsizes", "layer", "saved", "sequence")
 
     def __init__(
         self,
@@ -181,6 +182,7 @@ class Node:
         inputs: Sequence[Node | Parameter | None],
         itemsizes: Sequence[int],
         saved: list[Tensor | Holder],
+        broadcast: Mapping[int, Dims],
     ) -> None:
         self.sequence = sequence
         self.layer = layer
@@ -189,6 +191,8 @@ class Node:
         self.itemsizes = itemsizes
         """Bytes per element of what it was given; its gradients are cast to them."""
         self.saved = saved
+        self.broadcast = broadcast
+        """Dimensions of inputs that were broadcast, by their place: their gradients are summed up to them."""
 
     def __lt__(self, other: Node) -> bool:
         return self.sequence > other.sequence
@@ -220,7 +224,11 @@ class EarlyStopError(Exception):
 
 
 def record(
-    out: Tensor, apply: Apply, inputs: Sequence[Tensor | Parameter | None], saved: Sequence[Tensor] = ()
+    out: Tensor,
+    apply: Apply,
+    inputs: Sequence[Tensor | Parameter | None],
+    saved: Sequence[Tensor] = (),
+    broadcast: Mapping[int, Dims] = MappingProxyType({}),
 ) -> Tensor:
     """Put `out` into the graph; `apply(gradient)` returns one gradient, or None, for each of `inputs`."""
     if not any(value is not None and value.requires_grad for value in inputs):
@@ -243,7 +251,7 @@ def record(
         edges.append(edge)
     tape.sequence += 1
     itemsizes = [value.itemsize if value is not None else 0 for value in inputs]
-    out.node = Node(tape.sequence, tape.layer, apply, edges, itemsizes, kept)
+    out.node = Node(tape.sequence, tape.layer, apply, edges, itemsizes, kept, broadcast)
     return out
 
 

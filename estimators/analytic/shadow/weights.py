@@ -5,7 +5,7 @@ from typing import Literal
 
 from estimators.analytic.shadow.tape import Dims
 
-Role = Literal["linear", "embedding", "head", "norm", "bias", "expert"]
+Role = Literal["linear", "embedding", "head", "norm", "bias", "expert", "router"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

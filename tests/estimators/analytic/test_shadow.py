@@ -4,6 +4,7 @@ import gc
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -92,6 +93,8 @@ class Case:
 
 
 CASE = Case()
+MIXTRAL = (("num_local_experts", 5), ("num_experts_per_tok", 2))
+QWEN3_MOE = (("num_experts", 6), ("num_experts_per_tok", 3), ("moe_intermediate_size", 136), ("head_dim", 32))
 LORA = Method(name="lora", rank=8)
 CASES = [
     CASE,
@@ -129,6 +132,9 @@ CASES = [
     Case(method=LORA, layers=4, checkpointing=True),
     Case(method=Method(name="lora", rank=8, target_modules=("q_proj", "v_proj"))),
     Case(method=LORA, precision="fp32"),
+    Case(family="mixtral", config=MIXTRAL),
+    Case(family="mixtral", config=MIXTRAL, precision="fp32", checkpointing=True),
+    Case(family="qwen3_moe", config=(*QWEN3_MOE, ("norm_topk_prob", True)), layers=4),
 ]
 
 
@@ -248,6 +254,24 @@ def test_the_shadow_step_lives_and_dies_like_a_real_one(case: Case) -> None:
         assert Counter(size for size in shadow if size > SMALL_BYTES) == born
 
 
+def test_memory_does_not_depend_on_the_experts_that_tokens_choose() -> None:
+    """All tokens to the same experts, as a router of zeros sends them, take what spread tokens take."""
+    case = Case(family="mixtral", config=MIXTRAL)
+    recordings = []
+    for spread in (True, False):
+        model = build(case)
+        if not spread:
+            for name, parameter in model.named_parameters():
+                if name.endswith("mlp.gate.weight"):
+                    parameter.data.zero_()
+        step(case, model)
+        model.zero_grad()
+        recordings.append(recorded(partial(step, case, model)))
+    assert peak(recordings[0]) == peak(recordings[1])
+    births = [Counter(size for size in moves if size > 0) for moves in recordings]
+    assert births[0] == births[1]
+
+
 LEDGER_CASES = [
     CASE,
     Case(precision="fp32"),
@@ -262,6 +286,8 @@ LEDGER_CASES = [
     Case(family="qwen3", config=(("head_dim", 48),)),
     Case(method=LORA),
     Case(method=Method(name="lora", rank=8, target_modules=("q_proj", "v_proj"))),
+    Case(family="mixtral", config=MIXTRAL),
+    Case(family="qwen3_moe", config=QWEN3_MOE),
 ]
 
 
