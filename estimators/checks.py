@@ -58,6 +58,7 @@ def check(workload: Workload, gpu: Gpu | None = None) -> tuple[str, ...]:
         _elsewhere(workload),
         _routing(workload),
         _experts(workload),
+        _no_evaluation(workload),
     )
     return tuple(note for note in notes if note)
 
@@ -101,6 +102,13 @@ def _clipping(workload: Workload) -> str:
     if not workload.clip or workload.method.update != "per-layer":
         return ""
     return "with --update per-layer gradients never exist together, so --clip clips nothing and adds nothing"
+
+
+def _no_evaluation(workload: Workload) -> str:
+    if workload.eval_batch is not None or (workload.eval_seq, workload.eval_keep) == (None, None):
+        return ""
+    given = "--eval-seq" if workload.eval_seq is not None else "--eval-keep"
+    return f"{given} says nothing without --eval-batch: no evaluation runs"
 
 
 def _elsewhere(workload: Workload) -> str:

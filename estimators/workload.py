@@ -169,6 +169,12 @@ class Workload:
     """The batch carries a padding mask."""
     zero_grad: ZeroGrad = "start"
     """Where `zero_grad(set_to_none=True)` stands: at the top of the step, or after the optimizer's step."""
+    eval_batch: int | None = None
+    """Sequences in a batch of evaluation between steps; None where there is none."""
+    eval_seq: int | None = None
+    """Tokens in a sequence of evaluation; None means those of training."""
+    eval_keep: int | None = None
+    """Batches of evaluation whose logits stay on the card."""
     clip: bool = False
     """Gradients are clipped by their global norm before the optimizer's step."""
     allocator_settings: str = ""

@@ -65,8 +65,10 @@ def _without(rows: list[Tensors], category: str, nbytes: int) -> list[Tensors]:
             fewer = [replace(row, count=row.count - 1)] if row.count > 1 else []
             return [*rows[:number], *fewer, *rows[number + 1 :]]
     total = sum(row.live_bytes for row in rows if row.category == category)
-    merged = Tensors(name=f"{category} that are left", nbytes=total - nbytes, category=category)
-    return [*(row for row in rows if row.category != category), merged]
+    others = [row for row in rows if row.category != category]
+    if total == nbytes:
+        return others
+    return [*others, Tensors(name=f"{category} that are left", nbytes=total - nbytes, category=category)]
 
 
 def _lasting(workload: Workload, outliner: Outliner) -> Iterator[Tensors]:
@@ -114,5 +116,5 @@ def _rest(outline: Outline, left: dict[str, int]) -> Iterator[Tensors]:
         if nbytes and category == "workspaces":
             yield Tensors(name="cuBLAS workspaces", nbytes=nbytes, category=category)
         elif nbytes:
-            name = names.get(outline.phase, "so far")
+            name = "of the evaluation" if outline.name == "evaluation" else names.get(outline.phase, "so far")
             yield Tensors(name=f"{category.replace('_', ' ')} {name}", nbytes=nbytes, category=category)

@@ -59,6 +59,12 @@ def history_of(workload: Workload, gpu: Gpu | None = None) -> list[Event]:
             "sums of gradients between backward passes are in no played step",
             "ask galore-mem trace",
         )
+    if workload.eval_batch:
+        raise InputError(
+            "no exact history with evaluation between steps",
+            "the written history has training steps only",
+            "ask galore-mem trace, or leave out --eval-batch",
+        )
     return _Writer(workload, gpu).write()
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from estimators.analytic.clipping import clipping_bytes
 from estimators.analytic.course import Course, Point, course_of
+from estimators.analytic.evaluation import evaluation_of
 from estimators.analytic.growth import states_before
 from estimators.analytic.layout import PHASES
 from estimators.analytic.states import as_stepped
@@ -17,6 +18,9 @@ from estimators.analytic.stepping import Categories, plus, stepping_of
 from estimators.footprint import Iteration, Moment, Phase
 from estimators.workload import Method, Workload
 
+_ITERATIONS: tuple[Iteration, ...] = ("first", "steady")
+_NOWHERE = Point(0, 0, 0)
+"""Before anything of forward and backward is alive."""
 UPDATE_PHASES: dict[str, Phase] = {"refresh": "refresh", "layer_update": "step"}
 
 
@@ -71,6 +75,10 @@ class Outliner:
         self._clipping_bytes = self._clipping(workload.method) if workload.clip and not self.per_layer else 0
         self._cast_bytes = self.stepping.stepped_gradients_bytes - self.stepping.gradients_bytes
         """What gradients grow by when they are cast for master weights."""
+        self._evaluation = evaluation_of(workload, kernel) if workload.eval_batch else None
+        keeps = not self.per_layer and workload.zero_grad == "start"
+        self._evaluated_gradients_bytes = self.stepping.gradients_after_bytes if keeps else 0
+        """Gradients that an evaluation finds: those of the step before, unless they are let go of at its end."""
         self._one_workspace: Categories = {"workspaces": -workspace_bytes}
         self._held = held
         self._held_bytes = sum(held.values())
@@ -98,7 +106,26 @@ class Outliner:
             largest = max(largest, course.end_bytes - stepping.gradients_bytes + stepping.largest_step_bytes)
             clipped = course.end_bytes + stepping.states_bytes + self._clipping_bytes + self._cast_bytes
             largest = max(largest, clipped if self._clipping_bytes else 0)
+        if self._evaluation is not None:
+            largest = max(largest, sum(self._around_evaluation.values()) + self._evaluation.total_bytes)
         return largest + self._held_bytes
+
+    @property
+    def _around_evaluation(self) -> Categories:
+        """What lives around an evaluation besides what is always held."""
+        accumulators = self._held.get("gradients", 0)  # between steps there are none
+        return plus(self.stepping.states, {"gradients": self._evaluated_gradients_bytes - accumulators})
+
+    def _evaluations(self) -> Iterator[Outline]:
+        """After each step."""
+        found = self._evaluation
+        if found is None:
+            return
+        around = self._around_evaluation
+        total = self._held_bytes + sum(around.values()) + found.total_bytes
+        parts = (self._held, around, found.by_category)
+        for iteration in _ITERATIONS:
+            yield Outline(iteration, "evaluation", "forward", total, _NOWHERE, parts)
 
     def outlines(self) -> Iterator[Outline]:
         """Every moment of both iterations."""
@@ -111,6 +138,7 @@ class Outliner:
             yield from self._windows("first", {}, 0)
             yield from self._step("first")
             yield from self._step("steady")
+        yield from self._evaluations()
 
     def _windows(self, iteration: Iteration, states: Categories, states_bytes: int) -> Iterator[Outline]:
         for name, phase in PHASES.items():

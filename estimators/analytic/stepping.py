@@ -8,9 +8,9 @@ from estimators.analytic.buffers import buffers
 from estimators.analytic.layout import Layout
 from estimators.analytic.parameters import ParameterGroup, parameters_of
 from estimators.analytic.states import accumulated_gradients, as_stepped, group_states, master_weights, shared_states
-from estimators.analytic.steps import parameter_step, whole_step
+from estimators.analytic.steps import parameter_step, walk_whole_step, whole_step
 from estimators.analytic.tensors import live_bytes, rounded
-from estimators.analytic.walk import StepMoment
+from estimators.analytic.walk import StepMoment, Walk
 from estimators.footprint import Iteration, Phase
 from estimators.workload import Method, Precision
 from profiles.shapes import ModelShape
@@ -99,6 +99,13 @@ class Stepping:
     def largest_step_bytes(self) -> int:
         """The largest refresh or step over all parameters."""
         return max(addition.total_bytes for additions in self.whole.values() for addition in additions)
+
+    @cached_property
+    def gradients_after_bytes(self) -> int:
+        """Gradients that are there when a whole step has ended: some optimizers put others in their place."""
+        walk = Walk()
+        walk_whole_step(walk, self.groups, self.method, first=False, refreshes=True)
+        return walk.totals()["gradients"]
 
     def _whole(self, iteration: Iteration) -> tuple[Addition, ...]:
         found = whole_step(self.groups, self.method, iteration, refresh=True)

@@ -153,6 +153,10 @@ def alternatives(workload: Workload, *, fits: bool) -> Iterator[tuple[str, Workl
         yield f"--seq {batch.sequence_length // 2}", replace(workload, batch=shorter)
     if workload.keep_outputs:
         yield "no --keep-outputs", replace(workload, keep_outputs=False)
+    if workload.eval_keep:
+        yield "no --eval-keep", replace(workload, eval_keep=None)
+    if workload.eval_batch is not None and workload.eval_batch > 1:
+        yield f"--eval-batch {workload.eval_batch // 2}", replace(workload, eval_batch=workload.eval_batch // 2)
     if workload.use_cache:
         yield "no --use-cache", replace(workload, use_cache=False)
     if workload.zero_grad == "end":

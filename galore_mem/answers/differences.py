@@ -107,6 +107,9 @@ _RUN = (
     "dropout",
     "padding",
     "zero_grad",
+    "eval_batch",
+    "eval_seq",
+    "eval_keep",
     "clip",
     "allocator_settings",
 )

@@ -103,6 +103,12 @@ class Settings(_Stated):
     """The batch carries a padding mask, which switches flash attention off."""
     zero_grad: ZeroGrad = "start"
     """Where zero_grad stands: at the start of a step, or at its end."""
+    eval_batch: int | None = None
+    """Sequences in a batch of evaluation between steps, as transformers' Trainer runs it; none runs unless given."""
+    eval_seq: int | None = None
+    """Tokens in a sequence of evaluation; those of training unless given."""
+    eval_keep: int | None = None
+    """Batches of evaluation whose logits stay on the card, for metrics; none unless given."""
     clip: bool = False
     """Gradients are clipped by their global norm, as torch.nn.utils.clip_grad_norm_ does."""
     alloc_conf: str | None = None
@@ -193,6 +199,9 @@ def workload_of(model: ModelShape, method: Method, settings: Settings) -> Worklo
         dropout=settings.dropout,
         padding=settings.padding,
         zero_grad=settings.zero_grad,
+        eval_batch=settings.eval_batch,
+        eval_seq=settings.eval_seq,
+        eval_keep=settings.eval_keep,
         clip=settings.clip,
         allocator_settings=settings.alloc_conf or "",
     )
@@ -274,4 +283,14 @@ _CHOICES = {
     "loss": get_args(Loss),
     "zero_grad": get_args(ZeroGrad),
 }
-_COUNTS = ("rank", "update_proj_gap", "quant_blocksize", "batch", "seq", "grad_accumulation")
+_COUNTS = (
+    "rank",
+    "update_proj_gap",
+    "quant_blocksize",
+    "batch",
+    "seq",
+    "grad_accumulation",
+    "eval_batch",
+    "eval_seq",
+    "eval_keep",
+)

@@ -19,6 +19,8 @@ COSTS: tuple[tuple[str, str], ...] = (
     ("--optimizer-kernel fused", "costs nothing: AdamW(fused=True)"),
     ("--implementation galore-mem", "costs nothing: the same algorithm with less scratch"),
     ("--attention auto", "costs nothing: the kernel that torch would choose"),
+    ("no --eval-keep", "no metric over all logits: preprocess_logits_for_metrics, or batch_eval_metrics"),
+    ("--eval-batch", "evaluation in smaller batches"),
     ("--loss chunked", "head and loss are computed twice, the model once"),
     ("--update per-layer", "no gradient of the whole model to clip; each parameter steps alone"),
     ("--batch 1", "the same tokens a step in smaller products, which a GPU runs less well"),

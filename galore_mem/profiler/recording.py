@@ -17,6 +17,7 @@ PHASES: dict[str, str] = {
     "clip": "step",
     "step": "step",
     "refresh": "refresh",
+    "evaluation": "forward",
 }
 """Windows of a step, each named after the moment that its largest value is, with the phase it belongs to."""
 HOST = "host"

@@ -1,5 +1,6 @@
 """The first lines of a plan: the model, the card, and what all configurations share."""
 
+from estimators.workload import Workload
 from galore_mem.answers.plan import PlanResult
 from galore_mem.answers.settings import Settings
 from galore_mem.render import words
@@ -54,5 +55,12 @@ def _switches(result: PlanResult) -> list[tuple[str, bool]]:
         (f"dropout {workload.dropout}", workload.dropout is not None),
         ("padding", workload.padding),
         ("zero_grad at the end", workload.zero_grad == "end"),
+        (_evaluation(workload), workload.eval_batch is not None),
         (workload.allocator_settings, bool(workload.allocator_settings)),
     ]
+
+
+def _evaluation(workload: Workload) -> str:
+    tokens = workload.eval_seq or workload.batch.sequence_length
+    kept = f", logits of {workload.eval_keep} kept" if workload.eval_keep else ""
+    return f"evaluation of {workload.eval_batch} x {tokens:,} tokens{kept}"

@@ -14,6 +14,7 @@ from estimators.workload import Workload
 from galore_mem.profiler.recording import HOST
 from galore_mem.training import attention
 from galore_mem.training.clipping import clip_gradients
+from galore_mem.training.evaluation import evaluate
 from galore_mem.training.heads import target_modules
 from galore_mem.training.like_cuda import as_if_real, like_cuda, no_waiting, replaced
 from galore_mem.training.master_weights import MasterWeights
@@ -187,6 +188,9 @@ class Session:
             stack.enter_context(marked_refreshes(witness))
             stack.enter_context(self._kernels())
             self._iterate(witness)
+        if self.workload.eval_batch:
+            with self._kernels():
+                evaluate(self.model, self.workload, witness, self.device)
         self._witness = None
         self._masks.scope = ExitStack
 

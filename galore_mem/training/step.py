@@ -84,7 +84,7 @@ def run_backwards(
         witness.claim("inputs", batch.values())
         with autocast_of(workload, device):
             if workload.loss == "chunked":
-                outputs, loss = None, _chunked_loss(model, batch, witness)
+                outputs, loss = None, chunked_loss(model, batch, witness)
             else:
                 outputs = model(**batch, use_cache=workload.use_cache)
                 loss = outputs.loss
@@ -121,7 +121,7 @@ def marked_loss(model: Any, witness: Witness) -> Iterator[None]:  # noqa: ANN401
             setattr(owner, name, original)
 
 
-def _chunked_loss(model: Any, batch: dict[str, Tensor], witness: Witness) -> Tensor:  # noqa: ANN401
+def chunked_loss(model: Any, batch: dict[str, Tensor], witness: Witness) -> Tensor:  # noqa: ANN401
     """Head and loss for `CHUNK_TOKENS` tokens at a time, each piece recomputed in backward."""
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     labels = batch["labels"]

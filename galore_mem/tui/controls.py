@@ -91,6 +91,9 @@ CONTROLS: tuple[Control, ...] = (
     _setting("lora_dropout", "LoRA dropout", 0.0, 0.05, 0.1, help="In front of LoRA's adapters."),
     _setting("padding", "padding", help="The batch carries a padding mask: no flash attention."),
     _setting("zero_grad", "zero_grad", help="At the start of a step, or at its end."),
+    _setting("eval_batch", "eval batch", 1, 8, 16, 32, help="Sequences in a batch of evaluation between steps."),
+    _setting("eval_seq", "eval sequence", 256, 1024, 4096, help="Tokens in a sequence of evaluation."),
+    _setting("eval_keep", "eval keeps", 1, 10, 100, help="Batches of evaluation whose logits stay on the card."),
     _setting("clip", "clip gradients", help="By their global norm, before the step."),
 )
 BY_NAME = {control.name: control for control in CONTROLS}

@@ -6,8 +6,9 @@ from functools import lru_cache
 
 from estimators.analytic.families import family_of
 from estimators.analytic.shadow.engine import backward
+from estimators.analytic.shadow.ops import cast
 from estimators.analytic.shadow.structure import Structure
-from estimators.analytic.shadow.tape import Kind, Parameter, Size, Tape, Tensor
+from estimators.analytic.shadow.tape import Dims, Kind, Parameter, Size, Tape, Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -66,6 +67,36 @@ def play(structure: Structure) -> Played:
     )
     del loss, outputs, inputs  # alive, like the gradients, while the optimizer steps
     return played
+
+
+@lru_cache(maxsize=256)
+def play_forward(structure: Structure) -> tuple[Played, Dims, Dims]:
+    """One forward with labels and without gradients, as an evaluation runs it: loss and outputs live to its end.
+
+    Returns:
+        The forward, and the dimensions of logits (none under a chunked loss) and labels.
+    """
+    tape = Tape()
+    tape.grad_enabled = False
+    model = family_of(structure.family).program(structure, tape)
+    inputs = model.inputs()
+    loss, outputs = model.step(inputs)
+    _forget_casts(tape)
+    logits: Dims = () if structure.loss_chunks else outputs[-1].dims
+    labels = inputs[1].dims
+    if structure.autocast and logits:
+        cast(outputs[-1], 4, "logits in fp32 for the loop")
+    tape.mark("end")
+    played = Played(
+        kinds=tuple(tape.kinds),
+        events=tuple(tape.events),
+        births=tuple(tape.births),
+        marks=tuple(tape.marks),
+        needs={},
+        gradients=(),
+    )
+    del loss, outputs, inputs
+    return played, logits, labels
 
 
 def _forget_casts(tape: Tape) -> None:

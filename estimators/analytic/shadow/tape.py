@@ -57,6 +57,8 @@ class Tape:
         self.layer = OUTSIDE
         """The layer whose code runs now."""
         self.in_backward = False
+        self.grad_enabled = True
+        """Off as under `torch.no_grad`: nothing enters the graph."""
         self.sequence = 0
         self.autocast_cache: list[Parameter] = []
         self.frame: Frame | None = None
@@ -231,7 +233,7 @@ def record(
     broadcast: Mapping[int, Dims] = MappingProxyType({}),
 ) -> Tensor:
     """Put `out` into the graph; `apply(gradient)` returns one gradient, or None, for each of `inputs`."""
-    if not any(value is not None and value.requires_grad for value in inputs):
+    if not out.tape.grad_enabled or not any(value is not None and value.requires_grad for value in inputs):
         return out
     tape = out.tape
     for needed in saved:

@@ -35,6 +35,7 @@ MOMENT_PHASES = {
     "clip": "step",
     "step": "step",
     "refresh": "refresh",
+    "evaluation": "forward",
 }
 
 

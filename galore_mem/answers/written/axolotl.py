@@ -55,8 +55,15 @@ def read(content: dict[str, Any], file: str) -> WrittenRun:
     _padding(keys, words)
     _embeddings(keys, words, method)
     words |= habits.clipping(keys, words)
+    evaluates = keys.number("val_set_size", 0.0) > 0 or bool(keys.raw("test_datasets"))
+    words |= habits.evaluation(keys, "eval_batch_size", words["batch"], runs=evaluates and _has_strategy(keys))
     habits.not_modelled(keys)
     return written_run(keys, file=file, tool=TOOL, model=model, method=method, words=words)
+
+
+def _has_strategy(keys: Keys) -> bool:
+    """With data to evaluate on, axolotl evaluates at the end of each epoch unless told otherwise."""
+    return keys.text("eval_strategy", "epoch").lower() not in ("no", "false")
 
 
 def _refuse(keys: Keys) -> None:

@@ -52,6 +52,35 @@ def clipping(keys: Keys, words: dict[str, Any]) -> dict[str, bool]:
     return {"clip": clips}
 
 
+def evaluation(keys: Keys, size_key: str, default: int, *, runs: bool) -> dict[str, int]:
+    """Evaluation between training steps, by transformers' Trainer.
+
+    Args:
+        keys: the configuration.
+        size_key: where sequences in a batch of evaluation are given.
+        default: the tool's own.
+        runs: whether the tool would evaluate at all.
+    """
+    size, kept = keys.whole(size_key, default), keys.whole("eval_accumulation_steps", 1)
+    if not runs:
+        return {}
+    keys.means(size_key, f"--eval-batch {size}")
+    if "eval_accumulation_steps" in keys and not keys.flag("prediction_loss_only"):
+        keys.means("eval_accumulation_steps", f"--eval-keep {kept}")
+        return {"eval_batch": size, "eval_keep": kept}
+    keys.note(
+        "evaluation is planned as the Trainer runs it without metrics; with compute_metrics the logits of all its "
+        "batches stay on the card: add --eval-keep N"
+    )
+    return {"eval_batch": size}
+
+
+def strategy(keys: Keys) -> bool:
+    """Whether transformers' Trainer evaluates between steps: `eval_strategy`, called `evaluation_strategy` before."""
+    name = "eval_strategy" if "eval_strategy" in keys else "evaluation_strategy"
+    return keys.text(name, "no").lower().removeprefix("intervalstrategy.") not in ("no", "false")
+
+
 def liger(keys: Keys, *names: str) -> dict[str, str]:
     """Fused linear cross-entropy: logits of a piece at a time."""
     for name in names:

@@ -34,6 +34,8 @@ RUNS: list[tuple[str, dict[str, Any]]] = [
     ("adamw-8bit", {"attention": "eager", "batch": 2}),
     ("adamw", {"master_weights": True, "clip": True}),
     ("sgd", {"master_weights": True, "grad_accumulation": 2}),
+    ("sgd", {"eval_batch": 32, "eval_seq": 128, "eval_keep": 5}),
+    ("lora", {"rank": 8, "lora_dropout": 0.1, "eval_batch": 32, "checkpointing": "full", "precision": "amp-bf16"}),
     ("paged-adamw-8bit", {}),
     ("paged-adamw-32bit", {"update": "per-layer"}),
     ("offload-adamw", {"grad_accumulation": 2, "clip": True}),

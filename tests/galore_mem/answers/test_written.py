@@ -41,6 +41,8 @@ EXPECTED: dict[str, tuple[str, str | None, str, dict[str, Any]]] = {
             "precision": "bf16",
             "checkpointing": "full",
             "clip": False,
+            "eval_batch": 1,
+            "eval_keep": None,
         },
     ),
     "llama_factory_lora.yaml": (
@@ -67,7 +69,14 @@ EXPECTED: dict[str, tuple[str, str | None, str, dict[str, Any]]] = {
         "axolotl",
         "meta-llama/Llama-2-7b-hf",
         "adamw-8bit",
-        {"precision": "bf16", "seq": 4096, "grad_accumulation": 2, "attention": "flash", "checkpointing": "full"},
+        {
+            "precision": "bf16",
+            "seq": 4096,
+            "grad_accumulation": 2,
+            "attention": "flash",
+            "checkpointing": "full",
+            "eval_batch": 1,
+        },
     ),
     "axolotl_lora.yml": (
         "axolotl",
@@ -155,6 +164,23 @@ def test_what_is_stated_takes_the_place_of_the_file() -> None:
     assert found.written is not None
     effects = {meaning.key: meaning.effect for meaning in found.written.meanings}
     assert effects["per_device_train_batch_size"].endswith("(stated otherwise)")
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({}, (None, None)),
+        ({"per_device_eval_batch_size": 4}, (None, None)),
+        ({"eval_strategy": "steps"}, (8, None)),
+        ({"evaluation_strategy": "epoch", "per_device_eval_batch_size": 4}, (4, None)),
+        ({"eval_strategy": "steps", "eval_accumulation_steps": 20}, (8, 20)),
+        ({"eval_strategy": "steps", "eval_accumulation_steps": 20, "prediction_loss_only": True}, (8, None)),
+    ],
+)
+def test_evaluation_as_the_trainer_runs_it(keys: dict[str, Any], words: tuple[int | None, int | None]) -> None:
+    run = trainer.read({"output_dir": "out", "max_length": 64, **keys}, "run.json")
+    assert (run.settings.eval_batch, run.settings.eval_keep) == words
+    assert any("compute_metrics" in note for note in run.notes) == (words[0] is not None and words[1] is None)
 
 
 def test_explain_takes_a_file_apart() -> None:
@@ -262,6 +288,7 @@ def test_an_error_is_explained_for_the_run_of_a_file(
         ("base_model: llama-60m\nrl: dpo\n", ["rl is dpo"]),
         ("base_model: llama-60m\nadapter: lora\nlora_r: 8\n", ["lora_target_modules is missing"]),
         ("base_model: llama-60m\nmicro_batch_size: many\n", ["micro_batch_size is many", "whole number"]),
+        ("base_model: llama-60m\nval_set_size: some\n", ["val_set_size is some", "a number"]),
         ("base_model: llama-60m\nsequence_len: 0\n", ["sequence_len is 0"]),
         ("base_model: llama-60m\noptimizer: galore_adamw\n", ["optim_target_modules is missing"]),
         ("base_model: llama-60m\nflash_attention: perhaps\n", ["flash_attention is perhaps", "true or false"]),

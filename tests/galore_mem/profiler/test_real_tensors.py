@@ -19,6 +19,7 @@ STEPS: list[tuple[str, dict[str, Any]]] = [
     ("adamw", {"family": "tied", "optimizer_kernel": "loop"}),
     ("adamw", {"master_weights": True, "clip": True}),
     ("offload-adamw", {}),
+    ("sgd", {"eval_batch": 2, "eval_keep": 3, "attention": "eager"}),
     ("adamw-8bit", {"checkpointing": "full"}),
     ("adamw-8bit", {"update": "per-layer", "family": "qwen3"}),
     ("adafactor", {"precision": "amp-bf16"}),
