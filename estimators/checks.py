@@ -6,7 +6,7 @@ from estimators.analytic.states import group_states
 from estimators.workload import Workload
 from profiles.errors import InputError
 from profiles.gpus import GIB, Gpu
-from profiles.shapes import UncoveredShape
+from profiles.shapes import ConfiguredShape, UncoveredShape
 
 
 def check(workload: Workload, gpu: Gpu | None = None) -> tuple[str, ...]:
@@ -51,6 +51,7 @@ def check(workload: Workload, gpu: Gpu | None = None) -> tuple[str, ...]:
 
         parse_settings(workload.allocator_settings)
     notes = (
+        _eager_only(workload),
         _rank(workload),
         _positions(workload),
         _half_precision(workload, gpu),
@@ -134,7 +135,7 @@ def host_bytes(workload: Workload) -> int:
 
 def closed_form_notes(workload: Workload) -> tuple[str, ...]:
     """What the closed form leaves out of a workload, one sentence each."""
-    return tuple(note for note in (_settings(workload), _window(workload)) if note)
+    return tuple(note for note in (_settings(workload),) if note)
 
 
 def _settings(workload: Workload) -> str:
@@ -146,14 +147,14 @@ def _settings(workload: Workload) -> str:
     )
 
 
-def _window(workload: Workload) -> str:
-    """From as many tokens on, transformers makes a mask for sliding attention (`_ignore_causal_mask_sdpa`)."""
-    window = workload.model.sliding_window
-    if window is None or workload.batch.sequence_length < window:
+def _eager_only(workload: Workload) -> str:
+    """Soft caps: transformers' SDPA function refuses them, its class says so (`_supports_sdpa`)."""
+    model = workload.model
+    if not isinstance(model, ConfiguredShape) or model.attention_code != "eager":
         return ""
     return (
-        f"from {window:,} tokens on {workload.model.name} holds a mask for its sliding window, and flash attention "
-        "takes none: a plan leaves that out, galore-mem trace counts it"
+        f"transformers runs {model.model_type} with eager attention, for SDPA cannot cap scores: every layer keeps "
+        "whole score matrices; the flash-attn package can cap them and keeps none, and that is not counted here"
     )
 
 

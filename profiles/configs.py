@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from profiles.config_keys import ConfigKeys, described
 from profiles.errors import InputError, UncoveredError
 from profiles.families import MODULES, reader_of
-from profiles.shapes import ConfiguredShape, ModelShape
+from profiles.shapes import FULL, SLIDING, ConfiguredShape, ModelShape
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -185,6 +185,7 @@ def shape_from_config(config: Mapping[str, Any], name: str) -> ModelShape:
     if head_dim % 2:
         raise keys.contradiction("head_dim", f"{head_dim} is odd, and rotary positions need an even size")
     layers = keys.size("num_hidden_layers")
+    kinds = _layer_types(keys, family, layers)
     bias = family.attention_bias is not None and keys.flag("attention_bias", family.attention_bias)
     return ModelShape(
         name=name,
@@ -203,7 +204,8 @@ def shape_from_config(config: Mapping[str, Any], name: str) -> ModelShape:
         mlp_bias=family.mlp_bias and keys.flag("mlp_bias", False),
         qk_norm=family.qk_norm,
         attention_dropout=keys.fraction("attention_dropout"),
-        sliding_window=_sliding_window(keys, family, layers),
+        sliding_window=_sliding_window(keys, family, kinds),
+        layer_types=kinds if len(set(kinds)) > 1 else (),
         hidden_act=_activation(keys),
     )
 
@@ -240,31 +242,27 @@ def _activation(keys: ConfigKeys) -> str:
     return name
 
 
-def _sliding_window(keys: ConfigKeys, family: _Family, layers: int) -> int | None:
-    """Tokens each position attends to; None when that is all of them (configuration_*.py)."""
-    if not family.windowed_by:
-        return None
-    if family.windowed_by == "sliding_window":
-        return keys.optional_size("sliding_window", 4096)
-    used = keys.flag("use_sliding_window", False)
-    window = keys.optional_size("sliding_window", 4096) if used else None
-    full = _full_attention_layers(keys, layers, window)
-    if full == layers:
-        return None
-    if window is None:
-        raise keys.contradiction("layer_types", "asks for sliding_attention, but use_sliding_window is off")
-    if full:
-        raise keys.uncovered("max_window_layers", f"leaves {full} of {layers} layers without the window")
-    return window
-
-
-def _full_attention_layers(keys: ConfigKeys, layers: int, window: int | None) -> int:
+def _layer_types(keys: ConfigKeys, family: _Family, layers: int) -> tuple[str, ...]:
+    """Each layer's kind, where layers differ or all slide (configuration_qwen2.py)."""
+    if family.windowed_by != "use_sliding_window":
+        return ()
     kinds = keys.texts("layer_types")
+    window = keys.optional_size("sliding_window", 4096) if keys.flag("use_sliding_window", False) else None
     if kinds is None:
-        return layers if window is None else min(layers, keys.count("max_window_layers", 28))
+        full = layers if window is None else min(layers, keys.count("max_window_layers", 28))
+        kinds = [FULL] * full + [SLIDING] * (layers - full)
     if len(kinds) != layers:
         raise keys.contradiction("layer_types", f"has {len(kinds)} entries for num_hidden_layers {layers}")
-    odd = set(kinds) - {"full_attention", "sliding_attention"}
+    odd = set(kinds) - {FULL, SLIDING}
     if odd:
         raise keys.uncovered("layer_types", f"names {min(odd)[:40]!r}")
-    return kinds.count("full_attention")
+    if SLIDING in kinds and window is None:
+        raise keys.contradiction("layer_types", "asks for sliding_attention, but use_sliding_window is off")
+    return tuple(kinds) if SLIDING in kinds else ()
+
+
+def _sliding_window(keys: ConfigKeys, family: _Family, kinds: tuple[str, ...]) -> int | None:
+    """Tokens each position of a sliding layer attends to; None where no layer slides."""
+    if family.windowed_by == "sliding_window" or kinds:
+        return keys.optional_size("sliding_window", 4096)
+    return None

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+FULL, SLIDING = "full_attention", "sliding_attention"
+"""Kinds of layers, as configurations name them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelShape:
@@ -33,7 +36,16 @@ class ModelShape:
     """RMSNorm over each query and key head (Qwen3)."""
     attention_dropout: float = 0.0
     sliding_window: int | None = None
+    """Tokens that sliding layers attend to; None where none slides."""
+    layer_types: tuple[str, ...] = ()
+    """`full_attention` or `sliding_attention` for each layer; empty where all are of one kind."""
     hidden_act: str = "silu"
+
+    @property
+    def layer_kinds(self) -> tuple[str, ...]:
+        """Each layer's attention, `full_attention` or `sliding_attention`."""
+        alike = FULL if self.sliding_window is None else SLIDING
+        return self.layer_types or (alike,) * self.num_hidden_layers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +60,8 @@ class ConfiguredShape(ModelShape):
     head: str
     """What is trained on top: `causal-lm`, `seq2seq-lm`, or `classification` of whole sequences."""
     attention_code: str
-    """`shared` where the model calls transformers' attention functions, `sdpa` where it calls torch's by itself, `own`
-    where it computes attention from matrix products."""
+    """`shared` where the model calls transformers' attention functions, `eager` where it does and only its eager one
+    computes what it needs, `sdpa` where it calls torch's by itself, `own` where it multiplies matrices itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """Which attention kernel runs: what torch's SDPA chooses for a card, a dtype and a mask, or what a person pinned."""
 
-from estimators.analytic.structure import attention_dropout
+from estimators.analytic.windows import attention_dropout, every_layer_is_masked
 from estimators.workload import Workload
 from profiles.errors import InputError
 from profiles.gpus import Gpu
@@ -41,8 +41,14 @@ def attention_kernel(workload: Workload, gpu: Gpu | None) -> str:
 
 
 def has_own_attention(model: ModelShape) -> bool:
-    """Whether the model computes attention from matrix products of its own: what `eager` stands for."""
-    return isinstance(model, ConfiguredShape) and model.attention_code == "own"
+    """Whether the model computes attention from matrix products: what `eager` stands for."""
+    return isinstance(model, ConfiguredShape) and model.attention_code in ("eager", "own")
+
+
+def _only_eager(model: ModelShape) -> str:
+    if isinstance(model, ConfiguredShape) and model.attention_code == "eager":
+        return f"transformers runs {model.model_type} with eager attention only, which can cap scores"
+    return f"{model.model_type} computes attention by code of its own"
 
 
 def _capability(gpu: Gpu | None) -> float:
@@ -55,11 +61,11 @@ def _refusal(kernel: str, workload: Workload, gpu: Gpu | None) -> str:
     """Why a kernel cannot run, or an empty string."""
     model = workload.model
     if has_own_attention(model):
-        return "" if kernel == "eager" else f"{model.model_type} computes attention by code of its own"
+        return "" if kernel == "eager" else _only_eager(model)
     if kernel in ("math", "eager"):
         return ""
     grouped = model.num_key_value_heads < model.num_attention_heads
-    half = workload.compute_itemsize == 2
+    half, masked = workload.compute_itemsize == 2, every_layer_is_masked(workload)
     if kernel in ("flash", "cudnn"):
         if not half:
             return f"{kernel} attention needs half precision, and this run computes in fp32"
@@ -72,12 +78,14 @@ def _refusal(kernel: str, workload: Workload, gpu: Gpu | None) -> str:
             return f"flash attention does not train heads of {model.head_dim} on compute capability {_capability(gpu)}"
         if kernel == "flash" and workload.padding:
             return "flash attention takes no padding mask through torch's SDPA"
-        if kernel == "cudnn" and attention_dropout(workload) and workload.padding:
+        if kernel == "flash" and masked:
+            return f"flash attention takes no mask, and a window of {model.sliding_window:,} tokens is reached"
+        if kernel == "cudnn" and attention_dropout(workload) and masked:
             return "cuDNN attention takes no dropout beside a mask"
         return ""
     if workload.precision in ("bf16", "amp-bf16") and _capability(gpu) < FLASH_CAPABILITY:
         return "the memory-efficient kernel takes no bf16 below compute capability 8.0"
-    if grouped and not workload.padding:
+    if grouped and not masked:
         return "the memory-efficient kernel takes no grouped key-value heads (transformers passes enable_gqa)"
     return ""
 

@@ -167,7 +167,8 @@ def _layers(course: Course, layers: int) -> list[int | None]:
     for place, (position, label, detail) in enumerate(marks):
         stop = marks[place + 1][0] if place + 1 < len(marks) else len(events)
         if label in ("forward of layer", "backward of layer"):
-            layer = _real_layer(detail, label.startswith("backward"), layers)
+            deep = layers if course.repetitions > 1 else 0
+            layer = _real_layer(detail, label.startswith("backward"), deep)
         elif label in ("micro-batch", "loss", "backward"):
             layer = None
         else:
@@ -177,6 +178,7 @@ def _layers(course: Course, layers: int) -> list[int | None]:
 
 
 def _real_layer(detail: str, in_backward: bool, layers: int) -> int | None:
+    """The first layer that a played one stands for; `layers` is 0 where all are played."""
     if not detail.isdigit():
         return None
     number = int(detail)

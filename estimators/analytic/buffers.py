@@ -5,6 +5,7 @@ from estimators.analytic.tensors import Tensors
 from profiles.shapes import ModelShape
 
 
-def buffers(shape: ModelShape) -> tuple[Tensors, ...]:
-    """Buffers that `model.to(device)` moves."""
-    return family_of(shape.model_type).buffers(shape)
+def buffers(shape: ModelShape, itemsize: int = 2) -> tuple[Tensors, ...]:
+    """Buffers that `model.to(device)` moves; `itemsize` is that of the weights, which no live byte depends on."""
+    family = family_of(shape.model_type)
+    return (*family.buffers(shape), *family.typed_buffers(shape, itemsize))

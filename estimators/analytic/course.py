@@ -31,11 +31,12 @@ class Course:
         layout: the played step, cut.
         symbols: numbers behind its symbols.
         layers: of the model.
+        deep: the middle one stands for several.
     """
 
-    def __init__(self, layout: Layout, symbols: dict[str, int], layers: int) -> None:
+    def __init__(self, layout: Layout, symbols: dict[str, int], layers: int, deep: bool) -> None:
         self.layout = layout
-        self.repetitions = layers - PLAYED_LAYERS + 1 if layers > PLAYED_LAYERS else 1
+        self.repetitions = layers - PLAYED_LAYERS + 1 if deep else 1
         elements, repetitions = layout.elements(symbols), self.repetitions
         self.sizes = [
             -(-elements[dims] * itemsize // ALIGNMENT_BYTES) * ALIGNMENT_BYTES for dims, itemsize in layout.kinds
@@ -134,7 +135,7 @@ def course_of(workload: Workload, kernel: str) -> Course:
     if course is None:
         if len(_COURSES) >= _MOST_COURSES:
             _COURSES.clear()
-        layers = workload.model.num_hidden_layers
-        layout = layout_of(play(structure_of(workload, kernel)), layers > PLAYED_LAYERS)
-        course = _COURSES[key] = Course(layout, symbol_sizes(workload), layers)
+        structure, layers = structure_of(workload, kernel), workload.model.num_hidden_layers
+        deep = layers > structure.layers
+        course = _COURSES[key] = Course(layout_of(play(structure), deep), symbol_sizes(workload), layers, deep)
     return course

@@ -68,7 +68,7 @@ def _resident_bytes(workload: Workload) -> dict[str, int]:
     trained = [group for group in groups if group.trainable] if method.update == "whole" else []
     return {
         "weights": sum(group.nbytes * group.count for group in groups),
-        "buffers": exact_bytes(buffers(workload.model)),
+        "buffers": exact_bytes(buffers(workload.model, workload.weight_itemsize)),
         "optimizer_states": exact_bytes(state for state in states if state.category == "optimizer_states"),
         "projectors": exact_bytes(state for state in states if state.category == "projectors"),
         "gradients": sum(as_stepped(group, method).nbytes * group.count for group in trained),

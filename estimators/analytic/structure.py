@@ -7,6 +7,8 @@ from estimators.analytic.families import family_of
 from estimators.analytic.families.family import PLAYED_LAYERS as PLAYED_LAYERS
 from estimators.analytic.parameters import shape_sizes, workload_parameters
 from estimators.analytic.shadow.structure import Structure
+from estimators.analytic.windows import attention_dropout as attention_dropout
+from estimators.analytic.windows import kernel_beside_mask, window_is_reached
 from estimators.workload import Workload
 
 LOSS_CHUNK_TOKENS = 1024
@@ -51,14 +53,18 @@ def structure_of(workload: Workload, kernel: str) -> Structure:
     """
     model, method, batch = workload.model, workload.method, workload.batch
     targets, family = _targets(workload), family_of(model.model_type)
+    layers, windowed = family.played_layers(workload), window_is_reached(workload)
     return Structure(
         family=model.model_type,
         weights=family.weights(model),
         traits=family.traits(workload),
-        layers=family.played_layers(workload),
+        layers=layers,
         itemsize=workload.weight_itemsize,
         autocast=2 if workload.precision.startswith("amp") else 0,
         kernel=kernel,
+        masked_kernel=kernel_beside_mask(workload, kernel) if windowed else kernel,
+        masks=family.masks(model),
+        layer_types=model.layer_kinds[:layers] if windowed else (),
         checkpointing=workload.checkpointing == "full",
         grouped=model.num_key_value_heads < model.num_attention_heads,
         batched=batch.micro_batch_size > 1,
@@ -73,11 +79,6 @@ def structure_of(workload: Workload, kernel: str) -> Structure:
         adapter_dropout=method.lora_dropout if targets else 0.0,
         loss_chunks=_loss_chunks(workload),
     )
-
-
-def attention_dropout(workload: Workload) -> float:
-    """Dropout on attention weights: the option, or the config's."""
-    return workload.model.attention_dropout if workload.dropout is None else workload.dropout
 
 
 def _loss_chunks(workload: Workload) -> int:

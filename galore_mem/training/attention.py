@@ -203,15 +203,16 @@ Choose = Callable[[Tensor, Tensor, Tensor, bool], str]
 """The kernel that runs for query, key and value, and whether there is a mask."""
 
 
-def as_on_cuda(kernel: str | Choose) -> Callable[..., Tensor]:
+def as_on_cuda(kernel: str | Choose, beside_mask: str = "efficient") -> Callable[..., Tensor]:
     """`torch.nn.functional.scaled_dot_product_attention` as a CUDA kernel runs it.
 
     Args:
-        kernel: a fused one, which runs wherever it can: beside a mask, or where values are not as wide as keys, flash
-            gives way to the memory-efficient kernel (sdp_utils.cpp). Or what chooses for every call.
+        kernel: one that runs wherever it can: where values are not as wide as keys, flash gives way to the
+            memory-efficient kernel (sdp_utils.cpp). Or what chooses for every call.
+        beside_mask: the kernel that runs beside a mask, where `kernel` is a name.
     """
     original = torch.nn.functional.scaled_dot_product_attention
-    choose = kernel if callable(kernel) else _unless_it_cannot(kernel)
+    choose = kernel if callable(kernel) else _unless_it_cannot(kernel, beside_mask)
 
     def scaled_dot_product_attention(
         query: Tensor,
@@ -237,10 +238,10 @@ def as_on_cuda(kernel: str | Choose) -> Callable[..., Tensor]:
     return scaled_dot_product_attention
 
 
-def _unless_it_cannot(kernel: str) -> Choose:
+def _unless_it_cannot(kernel: str, beside_mask: str) -> Choose:
     def choose(query: Tensor, key: Tensor, value: Tensor, is_masked: bool) -> str:
-        gives_way = kernel == "flash" and (is_masked or value.shape[-1] != query.shape[-1])
-        return "efficient" if gives_way else kernel
+        wanted = beside_mask if is_masked else kernel
+        return "efficient" if wanted == "flash" and value.shape[-1] != query.shape[-1] else wanted
 
     return choose
 

@@ -76,5 +76,6 @@ def _words(shape: ModelShape) -> dict[str, Any]:
     if shape.model_type == "mistral":
         words["sliding_window"] = shape.sliding_window
     elif shape.sliding_window is not None:
-        words |= {"use_sliding_window": True, "sliding_window": shape.sliding_window, "max_window_layers": 0}
+        words |= {"use_sliding_window": True, "sliding_window": shape.sliding_window}
+        words["layer_types"] = list(shape.layer_kinds)
     return words

@@ -117,7 +117,7 @@ def _attention_code(found: Any) -> str:  # noqa: ANN401
 
 def attention_word(attention_code: str) -> str:
     """What to ask transformers for as `_attn_implementation`."""
-    return {"shared": ATTENTION_KEY, "sdpa": "sdpa"}.get(attention_code, "eager")
+    return {"shared": ATTENTION_KEY, "eager": ATTENTION_KEY, "sdpa": "sdpa"}.get(attention_code, "eager")
 
 
 def _short(error: Exception) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
 from estimators.analytic.parameters import ParameterGroup
+from estimators.analytic.windows import kernel_beside_mask
 from estimators.workload import Workload
 from galore_mem.profiler.recording import HOST
 from galore_mem.training import attention
@@ -249,12 +250,14 @@ class Session:
         """What a GPU would run: the attention kernel, dropout; and nothing to wait for."""
         from torch.nn.attention import SDPBackend, sdpa_kernel
 
+        beside = kernel_beside_mask(self.workload, self.kernel)
+        kernels = dict.fromkeys((self.kernel, beside))
         with ExitStack() as stack:
-            if self.kernel == "math" or (self.on_gpu and self.kernel in _BACKENDS):
-                stack.enter_context(sdpa_kernel([getattr(SDPBackend, _BACKENDS[self.kernel])]))
+            if set(kernels) == {"math"} or (self.on_gpu and self.kernel in _BACKENDS):
+                stack.enter_context(sdpa_kernel([getattr(SDPBackend, _BACKENDS[name]) for name in kernels]))
             if self.kernel != "cpu" and not self.on_gpu:
-                is_fused = attention.is_fused(self.kernel)
-                stack.enter_context(like_cuda(attention.as_on_cuda(self.kernel) if is_fused else None))
+                is_fused = any(map(attention.is_fused, kernels))
+                stack.enter_context(like_cuda(attention.as_on_cuda(self.kernel, beside) if is_fused else None))
             if self.is_fake or not torch.cuda.is_available():
                 stack.enter_context(no_waiting())
             if self.is_fake:

@@ -126,6 +126,7 @@ def chunked_loss(model: Any, batch: dict[str, Tensor], witness: Witness) -> Tens
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     labels = batch["labels"]
     head = inner.get_output_embeddings()
+    cap = getattr(inner.config, "final_logit_softcapping", None)
     hidden = inner.base_model(
         input_ids=batch["input_ids"], attention_mask=batch.get("attention_mask"), use_cache=False
     ).last_hidden_state
@@ -134,7 +135,12 @@ def chunked_loss(model: Any, batch: dict[str, Tensor], witness: Witness) -> Tens
     count = (shifted != -100).sum()
 
     def piece(states: Tensor, targets: Tensor) -> Tensor:
-        logits = head(states).float()
+        logits = head(states)
+        if cap is not None:  # as Gemma does behind its head
+            logits = logits / cap
+            logits = torch.tanh(logits)
+            logits = logits * cap
+        logits = logits.float()
         return torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
 
     total: Tensor | None = None

@@ -14,6 +14,9 @@ Reader = Callable[[Mapping[str, Any], str], ConfiguredShape]
 
 MODULES: dict[str, str] = {
     "bert": "bert",
+    "gemma": "gemma",
+    "gemma2": "gemma",
+    "gemma3_text": "gemma",
     "gpt2": "gpt2",
     "mixtral": "moe",
     "olmo2": "olmo2",

@@ -6,6 +6,8 @@ from typing import Any
 from profiles.config_keys import ConfigKeys
 from profiles.configs import GATE_ACTIVATIONS
 
+SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+"""Without a default unless a family says so: transformers would silently take those of another model."""
 LAYER_TYPES = ("full_attention", "sliding_attention")
 
 
@@ -21,7 +23,7 @@ def sizes(
 
     Args:
         keys: the config.
-        defaults: the family's, by key.
+        defaults: the family's, by key, for keys that may be missing.
         kv_heads: key-value heads where the key is missing; None means as many as query heads, as null does.
         head_dim: width of a head where the key is missing; None means the hidden size divided by the query heads.
         divides_hidden: the family refuses heads that do not divide the hidden size.
@@ -29,7 +31,7 @@ def sizes(
     Raises:
         InputError: sizes that contradict each other.
     """
-    found = {key: keys.size(key, default) for key, default in defaults.items()}
+    found = {key: keys.size(key, defaults.get(key)) for key in (*SIZES, "max_position_embeddings")}
     hidden, heads = found["hidden_size"], found["num_attention_heads"]
     if divides_hidden and hidden % heads:
         raise keys.contradiction("hidden_size", f"{hidden} is not a multiple of num_attention_heads {heads}")

@@ -8,14 +8,7 @@ from profiles.config_keys import ConfigKeys
 from profiles.families import decoders
 from profiles.shapes import ConfiguredShape
 
-_DEFAULTS = {
-    "hidden_size": 4096,
-    "intermediate_size": 11008,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "vocab_size": 50304,
-    "max_position_embeddings": 2048,
-}
+_DEFAULTS = {"max_position_embeddings": 2048}
 
 
 def read(config: Mapping[str, Any], name: str) -> ConfiguredShape:

@@ -9,14 +9,7 @@ from profiles.config_keys import ConfigKeys
 from profiles.families import decoders
 from profiles.shapes import ConfiguredShape
 
-_DEFAULTS = {
-    "hidden_size": 3072,
-    "intermediate_size": 8192,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "vocab_size": 32064,
-    "max_position_embeddings": 4096,
-}
+_DEFAULTS = {"max_position_embeddings": 4096}
 _ROTARY_TYPES = ("default", "longrope", "su", "yarn")
 """The last two are older names of longrope."""
 

@@ -35,13 +35,6 @@ def test_allocator_settings_are_read_as_torch_reads_them_and_noted() -> None:
         check(replace(LOAD, allocator_settings="foo:1"))
 
 
-def test_mask_of_a_sliding_window_is_noted() -> None:
-    load = replace(LOAD, model=replace(LOAD.model, sliding_window=512))
-    assert closed_form_notes(replace(load, batch=Batch(sequence_length=511))) == ()
-    (note,) = closed_form_notes(replace(load, batch=Batch(sequence_length=512)))
-    assert "from 512 tokens on" in note
-
-
 @pytest.mark.parametrize("name", ["galore-adamw", "low-rank"])
 def test_a_rank_above_a_matrix_is_noted(name: str) -> None:
     assert check(replace(LOAD, method=Method(name=name, rank=512))) == ()

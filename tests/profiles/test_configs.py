@@ -33,6 +33,8 @@ VARIATIONS: list[dict[str, Any]] = [
     {"sliding_window": None},
     {"use_sliding_window": True, "max_window_layers": 0, "sliding_window": 16},
     {"use_sliding_window": True, "max_window_layers": 3},
+    {"use_sliding_window": True, "max_window_layers": 1, "sliding_window": 16},
+    {"use_sliding_window": True, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]},
     {"layer_types": ["full_attention"] * 3},
     {"use_sliding_window": True, "sliding_window": 8, "layer_types": ["sliding_attention"] * 3},
 ]
@@ -60,17 +62,15 @@ def test_shape_is_that_of_the_model_transformers_builds(family: str, variation: 
     assert shape.max_position_embeddings == settings.max_position_embeddings
     assert shape.tie_word_embeddings == (model.lm_head.weight is model.model.embed_tokens.weight)
     assert parameter_count(shape) == sum(parameter.numel() for parameter in model.parameters())
-    assert shape.sliding_window == _real_window(model)
+    kinds = shape.layer_types or ("sliding_attention" if shape.sliding_window else "full_attention",) * 3
+    assert [shape.sliding_window if kind == "sliding_attention" else None for kind in kinds] == _real_windows(model)
 
 
-def _real_window(model: Any) -> int | None:  # noqa: ANN401
-    windows: set[int | None] = {None}
-    if model.config.model_type == "mistral":
-        windows = {model.config.sliding_window}
-    elif model.config.model_type != "llama":
-        windows = {layer.self_attn.sliding_window for layer in model.model.layers}
-    assert len(windows) == 1
-    return windows.pop()
+def _real_windows(model: Any) -> list[int | None]:  # noqa: ANN401
+    """Each layer's."""
+    if model.config.model_type in ("llama", "mistral"):
+        return [model.config.sliding_window if model.config.model_type == "mistral" else None] * 3
+    return [layer.self_attn.sliding_window for layer in model.model.layers]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -153,10 +153,6 @@ def test_missing_and_null_sizes_name_the_key(key: str) -> None:
         ({"model_type": "gptj"}, "no activation ledger for the gptj family yet"),
         ({"model_type": "qwen3", "head_dim": None}, "head_dim is null"),
         ({"model_type": "mistral", "sliding_window": "4k"}, "sliding_window is"),
-        (
-            {"model_type": "qwen2", "use_sliding_window": True, "max_window_layers": 1},
-            "leaves 1 of 3 layers without the window. no activation ledger",
-        ),
         ({"model_type": "qwen2", "use_sliding_window": 1}, "use_sliding_window is 1. it should be true or false"),
         ({"model_type": "qwen3", "layer_types": ["full_attention"]}, "layer_types has 1 entries"),
         ({"model_type": "qwen3", "layer_types": "full_attention"}, "layer_types is .* a list of strings"),

@@ -24,12 +24,20 @@ def _no_batch_sizes(workload: Workload) -> Mapping[str, int]:
     return {}
 
 
+def _no_buffers(shape: ModelShape, itemsize: int) -> tuple[Tensors, ...]:
+    return ()
+
+
 def _three(workload: Workload) -> int:
     return min(workload.model.num_hidden_layers, PLAYED_LAYERS)
 
 
 def _all(shape: ModelShape, weight: str) -> float:
     return 1.0
+
+
+def _one_for_all(shape: ModelShape) -> tuple[str, ...]:
+    return shape.layer_kinds[:1]
 
 
 PLAYED_LAYERS = 3
@@ -46,6 +54,8 @@ class Family:
     """Forward and loss."""
     buffers: Callable[[ModelShape], tuple[Tensors, ...]]
     """What the model holds on the device beside its parameters."""
+    typed_buffers: Callable[[ModelShape, int], tuple[Tensors, ...]] = _no_buffers
+    """Buffers in the dtype of the weights, given bytes per element."""
     last_product: str
     """The linear layer that ends a layer's code: recomputation stops before it. Empty where more comes after it."""
     chunked_loss: bool = False
@@ -60,5 +70,7 @@ class Family:
     """Layers that are played: three where the middle one stands for the others, all where layers differ."""
     saved_modules: tuple[str, ...] = ()
     """Modules that peft trains in full beside LoRA's adapters, as a copy: a classifier's head."""
+    masks: Callable[[ModelShape], tuple[str, ...]] = _one_for_all
+    """For which kinds of layers the model makes masks, in its order."""
     passed: Callable[[ModelShape, str], float] = _all
     """The share of a weight's elements that one token is multiplied with, by the weight's name."""

@@ -11,7 +11,8 @@ from estimators.analytic.shadow.tape import Tensor
 from estimators.analytic.shadow.weights import Weight, linear, norm
 from estimators.analytic.shadow.weights import embedding as table
 from estimators.analytic.tensors import Tensors
-from profiles.shapes import ModelShape
+from estimators.analytic.windows import played_layers
+from profiles.shapes import FULL, SLIDING, ModelShape
 
 ATTENTION, MLP = "model.layers.*.self_attn", "model.layers.*.mlp"
 _FP32_BYTES = 4
@@ -65,22 +66,31 @@ class Llama(Program):
 
     def forward(self, inputs: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Hidden states after the last norm, and the key-value cache."""
-        embedded = self.entered(embedding(self.tape, self.weight("model.embed_tokens"), HIDDEN, "embed_tokens"))
+        embedded = self.entered(self.embedded())
         position_ids = self.tape.empty(("s",), 8, "position ids", "inputs")  # noqa: F841
-        mask = self.causal_mask()
+        masks = self.masks()
         hidden = embedded
-        cos, sin = self.positions(hidden)
+        tables = self.tables(hidden)
         cache: list[Tensor] = []
         for index in range(self.structure.layers):
-            hidden = self.inside(index, self.decoder, hidden, cos, sin, mask, cache)
+            kind = self.layer_type(index)
+            hidden = self.inside(index, self.decoder, hidden, *tables[kind], masks[kind], cache)
         self.outside()
-        hidden = self.last_norm(hidden)
+        hidden = self.normalised(hidden, "model.norm")
         return hidden, cache
 
-    def last_norm(self, hidden: Tensor) -> Tensor:
-        """The norm behind all layers."""
-        with self.named("norm"):
-            return rms_norm(hidden, self.weight("model.norm"))
+    def embedded(self) -> Tensor:
+        """The tokens' embeddings."""
+        return embedding(self.tape, self.weight("model.embed_tokens"), HIDDEN, "embed_tokens")
+
+    def tables(self, hidden: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """Cosines and sines by kind of layer: one pair for all."""
+        return dict.fromkeys(self.structure.masks, self.positions(hidden))
+
+    def normalised(self, x: Tensor, path: str) -> Tensor:
+        """The family's norm; `path` names its weight."""
+        with self.named(path.rpartition(".")[2]):
+            return rms_norm(x, self.weight(path))
 
     def positions(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines for every position, once for all layers."""
@@ -94,15 +104,13 @@ class Llama(Program):
     def decoder(self, hidden: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, cache: list[Tensor]) -> Tensor:
         """One decoder layer."""
         residual = hidden
-        with self.named("input_layernorm"):
-            hidden = rms_norm(hidden, self.weight("model.layers.*.input_layernorm"))
+        hidden = self.normalised(hidden, "model.layers.*.input_layernorm")
         with self.named("self_attn"):
             hidden, _ = self.attention(hidden, cos, sin, mask, cache)
         with self.named("residual"):
             hidden = add(residual, hidden, "after attention")
         residual = hidden
-        with self.named("post_attention_layernorm"):
-            hidden = rms_norm(hidden, self.weight("model.layers.*.post_attention_layernorm"))
+        hidden = self.normalised(hidden, "model.layers.*.post_attention_layernorm")
         with self.named("mlp"):
             hidden = self.mlp(hidden)
         with self.named("residual"):
@@ -113,10 +121,7 @@ class Llama(Program):
     ) -> tuple[Tensor, Tensor | None]:
         """Grouped-query attention with rotary positions."""
         s = self.structure
-        query = self.head_norm(relayout(self.linear(hidden, f"{ATTENTION}.q_proj"), "b", "n", "s", "d"), "q_norm")
-        key = self.head_norm(relayout(self.linear(hidden, f"{ATTENTION}.k_proj"), "b", "g", "s", "d"), "k_norm")
-        value = self.linear(hidden, f"{ATTENTION}.v_proj")
-        value = relayout(value, "b", "g", "s", "d") if s.kernel in ("math", "eager") else value.view("b", "g", "s", "d")
+        query, key, value = self.projected(hidden, mask)
         query, key = rotate(query, cos, sin, "q"), rotate(key, cos, sin, "k")
         if s.use_cache and not s.checkpointing:
             key, value = self.cached(key, "k cached"), self.cached(value, "v cached")
@@ -124,12 +129,20 @@ class Llama(Program):
         out, weights = self.attend(query, key, value, mask)
         return self.linear(out, f"{ATTENTION}.o_proj"), weights
 
+    def projected(self, hidden: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values; queries and keys are normalised as they are made."""
+        query = self.head_norm(relayout(self.linear(hidden, f"{ATTENTION}.q_proj"), "b", "n", "s", "d"), "q_norm")
+        key = self.head_norm(relayout(self.linear(hidden, f"{ATTENTION}.k_proj"), "b", "g", "s", "d"), "k_norm")
+        return query, key, self.value_heads(self.linear(hidden, f"{ATTENTION}.v_proj"), mask)
+
+    def value_heads(self, value: Tensor, mask: Tensor | None) -> Tensor:
+        """Values head by head: fused kernels' gradients come back in the linear layer's order, others are copied."""
+        heads = ("b", "g", "s", "d")
+        return relayout(value, *heads) if self.kernel(mask) in ("math", "eager") else value.view(*heads)
+
     def head_norm(self, x: Tensor, name: str) -> Tensor:
         """RMSNorm over each head, where the model has it."""
-        if not self.has(f"{ATTENTION}.{name}"):
-            return x
-        with self.named(name):
-            return rms_norm(x, self.weight(f"{ATTENTION}.{name}"))
+        return self.normalised(x, f"{ATTENTION}.{name}") if self.has(f"{ATTENTION}.{name}") else x
 
     def mlp(self, x: Tensor) -> Tensor:
         """Gated MLP."""
@@ -139,6 +152,19 @@ class Llama(Program):
         return self.linear(gated, f"{MLP}.down_proj")
 
 
+def masks(shape: ModelShape) -> tuple[str, ...]:
+    """Mistral makes the one that its layers take, Qwen a full one in any case and a sliding one where layers slide."""
+    if shape.model_type == "mistral":
+        return shape.layer_kinds[:1]
+    return (FULL, SLIDING) if SLIDING in shape.layer_kinds else (FULL,)
+
+
 FAMILY = Family(
-    weights=weights, program=Llama, buffers=rotary_buffers, last_product=f"{MLP}.down_proj", chunked_loss=True
+    weights=weights,
+    program=Llama,
+    buffers=rotary_buffers,
+    last_product=f"{MLP}.down_proj",
+    chunked_loss=True,
+    played_layers=played_layers,
+    masks=masks,
 )

@@ -43,10 +43,6 @@ class Olmo2(Llama):
         with self.named(path.rpartition(".")[2]):
             return rms_norm_in_fp32(x, self.weight(path))
 
-    def last_norm(self, hidden: Tensor) -> Tensor:
-        """The norm behind all layers."""
-        return self.normalised(hidden, "model.norm")
-
     def positions(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines for every position, which stay in fp32."""
         tape, width = self.tape, ("s", "d")
@@ -80,7 +76,7 @@ class Olmo2(Llama):
         key = self.normalised(self.linear(hidden, f"{ATTENTION}.k_proj"), f"{ATTENTION}.k_norm")
         value = self.linear(hidden, f"{ATTENTION}.v_proj")
         query, key = relayout(query, "b", "n", "s", "d"), relayout(key, "b", "g", "s", "d")
-        value = relayout(value, "b", "g", "s", "d") if s.kernel in ("math", "eager") else value.view("b", "g", "s", "d")
+        value = self.value_heads(value, mask)
         query, key = self.turned(query, key, cos, sin)
         if s.use_cache and not s.checkpointing:
             key, value = self.cached(key, "k cached"), self.cached(value, "v cached")

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from estimators.analytic.families.family import Family
 from estimators.analytic.families.llama import ATTENTION, MLP, Llama
-from estimators.analytic.shadow.norms import rms_norm
 from estimators.analytic.shadow.ops import add, chunk, dropout, multiply, part, relayout, rotate_part, silu
 from estimators.analytic.shadow.tape import Tensor
 from estimators.analytic.shadow.weights import Weight, linear, norm
@@ -100,15 +99,13 @@ class Phi3(Llama):
     def decoder(self, hidden: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, cache: list[Tensor]) -> Tensor:
         """One decoder layer."""
         residual, probability = hidden, self.traits.residual_dropout
-        with self.named("input_layernorm"):
-            hidden = rms_norm(hidden, self.weight("model.layers.*.input_layernorm"))
+        hidden = self.normalised(hidden, "model.layers.*.input_layernorm")
         with self.named("self_attn"):
             hidden, _ = self.attention(hidden, cos, sin, mask, cache)
         with self.named("residual"):
             hidden = add(residual, dropout(hidden, probability, "dropout"), "after attention")
         residual = hidden
-        with self.named("post_attention_layernorm"):
-            hidden = rms_norm(hidden, self.weight("model.layers.*.post_attention_layernorm"))
+        hidden = self.normalised(hidden, "model.layers.*.post_attention_layernorm")
         with self.named("mlp"):
             hidden = self.mlp(hidden)
         with self.named("residual"):
@@ -122,7 +119,7 @@ class Phi3(Llama):
         joined = self.linear(hidden, f"{ATTENTION}.qkv_proj")
         query, key, value = (part(joined, "b", "s", width) for width in "qkk")
         query, key = relayout(query, "b", "n", "s", "d"), relayout(key, "b", "g", "s", "d")
-        value = relayout(value, "b", "g", "s", "d") if s.kernel in ("math", "eager") else value.view("b", "g", "s", "d")
+        value = self.value_heads(value, mask)
         query = rotate_part(query, cos, sin, "q", self.rotary, "d-p")
         key = rotate_part(key, cos, sin, "k", self.rotary, "d-p")
         if s.use_cache and not s.checkpointing:

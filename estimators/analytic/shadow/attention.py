@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from estimators.analytic.shadow.ops import Gradients, add, cast, dropout, matmul, repeat, scale, softmax
+from estimators.analytic.shadow.ops import Gradients, add, cast, dropout, matmul, repeat, scale, softmax, tanh
 from estimators.analytic.shadow.tape import Dims, Tape, Tensor, record
 
 HEADS: Dims = ("b", "n", "s", "d")
@@ -134,6 +134,7 @@ def eager(
     casts_back: bool = True,
     autocast: int = 0,
     foldable: bool = False,
+    capped: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Transformers' `eager_attention_forward`: scores, mask, softmax, dropout; returns the weights too.
 
@@ -145,6 +146,10 @@ def eager(
     strided = batched and not foldable
     copies = (strided, strided and not grouped)
     scores = scale(matmul(q, k, SCORES, "scores", copies=copies, autocast=autocast), "scores scaled")
+    if capped:
+        scores = scale(scores, "scores / cap")
+        scores = tanh(scores, "tanh of scores")
+        scores = scale(scores, "scores capped")
     if mask is not None:
         scores = add(scores, mask, "scores masked")
     weights = softmax(cast(scores, softmax_itemsize, "scores in fp32"), "attention probabilities")

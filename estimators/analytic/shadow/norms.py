@@ -11,7 +11,7 @@ from estimators.analytic.shadow.ops import (
     square,
     weigh,
 )
-from estimators.analytic.shadow.tape import Parameter, Tensor, record
+from estimators.analytic.shadow.tape import Parameter, Tape, Tensor, record
 
 
 def rms_norm(hidden: Tensor, weight: Parameter) -> Tensor:
@@ -30,6 +30,35 @@ def rms_norm_in_fp32(hidden: Tensor, weight: Parameter) -> Tensor:
     variance = mean(square(hidden, "squares"), "variance")
     hidden = multiply(hidden, rsqrt(shift(variance, "variance + eps"), "rsqrt"), "normalised in fp32")
     return cast(weigh(hidden, weight, "output in fp32"), source, "output")
+
+
+def offset_rms_norm(x: Tensor, weight: Parameter) -> Tensor:
+    """RMSNorm in fp32 with a weight that counts from one, cast to the input's dtype at last (`GemmaRMSNorm`)."""
+    output = _normalised(cast(x, 4, "x in fp32"))
+    output = multiply(output, _plus_one(x.tape, weight), "output in fp32")
+    return cast(output, x.itemsize, "output")
+
+
+def _normalised(x: Tensor) -> Tensor:
+    scale = rsqrt(shift(mean(square(x, "squares"), "variance"), "variance + eps"), "rsqrt")
+    return multiply(x, scale, "normalised in fp32")
+
+
+def _plus_one(tape: Tape, weight: Parameter) -> Tensor:
+    """`1.0 + weight.float()`."""
+    name, dims, size = weight.name, weight.dims, weight.itemsize
+
+    def narrowed(gradient: Tensor) -> Gradients:
+        return [gradient.tape.empty(dims, size, name, "gradients")]
+
+    def taken(gradient: Tensor) -> Gradients:
+        gradient.storage.relabel("gradients")
+        return [gradient]
+
+    if size == 4:
+        return record(tape.empty(dims, 4, "1 + weight"), taken, [weight])
+    wide = record(tape.empty(dims, 4, "weight in fp32"), narrowed, [weight])
+    return shift(wide, "1 + weight")
 
 
 def layer_norm(x: Tensor, weight: Parameter, bias: Parameter | None, *, autocast: int = 0, name: str = "") -> Tensor:

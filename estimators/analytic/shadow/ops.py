@@ -109,6 +109,12 @@ def silu(x: Tensor, name: str) -> Tensor:
     return record(like(x, name), lambda gradient: [like(gradient, "gradient")], [x], [x])
 
 
+def tanh(x: Tensor, name: str) -> Tensor:
+    """Tanh: saves its result."""
+    out = like(x, name)
+    return record(out, lambda gradient: [like(gradient, "gradient")], [x], [out])
+
+
 def relayout(x: Tensor, *dims: str) -> Tensor:
     """A view whose gradient comes back in another memory order and has to be copied."""
     before = x.dims

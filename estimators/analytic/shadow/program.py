@@ -14,6 +14,7 @@ from estimators.analytic.shadow.ops import add, cast, dropout, linear, repeat, s
 from estimators.analytic.shadow.structure import Structure
 from estimators.analytic.shadow.tape import OUTSIDE, Dims, Parameter, Tape, Tensor, checkpoint, record
 from estimators.analytic.shadow.weights import Weight, copy_name
+from profiles.shapes import SLIDING
 
 HIDDEN: Dims = ("b", "s", "h")
 
@@ -44,6 +45,8 @@ class Program(ABC):
     """Modules that peft copies and trains in full beside LoRA's adapters."""
     causal = True
     """Tokens see only those before them."""
+    caps_scores = False
+    """Its eager attention passes scores through a scaled tanh."""
     fp32_softmax = True
     """Its eager attention asks for a softmax in fp32, and casts the result back."""
     casts_weights = False
@@ -203,6 +206,28 @@ class Program(ABC):
             return tape.empty(("b", "s", "s"), s.itemsize, "attention mask", "inputs")
         return tape.empty(("b", "s", "s"), 1, "attention mask", "inputs") if s.padding else None
 
+    def masks(self) -> dict[str, Tensor | None]:
+        """The masks that transformers makes, by the kind of layers that take them.
+
+        A window's mask is one for all sequences where none is padded.
+        """
+        s, made = self.structure, dict[str, Tensor | None]()
+        for kind in s.masks:
+            made[kind] = self.causal_mask()
+            if made[kind] is None and kind == SLIDING and SLIDING in s.layer_types:
+                made[kind] = self.tape.empty(("s", "s"), 1, "sliding mask", "inputs")
+        return made
+
+    def layer_type(self, index: int) -> str:
+        """Which of the masks a played layer takes."""
+        s = self.structure
+        return s.layer_types[index] if s.layer_types else s.masks[0]
+
+    def kernel(self, mask: Tensor | None) -> str:
+        """The kernel of a layer: some take no mask."""
+        s = self.structure
+        return s.kernel if mask is None or not s.layer_types else s.masked_kernel
+
     def attend(
         self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, foldable: bool = False
     ) -> tuple[Tensor, Tensor | None]:
@@ -210,8 +235,8 @@ class Program(ABC):
 
         `foldable`: queries and keys lie in memory head after head.
         """
-        s = self.structure
-        if s.kernel == "eager":
+        s, kernel = self.structure, self.kernel(mask)
+        if kernel == "eager":
             values, weights = kernels.eager(
                 q,
                 k,
@@ -224,6 +249,7 @@ class Program(ABC):
                 casts_back=self.fp32_softmax or self.casts_weights,
                 autocast=s.autocast,
                 foldable=foldable,
+                capped=self.caps_scores,
             )
             return _contiguous(values), weights
         if s.autocast:
@@ -232,7 +258,7 @@ class Program(ABC):
         if grouped and mask is not None:  # transformers repeats heads itself beside a mask (use_gqa_in_sdpa)
             k, v = repeat(k, kernels.HEADS, "k repeated"), repeat(v, kernels.HEADS, "v repeated")
             grouped = False
-        if s.kernel == "math":
+        if kernel == "math":
             values = kernels.math(
                 q,
                 k,
@@ -245,7 +271,7 @@ class Program(ABC):
                 foldable=foldable,
             )
             return _contiguous(values), None
-        return kernels.fused(q, k, v, kernels.FUSED[s.kernel], grouped=grouped, mask=mask), None
+        return kernels.fused(q, k, v, kernels.FUSED[kernel], grouped=grouped, mask=mask), None
 
     def cached(self, x: Tensor, name: str) -> Tensor:
         """Keys or values as the cache joins them to what it holds: a copy."""

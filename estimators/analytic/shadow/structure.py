@@ -23,6 +23,12 @@ class Structure:
     """Bytes per element of autocast's dtype; 0 without autocast."""
     kernel: str = "flash"
     """A fused kernel, `math` or `eager`."""
+    masked_kernel: str = "flash"
+    """What runs instead in layers that take a mask."""
+    masks: tuple[str, ...] = ("full_attention",)
+    """For which kinds of layers masks are made."""
+    layer_types: tuple[str, ...] = ()
+    """Kinds of the played layers where the sequence reaches their window; empty where all see all before them."""
     checkpointing: bool = False
     grouped: bool = False
     """Fewer key-value heads than query heads."""

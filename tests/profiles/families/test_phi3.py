@@ -7,9 +7,11 @@ from profiles.errors import InputError, UncoveredError
 from profiles.families.phi3 import Phi3Shape
 from profiles.models import find_model
 
+SIZES = {"hidden_size": 3072, "intermediate_size": 8192, "num_hidden_layers": 32, "num_attention_heads": 32}
+
 
 def shape_of(**config: Any) -> Phi3Shape:  # noqa: ANN401
-    shape = shape_from_config({"model_type": "phi3", **config}, "m")
+    shape = shape_from_config({"model_type": "phi3", "vocab_size": 32064, **SIZES, **config}, "m")
     assert isinstance(shape, Phi3Shape)
     return shape
 
@@ -17,7 +19,7 @@ def shape_of(**config: Any) -> Phi3Shape:  # noqa: ANN401
 def test_missing_keys_mean_what_transformers_takes_them_for() -> None:
     shape = shape_of()
     assert (shape.hidden_size, shape.num_key_value_heads, shape.head_dim, shape.rotary_dim) == (3072, 32, 96, 96)
-    assert (shape.vocab_size, shape.sliding_window, shape.tie_word_embeddings) == (32064, None, False)
+    assert (shape.max_position_embeddings, shape.sliding_window, shape.tie_word_embeddings) == (4096, None, False)
 
 
 def test_phi_4_shares_keys_among_four_heads() -> None:
