@@ -8,6 +8,9 @@ from profiles.shapes import ModelShape
 
 MODULES = {
     "gpt2": "gpt2",
+    "gpt_neox": "gpt_neox",
+    "opt": "opt",
+    "phi": "phi",
     "llama": "llama",
     "mistral": "llama",
     "mixtral": "moe",

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from estimators.analytic.families.family import Family
 from estimators.analytic.shadow.activations import activate
-from estimators.analytic.shadow.norms import layer_norm
 from estimators.analytic.shadow.ops import add, chunk, dropout, embedding, relayout
 from estimators.analytic.shadow.program import HIDDEN, Program
 from estimators.analytic.shadow.tape import Tensor
@@ -99,25 +98,19 @@ class Gpt2(Program):
         for index in range(s.layers):
             hidden = self.inside(index, self.block, hidden, mask, cache)
         self.outside()
-        hidden = self.norm(hidden, "transformer.ln_f")
+        hidden = self.layer_norm(hidden, "transformer.ln_f")
         return hidden, cache
-
-    def norm(self, x: Tensor, path: str) -> Tensor:
-        """A LayerNorm of the model."""
-        name = path.rpartition(".")[2]
-        with self.named(name):
-            return layer_norm(x, self.weight(path), self.weight(path, "bias"), autocast=self.structure.autocast)
 
     def block(self, hidden: Tensor, mask: Tensor | None, cache: list[Tensor]) -> Tensor:
         """One layer."""
         residual = hidden
-        hidden = self.norm(hidden, f"{LAYER}.ln_1")
+        hidden = self.layer_norm(hidden, f"{LAYER}.ln_1")
         with self.named("attn"):
             attended, _ = self.attention(hidden, mask, cache)
         with self.named("residual"):
             hidden = add(attended, residual, "after attention")
         residual = hidden
-        hidden = self.norm(hidden, f"{LAYER}.ln_2")
+        hidden = self.layer_norm(hidden, f"{LAYER}.ln_2")
         with self.named("mlp"):
             fed = self.mlp(hidden)
         with self.named("residual"):

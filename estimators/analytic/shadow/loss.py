@@ -59,13 +59,13 @@ def _split(hidden: Tensor, pieces: int) -> list[Tensor]:
     def join(gradient: Tensor) -> Gradients:
         waiting.append(gradient)
         if len(waiting) == 1 and pieces > 1:
-            waiting.append(gradient.tape.empty(("rest", "h"), size, "gradients of the other pieces"))
+            waiting.append(gradient.tape.empty(("rest", dims[-1]), size, "gradients of the other pieces"))
             return [None]
         joined = gradient.tape.empty(dims, size, "gradients of the pieces joined").as_view()
         waiting.clear()
         return [joined]
 
-    views = [hidden.view("c", "h") for _ in range(pieces)]
+    views = [hidden.view("c", dims[-1]) for _ in range(pieces)]
     for view in views:
         view.node = None
     return [record(view, join, [hidden]) for view in views]

@@ -61,21 +61,24 @@ def _plus_one(tape: Tape, weight: Parameter) -> Tensor:
     return shift(wide, "1 + weight")
 
 
-def layer_norm(x: Tensor, weight: Parameter, bias: Parameter | None, *, autocast: int = 0, name: str = "") -> Tensor:
+def layer_norm(
+    x: Tensor, weight: Parameter | None, bias: Parameter | None, *, autocast: int = 0, name: str = ""
+) -> Tensor:
     """`F.layer_norm`, one kernel: saves its input, mean and reciprocal deviation (aten::native_layer_norm).
 
     Statistics are fp32 for half-precision inputs on CUDA (`acc_type`). Autocast runs it in fp32.
     """
     if autocast:
         x = cast(x, 4, f"{name or 'norm'} input in fp32")
-    rows, wants, trainable = x.dims[:-1], x.requires_grad, weight.requires_grad
+    rows, wants = x.dims[:-1], x.requires_grad
 
     def apply(gradient: Tensor) -> Gradients:
         tape = gradient.tape
         inner = like(gradient, "gradient of the input") if wants else None
-        scale = tape.empty(weight.dims, weight.itemsize, weight.name, "gradients") if trainable else None
-        shifted = bias is not None and bias.requires_grad
-        offset = tape.empty(bias.dims, bias.itemsize, bias.name, "gradients") if shifted and bias is not None else None
+        scale, offset = (
+            tape.empty(of.dims, of.itemsize, of.name, "gradients") if of is not None and of.requires_grad else None
+            for of in (weight, bias)
+        )
         return [inner, scale, offset]
 
     out = like(x, "output")

@@ -158,10 +158,12 @@ def chunk(x: Tensor, *dims: str, pieces: int = 2) -> list[Tensor]:
 
 
 def concatenate(parts: list[Tensor], dims: Dims, name: str) -> Tensor:
-    """`torch.cat`: a copy, whose gradient falls into views."""
-    count = len(parts)
-    out = parts[0].tape.empty(dims, max(x.itemsize for x in parts), name)
-    return record(out, lambda gradient: [gradient.as_view() for _ in range(count)], parts)
+    """`torch.cat`: a copy, whose gradient falls into views. Autocast casts what is narrower before."""
+    widest = max(x.itemsize for x in parts)
+    parts = [cast(x, widest, f"{name} part cast") for x in parts]
+    pieces = [x.dims for x in parts]
+    out = parts[0].tape.empty(dims, widest, name)
+    return record(out, lambda gradient: [gradient.view(*piece).as_view() for piece in pieces], parts)
 
 
 def dropout(x: Tensor, probability: float, name: str) -> Tensor:

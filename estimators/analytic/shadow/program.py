@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from estimators.analytic.shadow import attention as kernels
 from estimators.analytic.shadow import loss as losses
+from estimators.analytic.shadow.norms import layer_norm
 from estimators.analytic.shadow.ops import add, cast, dropout, linear, repeat, scale
 from estimators.analytic.shadow.structure import Structure
 from estimators.analytic.shadow.tape import OUTSIDE, Dims, Parameter, Tape, Tensor, checkpoint, record
@@ -162,6 +163,13 @@ class Program(ABC):
             f"{name} with adapter",
         )
         return cast(out, result_size, f"{name} with adapter cast")
+
+    def layer_norm(self, x: Tensor, path: str) -> Tensor:
+        """A LayerNorm of the model, with the parameters that it has."""
+        weight = self.weight(path) if self.has(path) else None
+        bias = self.weight(path, "bias") if self.has(path, "bias") else None
+        with self.named(path.rpartition(".")[2]):
+            return layer_norm(x, weight, bias, autocast=self.structure.autocast)
 
     def inside(self, index: int, run: Callable[..., Tensor], *inputs: object) -> Tensor:
         """Run one layer's code on its inputs, checkpointed where the structure says so."""
