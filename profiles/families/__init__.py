@@ -17,6 +17,7 @@ MODULES: dict[str, str] = {
     "gemma": "gemma",
     "gemma2": "gemma",
     "gemma3_text": "gemma",
+    "bloom": "bloom",
     "gpt2": "gpt2",
     "gpt_neox": "gpt_neox",
     "mixtral": "moe",

@@ -7,6 +7,7 @@ from estimators.analytic.families.family import Family
 from profiles.shapes import ModelShape
 
 MODULES = {
+    "bloom": "bloom",
     "gpt2": "gpt2",
     "gpt_neox": "gpt_neox",
     "opt": "opt",

@@ -13,7 +13,7 @@ from estimators.analytic.shadow import loss as losses
 from estimators.analytic.shadow.norms import layer_norm
 from estimators.analytic.shadow.ops import add, cast, dropout, linear, repeat, scale
 from estimators.analytic.shadow.structure import Structure
-from estimators.analytic.shadow.tape import OUTSIDE, Dims, Parameter, Tape, Tensor, checkpoint, record
+from estimators.analytic.shadow.tape import OUTSIDE, Dims, Made, Parameter, Tape, Tensor, checkpoint, record
 from estimators.analytic.shadow.weights import Weight, copy_name
 from profiles.shapes import SLIDING
 
@@ -171,7 +171,7 @@ class Program(ABC):
         with self.named(path.rpartition(".")[2]):
             return layer_norm(x, weight, bias, autocast=self.structure.autocast)
 
-    def inside(self, index: int, run: Callable[..., Tensor], *inputs: object) -> Tensor:
+    def inside(self, index: int, run: Callable[..., Made], *inputs: object) -> Made:
         """Run one layer's code on its inputs, checkpointed where the structure says so."""
         tape = self.tape
         tape.layer = index

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from types import MappingProxyType
+from typing import TypeVar
 
 Dims = tuple[str, ...]
 OUTSIDE = -1
@@ -274,7 +275,10 @@ def stop_before(tape: Tape, saved: Sequence[Tensor]) -> None:
         _refill(frame, [value.detach() for value in saved])
 
 
-def checkpoint(tape: Tape, function: Callable[[], Tensor]) -> Tensor:
+Made = TypeVar("Made")
+
+
+def checkpoint(tape: Tape, function: Callable[[], Made]) -> Made:
     """Run `function` without keeping what its nodes save (torch.utils.checkpoint, not reentrant)."""
     frame = Frame(function, tape.layer, list(tape.scope))
     tape.frame = frame
