@@ -60,6 +60,7 @@ def check(workload: Workload, gpu: Gpu | None = None) -> tuple[str, ...]:
         _routing(workload),
         _experts(workload),
         _no_evaluation(workload),
+        _resuming(workload),
     )
     return tuple(note for note in notes if note)
 
@@ -103,6 +104,19 @@ def _clipping(workload: Workload) -> str:
     if not workload.clip or workload.method.update != "per-layer":
         return ""
     return "with --update per-layer gradients never exist together, so --clip clips nothing and adds nothing"
+
+
+def _resuming(workload: Workload) -> str:
+    method = workload.method
+    if workload.resume == "none":
+        return ""
+    if method.unpaged:
+        return (
+            f"bitsandbytes loads paged states as ordinary tensors: after resuming, {method.name} holds them on the card"
+        )
+    if workload.resume == "cpu" and method.parameterisation == "galore" and method.implementation == "galore-torch":
+        return "galore_torch leaves its projectors where the checkpoint was mapped: after --resume cpu its step fails"
+    return ""
 
 
 def _no_evaluation(workload: Workload) -> str:

@@ -30,7 +30,7 @@ class Moment:
 
     iteration: Iteration
     name: str
-    """`forward_end`, `loss`, `backward_start`, `backward_end`, `layer_update`, `clip`, `refresh`, `step` or
+    """`forward_end`, `loss`, `backward_start`, `backward_end`, `layer_update`, `clip`, `refresh`, `step`, `resume` or
     `evaluation`."""
     phase: Phase
     by_category: Mapping[str, int]

@@ -15,6 +15,7 @@ Attention = Literal["auto", "flash", "efficient", "cudnn", "math", "eager"]
 Checkpointing = Literal["none", "full"]
 Loss = Literal["full", "chunked"]
 ZeroGrad = Literal["start", "end"]
+Resume = Literal["none", "cpu", "device"]
 Parameterisation = Literal["full", "galore", "lora", "relora", "low-rank"]
 Optimizer = Literal["adamw", "adamw-8bit", "adamw-32bit", "adafactor", "sgd", "sgd-momentum"]
 Residence = Literal["device", "paged", "host"]
@@ -108,6 +109,8 @@ class Method:
     """Elements that share one scale in 8-bit states (2048 before May 2024)."""
     master_weights: bool = False
     """The optimizer steps fp32 copies of half-precision weights, as Megatron-Core does."""
+    unpaged: bool = False
+    """A checkpoint has made ordinary tensors of paged states."""
     lora_dropout: float = 0.0
     embedding_optim_bits: Literal[8, 32] = 8
     """States of embeddings under plain 8-bit optimizers; transformers' Trainer registers them for 32 bits."""
@@ -125,7 +128,7 @@ class Method:
     @property
     def states_on(self) -> Residence:
         """Where states of large parameters live."""
-        return METHODS[self.name].states_on
+        return "device" if self.unpaged else METHODS[self.name].states_on
 
     @property
     def kernel(self) -> OptimizerKernel:
@@ -175,6 +178,8 @@ class Workload:
     """Tokens in a sequence of evaluation; None means those of training."""
     eval_keep: int | None = None
     """Batches of evaluation whose logits stay on the card."""
+    resume: Resume = "none"
+    """The run goes on from a checkpoint, which `torch.load` maps to the host or to the device."""
     clip: bool = False
     """Gradients are clipped by their global norm before the optimizer's step."""
     allocator_settings: str = ""

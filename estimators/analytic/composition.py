@@ -112,9 +112,10 @@ def _states(workload: Workload, outliner: Outliner) -> Iterator[Tensors]:
 
 def _rest(outline: Outline, left: dict[str, int]) -> Iterator[Tensors]:
     names = {"refresh": "of the refresh", "step": "of the optimizer's step"}
+    names |= {"evaluation": "of the evaluation", "resume": "of the checkpoint"}
     for category, nbytes in left.items():
         if nbytes and category == "workspaces":
             yield Tensors(name="cuBLAS workspaces", nbytes=nbytes, category=category)
         elif nbytes:
-            name = "of the evaluation" if outline.name == "evaluation" else names.get(outline.phase, "so far")
+            name = names.get(outline.name) or names.get(outline.phase, "so far")
             yield Tensors(name=f"{category.replace('_', ' ')} {name}", nbytes=nbytes, category=category)

@@ -65,6 +65,12 @@ def history_of(workload: Workload, gpu: Gpu | None = None) -> list[Event]:
             "the written history has training steps only",
             "ask galore-mem trace, or leave out --eval-batch",
         )
+    if workload.resume != "none":
+        raise InputError(
+            "no exact history of a resumed run",
+            "the written history starts afresh",
+            "leave out --resume: what comes after the first step is the same",
+        )
     return _Writer(workload, gpu).write()
 
 

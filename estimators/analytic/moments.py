@@ -13,6 +13,7 @@ from estimators.analytic.course import Course, Point, course_of
 from estimators.analytic.evaluation import evaluation_of
 from estimators.analytic.growth import states_before
 from estimators.analytic.layout import PHASES
+from estimators.analytic.resuming import aliased_bytes, copied_by_loader, file_bytes
 from estimators.analytic.states import as_stepped
 from estimators.analytic.stepping import Categories, plus, stepping_of
 from estimators.footprint import Iteration, Moment, Phase
@@ -79,6 +80,7 @@ class Outliner:
         keeps = not self.per_layer and workload.zero_grad == "start"
         self._evaluated_gradients_bytes = self.stepping.gradients_after_bytes if keeps else 0
         """Gradients that an evaluation finds: those of the step before, unless they are let go of at its end."""
+        self._resume = workload.resume
         self._one_workspace: Categories = {"workspaces": -workspace_bytes}
         self._held = held
         self._held_bytes = sum(held.values())
@@ -106,6 +108,8 @@ class Outliner:
             largest = max(largest, course.end_bytes - stepping.gradients_bytes + stepping.largest_step_bytes)
             clipped = course.end_bytes + stepping.states_bytes + self._clipping_bytes + self._cast_bytes
             largest = max(largest, clipped if self._clipping_bytes else 0)
+        if self._resume != "none":
+            largest = max(largest, self._resuming().total_bytes - self._held_bytes)
         if self._evaluation is not None:
             largest = max(largest, sum(self._around_evaluation.values()) + self._evaluation.total_bytes)
         return largest + self._held_bytes
@@ -115,6 +119,21 @@ class Outliner:
         """What lives around an evaluation besides what is always held."""
         accumulators = self._held.get("gradients", 0)  # between steps there are none
         return plus(self.stepping.states, {"gradients": self._evaluated_gradients_bytes - accumulators})
+
+    def _resuming(self) -> Outline:
+        """Model and optimizer are built, and take up a checkpoint: see `resuming`."""
+        stepping, method = self.stepping, self.stepping.method
+        held = plus(
+            self._held, {"workspaces": -2 * self._workspace_bytes, "gradients": -self._held.get("gradients", 0)}
+        )
+        found = dict(stepping.states)
+        if self._resume == "device":
+            copied = copied_by_loader(stepping.groups, method)
+            found["temporaries"] = file_bytes(stepping.groups, method) - aliased_bytes(stepping.groups, method)
+            if copied:
+                found = {"temporaries": found["temporaries"], "optimizer_states": copied}
+        total = sum(held.values()) + sum(found.values())
+        return Outline("first", "resume", "between", total, _NOWHERE, (held, found))
 
     def _evaluations(self) -> Iterator[Outline]:
         """After each step."""
@@ -128,7 +147,16 @@ class Outliner:
             yield Outline(iteration, "evaluation", "forward", total, _NOWHERE, parts)
 
     def outlines(self) -> Iterator[Outline]:
-        """Every moment of both iterations."""
+        """Every moment of both iterations; a resumed run has its states from the start."""
+        if self._resume != "none":
+            steady = [outline for outline in self._all() if outline.iteration == "steady"]
+            yield self._resuming()
+            yield from (outline._replace(iteration="first") for outline in steady)
+            yield from steady
+        else:
+            yield from self._all()
+
+    def _all(self) -> Iterator[Outline]:
         yield from self._windows("steady", self.stepping.states, self.stepping.states_bytes)
         if self.per_layer:
             yield from self._windows_while_states_grow()

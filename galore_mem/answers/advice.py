@@ -153,6 +153,8 @@ def alternatives(workload: Workload, *, fits: bool) -> Iterator[tuple[str, Workl
         yield f"--seq {batch.sequence_length // 2}", replace(workload, batch=shorter)
     if workload.keep_outputs:
         yield "no --keep-outputs", replace(workload, keep_outputs=False)
+    if workload.resume == "device":
+        yield "--resume cpu", replace(workload, resume="cpu")
     if workload.eval_keep:
         yield "no --eval-keep", replace(workload, eval_keep=None)
     if workload.eval_batch is not None and workload.eval_batch > 1:

@@ -110,6 +110,7 @@ _RUN = (
     "eval_batch",
     "eval_seq",
     "eval_keep",
+    "resume",
     "clip",
     "allocator_settings",
 )

@@ -1,7 +1,7 @@
 """What a person may set about a training run, and the workloads that follow from it."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Self, get_args
 
 from estimators.workload import (
@@ -16,6 +16,7 @@ from estimators.workload import (
     OptimizerKernel,
     Precision,
     ProjType,
+    Resume,
     Update,
     Workload,
     ZeroGrad,
@@ -109,6 +110,8 @@ class Settings(_Stated):
     """Tokens in a sequence of evaluation; those of training unless given."""
     eval_keep: int | None = None
     """Batches of evaluation whose logits stay on the card, for metrics; none unless given."""
+    resume: Resume = "none"
+    """The run goes on from a checkpoint: torch.load maps it to the cpu, or to the device beside the model."""
     clip: bool = False
     """Gradients are clipped by their global norm, as torch.nn.utils.clip_grad_norm_ does."""
     alloc_conf: str | None = None
@@ -182,6 +185,8 @@ def workloads(model: ModelShape, methods: Sequence[str], settings: Settings) -> 
 
 def workload_of(model: ModelShape, method: Method, settings: Settings) -> Workload:
     """One workload."""
+    if settings.resume != "none" and method.states_on == "paged":
+        method = replace(method, unpaged=True)
     return Workload(
         model=model,
         method=method,
@@ -202,6 +207,7 @@ def workload_of(model: ModelShape, method: Method, settings: Settings) -> Worklo
         eval_batch=settings.eval_batch,
         eval_seq=settings.eval_seq,
         eval_keep=settings.eval_keep,
+        resume=settings.resume,
         clip=settings.clip,
         allocator_settings=settings.alloc_conf or "",
     )
@@ -282,6 +288,7 @@ _CHOICES = {
     "attention": get_args(Attention),
     "loss": get_args(Loss),
     "zero_grad": get_args(ZeroGrad),
+    "resume": get_args(Resume),
 }
 _COUNTS = (
     "rank",

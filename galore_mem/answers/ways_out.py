@@ -18,6 +18,7 @@ COSTS: tuple[tuple[str, str], ...] = (
     ("--zero-grad start", "costs nothing: zero_grad(set_to_none=True) before the forward"),
     ("--optimizer-kernel fused", "costs nothing: AdamW(fused=True)"),
     ("--implementation galore-mem", "costs nothing: the same algorithm with less scratch"),
+    ("--resume cpu", 'costs nothing: torch.load(path, map_location="cpu")'),
     ("--attention auto", "costs nothing: the kernel that torch would choose"),
     ("no --eval-keep", "no metric over all logits: preprocess_logits_for_metrics, or batch_eval_metrics"),
     ("--eval-batch", "evaluation in smaller batches"),

@@ -56,6 +56,7 @@ def _switches(result: PlanResult) -> list[tuple[str, bool]]:
         ("padding", workload.padding),
         ("zero_grad at the end", workload.zero_grad == "end"),
         (_evaluation(workload), workload.eval_batch is not None),
+        (f"resumed, checkpoint mapped to the {workload.resume}", workload.resume != "none"),
         (workload.allocator_settings, bool(workload.allocator_settings)),
     ]
 

@@ -50,7 +50,8 @@ def build_optimizer(method: Method, parameters: Named, targets: frozenset[str]) 
             _keep_embeddings_in_fp32(optimizer, parameters)
     if not any(parameter.is_cuda for _, parameter in parameters):
         make_maps_when_needed(optimizer)
-        page_as_on_gpu(optimizer)
+        if method.states_on == "paged":
+            page_as_on_gpu(optimizer)
     return optimizer
 
 

@@ -165,6 +165,7 @@ def test_every_setting_has_a_control_and_a_place_in_the_command() -> None:
         "padding": True,
         "zero_grad": "end",
         "clip": True,
+        "resume": "device",
         "eval_batch": 3,
         "eval_seq": 99,
         "eval_keep": 2,
