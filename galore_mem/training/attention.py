@@ -40,22 +40,32 @@ class _Kernel:
     """Rows of the log-sum-exp are padded to a multiple of this."""
     seed_elements: tuple[int, ...] = ()
     """64-bit elements of the random state tensors that are saved even without dropout."""
+    follows_queries: bool = False
+    """Its output has the memory order of the queries (`empty_like`); else it is (b, s, n, d)."""
 
 
 _KERNELS = {
-    "flash": _Kernel(seed_elements=(2, 1)),
+    "flash": _Kernel(seed_elements=(2, 1), follows_queries=True),
     "efficient": _Kernel(rows_multiple=32, seed_elements=(1, 1)),
-    "cudnn": _Kernel(seed_elements=(1, 1)),
+    "cudnn": _Kernel(seed_elements=(1, 1), follows_queries=True),
 }
+
+
+def _by_heads(q: Tensor) -> bool:
+    """Whether queries lie in memory head after head, as `torch.cat` leaves them, not token after token."""
+    return q.stride(1) > q.stride(2)
 
 
 @torch.library.register_fake("galore_mem::fused_attention")  # type: ignore[untyped-decorator]
 def _forward(q: Tensor, k: Tensor, v: Tensor, kernel: str) -> list[Tensor]:
-    """Output in the order (b, s, n, d), log-sum-exp, random state."""
+    """Output, log-sum-exp, random state."""
     batch, heads, rows, _ = q.shape
     traits = _KERNELS[kernel]
     width = v.shape[-1]
-    out = q.new_empty_strided((batch, heads, rows, width), (rows * heads * width, width, heads * width, 1))
+    if traits.follows_queries and _by_heads(q):
+        out = q.new_empty((batch, heads, rows, width))
+    else:
+        out = q.new_empty_strided((batch, heads, rows, width), (rows * heads * width, width, heads * width, 1))
     sums = q.new_empty((batch, heads, _up(rows, traits.rows_multiple)), dtype=torch.float32)
     return [out, sums, *(q.new_empty((count,), dtype=torch.int64) for count in traits.seed_elements)]
 
@@ -66,6 +76,8 @@ def _backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, kernel: str) -> lis
     batch, heads, rows, width = q.shape
     made = [torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)]
     if kernel == "flash":
+        if _by_heads(q):
+            made.append(q.new_empty((batch, rows, heads, width)))  # contiguous_out
         padded = _up(rows, 128)
         made.append(q.new_empty((batch, heads, padded, _up(width, 32)), dtype=torch.float32))  # dq_accum
         made.append(q.new_empty((batch, heads, padded), dtype=torch.float32))  # softmax_d

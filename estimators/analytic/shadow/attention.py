@@ -23,32 +23,56 @@ class FusedKernel:
     """Takes fewer key and value heads than query heads."""
     scratch: tuple[tuple[Dims, int], ...] = ()
     """Dimensions and item size of backward's scratch."""
+    follows_queries: bool = False
+    """Its output has the queries' memory order, and where that is head after head it is copied behind the kernel."""
+    scratch_by_heads: tuple[tuple[Dims, int], ...] = ()
+    """Backward's further scratch in that case."""
     grouped_scratch: tuple[tuple[Dims, int], ...] = ()
     """The same, only where key and value heads are fewer."""
 
 
 # Sources: aten/src/ATen/native/transformers/cuda/{attention,attention_backward}.cu and flash_attn/flash_api.cpp:
 # softmax_lse (b, n, s); rng_state of two elements and a scalar placeholder; backward: dq_accum and softmax_d padded to
-# 128 rows and 32 columns, dk and dv expanded to all heads under GQA. The memory-efficient kernel pads its log-sum-exp
-# to 32 and keeps `delta`; cuDNN saves (b, n, s, 1) statistics, its workspace is known only on a GPU.
+# 128 rows and 32 columns, dk and dv expanded to all heads under GQA, a contiguous copy of an output that is not. Flash
+# (`empty_like`), cuDNN (`alloc_with_matching_layout`) and the CPU's kernel lay their output out as the queries are. The
+# memory-efficient kernel pads its log-sum-exp to 32 and keeps `delta`; cuDNN saves (b, n, s, 1) statistics, its
+# workspace is known only on a GPU.
 FUSED: dict[str, FusedKernel] = {
     "flash": FusedKernel(
         logsumexp=("b", "n", "s"),
         seed_elements=(2, 1),
+        follows_queries=True,
+        scratch_by_heads=((("b", "s", "q"), 0),),
         scratch=((("b", "n", "s128", "d32"), 4), (("b", "n", "s128"), 4)),
         grouped_scratch=((("b", "n", "s", "d"), 0), (("b", "n", "s", "d"), 0)),
     ),
     "efficient": FusedKernel(
         logsumexp=("b", "n", "s32"), seed_elements=(1, 1), grouped=False, scratch=((("b", "n", "s"), 4),)
     ),
-    "cudnn": FusedKernel(logsumexp=("b", "n", "s"), seed_elements=(1, 1), scratch=((("b", "n", "s"), 4),)),
-    "cpu": FusedKernel(logsumexp=("b", "n", "s")),
+    "cudnn": FusedKernel(
+        logsumexp=("b", "n", "s"), seed_elements=(1, 1), follows_queries=True, scratch=((("b", "n", "s"), 4),)
+    ),
+    "cpu": FusedKernel(logsumexp=("b", "n", "s"), follows_queries=True),
 }
 """Kernels by name; `cpu` is what a recording on CPU tensors runs."""
 
 
-def fused(q: Tensor, k: Tensor, v: Tensor, kernel: FusedKernel, *, grouped: bool, mask: Tensor | None) -> Tensor:
-    """A fused kernel on `q` (b, n, s, d), `k` and `v` (b, g, s, d); returns (b, s, q)."""
+def fused(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    kernel: FusedKernel,
+    *,
+    grouped: bool,
+    mask: Tensor | None,
+    by_heads: bool = False,
+) -> Tensor:
+    """A fused kernel on `q` (b, n, s, d), `k` and `v` (b, g, s, d); returns (b, s, q).
+
+    `by_heads`: queries lie in memory head after head.
+    """
+    needed = kernel.scratch_by_heads if by_heads else ()
+    needed += kernel.scratch + (kernel.grouped_scratch if grouped else ())
     sizes, dims = (q.itemsize, k.itemsize, v.itemsize), (q.dims, k.dims, v.dims)
 
     def apply(gradient: Tensor) -> Gradients:
@@ -57,8 +81,7 @@ def fused(q: Tensor, k: Tensor, v: Tensor, kernel: FusedKernel, *, grouped: bool
             tape.empty(dim, size, f"attention d{name}") for dim, size, name in zip(dims, sizes, "qkv", strict=True)
         ]
         scratch = [  # noqa: F841 alive beside the gradients
-            tape.empty(dim, size or gradient.itemsize, "attention backward scratch")
-            for dim, size in kernel.scratch + (kernel.grouped_scratch if grouped else ())
+            tape.empty(dim, size or gradient.itemsize, "attention backward scratch") for dim, size in needed
         ]
         return gradients
 

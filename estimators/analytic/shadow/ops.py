@@ -53,6 +53,7 @@ def multiply(a: Tensor, b: Tensor, name: str) -> Tensor:
 
     saved = [b] * wants[0] + [a] * wants[1]
     broadcast = {1: b.dims} if b.dims != a.dims else {}
+    stop_before(a.tape, saved)
     return record(like(a, name, max(a.itemsize, b.itemsize)), apply, [a, b], saved, broadcast)
 
 
@@ -66,7 +67,9 @@ def weigh(x: Tensor, weight: Parameter, name: str) -> Tensor:
         total = gradient.tape.empty(weight.dims, weight.itemsize, weight.name, "gradients") if wide else None
         return [total, inner]
 
-    return record(like(x, name, max(x.itemsize, weight.itemsize)), apply, [weight, x], [x] if trainable else [])
+    saved = [x] if trainable else []
+    stop_before(x.tape, saved)
+    return record(like(x, name, max(x.itemsize, weight.itemsize)), apply, [weight, x], saved)
 
 
 def square(x: Tensor, name: str) -> Tensor:

@@ -15,7 +15,7 @@ from estimators.analytic.shadow.ops import add, cast, dropout, linear, repeat, s
 from estimators.analytic.shadow.structure import Structure
 from estimators.analytic.shadow.tape import OUTSIDE, Dims, Made, Parameter, Tape, Tensor, checkpoint, record
 from estimators.analytic.shadow.weights import Weight, copy_name
-from profiles.shapes import SLIDING
+from profiles.shapes import FULL, SLIDING
 
 HIDDEN: Dims = ("b", "s", "h")
 
@@ -206,11 +206,11 @@ class Program(ABC):
 
         return record(embedded, keep, [leaf])
 
-    def causal_mask(self) -> Tensor | None:
+    def causal_mask(self, kind: str = FULL) -> Tensor | None:
         """The mask that transformers makes for the kernel, once for all layers."""
         s, tape = self.structure, self.tape
         if s.kernel == "eager":
-            allowed = tape.empty(("s", "s"), 1, "allowed", "inputs")  # noqa: F841
+            allowed = self._allowed(kind)  # noqa: F841
             return tape.empty(("b", "s", "s"), s.itemsize, "attention mask", "inputs")
         return tape.empty(("b", "s", "s"), 1, "attention mask", "inputs") if s.padding else None
 
@@ -221,10 +221,23 @@ class Program(ABC):
         """
         s, made = self.structure, dict[str, Tensor | None]()
         for kind in s.masks:
-            made[kind] = self.causal_mask()
+            made[kind] = self.causal_mask(kind)
             if made[kind] is None and kind == SLIDING and SLIDING in s.layer_types:
-                made[kind] = self.tape.empty(("s", "s"), 1, "sliding mask", "inputs")
+                made[kind] = self._allowed(kind)
         return made
+
+    def _allowed(self, kind: str) -> Tensor:
+        """Which positions see which: those before them, and of a window those in it (`and_masks`)."""
+        square, tape = ("s", "s"), self.tape
+        before = tape.empty(square, 1, "allowed", "inputs")
+        if kind == FULL:
+            return before
+        within = tape.empty(square, 1, "allowed", "inputs")
+        del before
+        before = tape.empty(square, 1, "allowed", "inputs")
+        allowed = tape.empty(square, 1, "sliding mask", "inputs")
+        del before, within
+        return allowed
 
     def layer_type(self, index: int) -> str:
         """Which of the masks a played layer takes."""
@@ -279,7 +292,9 @@ class Program(ABC):
                 foldable=foldable,
             )
             return _contiguous(values), None
-        return kernels.fused(q, k, v, kernels.FUSED[kernel], grouped=grouped, mask=mask), None
+        fused = kernels.FUSED[kernel]
+        out = kernels.fused(q, k, v, fused, grouped=grouped, mask=mask, by_heads=foldable)
+        return (_contiguous(out) if foldable and fused.follows_queries else out), None
 
     def cached(self, x: Tensor, name: str) -> Tensor:
         """Keys or values as the cache joins them to what it holds: a copy."""

@@ -96,6 +96,8 @@ CASE = Case()
 MIXTRAL = (("num_local_experts", 5), ("num_experts_per_tok", 2))
 QWEN3_MOE = (("num_experts", 6), ("num_experts_per_tok", 3), ("moe_intermediate_size", 136), ("head_dim", 32))
 LORA = Method(name="lora", rank=8)
+PHI3 = (("pad_token_id", 0), ("eos_token_id", 1))
+GEMMA = (("head_dim", 48), ("pad_token_id", 0))
 CASES = [
     CASE,
     Case(layers=1),
@@ -135,6 +137,16 @@ CASES = [
     Case(family="mixtral", config=MIXTRAL),
     Case(family="mixtral", config=MIXTRAL, precision="fp32", checkpointing=True),
     Case(family="qwen3_moe", config=(*QWEN3_MOE, ("norm_topk_prob", True)), layers=4),
+    Case(family="phi3", config=PHI3),
+    Case(family="phi3", config=(*PHI3, ("partial_rotary_factor", 0.5)), precision="fp32"),
+    Case(family="olmo2"),
+    Case(family="olmo2", checkpointing=True, layers=5),
+    Case(family="gemma", config=GEMMA, precision="amp-bf16"),
+    Case(family="gemma2", kernel="eager", config=GEMMA),
+    Case(family="gemma2", kernel="eager", config=GEMMA, checkpointing=True, precision="fp32"),
+    Case(family="gemma3_text", config=GEMMA),
+    Case(family="gemma3_text", config=(*GEMMA, ("sliding_window", 64)), layers=5, kernel="eager"),
+    Case(family="mistral", layers=3, config=(("sliding_window", 64),), kernel="eager"),
 ]
 
 
@@ -288,6 +300,15 @@ LEDGER_CASES = [
     Case(method=Method(name="lora", rank=8, target_modules=("q_proj", "v_proj"))),
     Case(family="mixtral", config=MIXTRAL),
     Case(family="qwen3_moe", config=QWEN3_MOE),
+    Case(family="phi3", config=PHI3),
+    Case(family="phi3", config=(*PHI3, ("partial_rotary_factor", 0.5)), precision="amp-bf16"),
+    Case(family="olmo2"),
+    Case(family="olmo2", kernel="math", batch=1, precision="fp32"),
+    Case(family="gemma", config=GEMMA),
+    Case(family="gemma2", kernel="eager", config=GEMMA),
+    Case(family="gemma2", kernel="eager", config=GEMMA, batch=1, precision="amp-bf16"),
+    Case(family="gemma3_text", config=GEMMA),
+    Case(family="gemma3_text", config=GEMMA, kernel="math", precision="fp32"),
 ]
 
 
