@@ -1,15 +1,17 @@
 """The closed form beside the trace, over a grid of workloads: live peaks, each moment, each category.
 
-    python benchmarks/judge.py --into rows.jsonl                 # 60M to 13B, every method; goes on where it stopped
+    python benchmarks/judge.py --into rows.jsonl                 # 60M to 13B, every method; only what is missing
     python benchmarks/judge.py --into rows.jsonl --order 1       # another process beside it, in another order
     python benchmarks/judge.py --grid small --into small.jsonl   # shallow models, a minute or two
     python benchmarks/judge_report.py rows.jsonl                 # docs/accuracy.md, and the ranges that `plan` uses
 
 One JSON object per workload is appended to the file: both answers in bytes, and where they differ by category. What the
-replica of the allocator makes of the traced history, allocated and reserved, is in it too.
+replica of the allocator makes of the traced history, allocated and reserved, is in it too. A file that is not there yet
+begins with the rows that are kept (benchmarks/judged_rows.jsonl.gz); delete those to trace everything anew.
 """
 
 import argparse
+import gzip
 import json
 import sys
 import time
@@ -36,6 +38,7 @@ from profiles.gpus import SMALL_WORKSPACE_BYTES
 from profiles.models import find_model
 from profiles.shapes import ModelShape
 
+KEPT_ROWS = Path(__file__).with_name("judged_rows.jsonl.gz")
 RESIDENT = ("weights", "buffers", "optimizer_states", "projectors")
 SMALL = ModelShape(
     name="small",
@@ -75,6 +78,23 @@ JUDGED: tuple[str, ...] = ("adamw", "adamw-8bit", "adafactor", "sgd", "sgd-momen
 JUDGED += ("galore-adamw-8bit", "galore-adafactor", "lora", "relora", "low-rank")
 """Methods of the grid; their order decides which run each model gets, so that new ones go into rows of their own."""
 
+FIT_LIKE: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("llama-60m", "adamw", {"batch": 24, "seq": 256, "grad_accumulation": 2}),
+    ("llama-350m", "adamw", {"batch": 11, "seq": 512}),
+    ("qwen3-0.6b", "adamw-8bit", {"batch": 3, "seq": 1024}),
+    ("llama-1b", "adamw", {"batch": 5, "seq": 512, "checkpointing": "full"}),
+    ("llama-7b", "galore-adamw-8bit", {"batch": 19, "seq": 256, "update": "per-layer", "loss": "chunked"}),
+    ("mistral-7b", "adafactor", {"batch": 3, "seq": 1024, "update": "per-layer"}),
+    ("llama-3.2-1b", "adamw-8bit", {"batch": 7, "seq": 1024, "update": "per-layer"}),
+    ("llama-3.2-3b", "adamw-8bit", {"batch": 3, "seq": 1024, "update": "per-layer"}),
+    ("qwen3-1.7b", "adamw-8bit", {"batch": 5, "seq": 1024, "update": "per-layer"}),
+    ("qwen3-4b", "adamw-8bit", {"batch": 5, "seq": 512, "update": "per-layer"}),
+    ("llama-3-8b", "galore-adamw-8bit", {"batch": 5, "seq": 1024, "update": "per-layer", "loss": "chunked"}),
+    ("qwen3-8b", "lora", {"batch": 3, "seq": 1024, "loss": "chunked"}),
+)
+"""What `fit` recommends looks like this: checkpointing (but for the first three), odd batches, long sequences."""
+NOT_CHECKPOINTED = 3
+
 
 def variants(method: str) -> Iterator[dict[str, Any]]:
     """Updates and implementations of a method."""
@@ -108,6 +128,14 @@ def large_grid() -> Iterator[Workload]:
                 workload = one(shape, method, variant | run | {"seq": LENGTHS[number % len(LENGTHS)]})
                 if is_possible(workload):
                     yield workload
+    for place, (name, method, words) in enumerate(FIT_LIKE):
+        usual = {} if place < NOT_CHECKPOINTED else {"checkpointing": "full"}
+        yield one(find_model(name).shape, method, usual | words)
+
+
+def models_judged() -> tuple[str, ...]:
+    """Names of the large grid's models, in its order."""
+    return tuple(dict.fromkeys(find_model(name).name for name in (*MODELS, *(row[0] for row in FIT_LIKE))))
 
 
 def one(shape: ModelShape, method: str, words: dict[str, Any]) -> Workload:
@@ -178,12 +206,20 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
 
+def begin(path: Path) -> None:
+    """Put the kept rows into a new file."""
+    if not path.exists() and KEPT_ROWS.exists():
+        path.write_bytes(gzip.decompress(KEPT_ROWS.read_bytes()))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="the closed form beside the trace")
     parser.add_argument("--grid", choices=("small", "large"), default="large")
     parser.add_argument("--into", type=Path, required=True, help="JSONL that rows are appended to")
     parser.add_argument("--order", type=int, default=0, help="of the workloads; whatever part is done is a fair sample")
     options = parser.parse_args()
+    if options.grid == "large":
+        begin(options.into)
     grid = list(small_grid() if options.grid == "small" else large_grid())
     Random(options.order).shuffle(grid)
     for number, workload in enumerate(grid):

@@ -118,15 +118,15 @@ def _largest(vary: Callable[[int], Workload], gpu: Gpu, usable_bytes: int, limit
     def beyond(edge: int, number: int) -> int:
         return reach(vary(number), gpu).live_bytes - edge
 
-    best = _last_not_above(excess, 1, limit)
+    best = last_not_above(excess, 1, limit)
     for edge in sorted((edge for edge in EDGES_BYTES if edge < usable_bytes), reverse=True):
-        first = 1 + _last_not_above(partial(beyond, edge), 1, limit)
+        first = 1 + last_not_above(partial(beyond, edge), 1, limit)
         if best < first <= limit and excess(first) <= 0:
-            return _last_not_above(excess, first, limit)
+            return last_not_above(excess, first, limit)
     return best
 
 
-def _last_not_above(value: Callable[[int], int], low: int, high: int) -> int:
+def last_not_above(value: Callable[[int], int], low: int, high: int) -> int:
     """The last number in low..high at which a growing value is not above 0; `low - 1` if none is.
 
     Values are nearly linear in the number, so the search tries where a straight line between its ends would meet zero,

@@ -70,6 +70,8 @@ def _parsed(row: catalogue.Row) -> Range:
 class Exactness:
     """How near reserved memory of histories written from the closed form came to that of traced ones."""
 
+    attention: Literal["math", "other"]
+    """Under a trace, attention by separate products adds its mask out of place, which a real run does not."""
     rows: int
     """Workloads that were compared."""
     median_pct: float
@@ -77,11 +79,19 @@ class Exactness:
     """The most that one was below."""
     excess_pct: float
     """The most that one was above."""
+    families: tuple[str, ...]
+    """Types of the models among them."""
+    methods: tuple[str, ...]
     source: str
 
+    def covers(self, family: str, method: str) -> bool:
+        """Whether runs of this kind were compared."""
+        return family in self.families and method in self.methods
 
-@lru_cache(maxsize=1)
-def exactness() -> Exactness:
-    """What was seen."""
-    (row,) = catalogue.read_rows(_EXACT_FILE)
-    return Exactness(**row)
+
+@lru_cache(maxsize=2)
+def exactness(kernel: str = "flash") -> Exactness:
+    """What was seen of runs under an attention kernel."""
+    wanted = "math" if kernel == "math" else "other"
+    (row,) = (row for row in catalogue.read_rows(_EXACT_FILE) if row["attention"] == wanted)
+    return Exactness(**row | {"families": tuple(row["families"]), "methods": tuple(row["methods"])})

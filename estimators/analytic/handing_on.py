@@ -39,7 +39,7 @@ def handed_on(layout: Layout) -> dict[int, HandedOn]:
             code, birth = events[position], births[position]
             own, is_backward = passes[position]
             source, was_backward = passes[birth]
-            if code > 0 or source == own or source == OUTSIDE_PASS or names[-code - 1].in_every_middle_layer:
+            if code > 0 or source in (own, OUTSIDE_PASS) or names[-code - 1].in_every_middle_layer:
                 continue
             crosses = is_backward and not was_backward
             neighbour = before[stretch.block] if crosses else own

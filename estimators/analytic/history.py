@@ -25,6 +25,8 @@ from estimators.workload import Workload
 from profiles.errors import InputError
 from profiles.gpus import SMALL_WORKSPACE_BYTES, Gpu
 
+MICRO_BATCHES = 3
+"""Written of a longer accumulation: each one after the second finds the blocks that the one before has left."""
 _GRADIENTS = (".weight", "gradient of the input")
 _PRODUCTS: dict[str, tuple[str, ...]] = {
     "forward_end": (".q_proj", ".q_proj A"),
@@ -131,7 +133,7 @@ class _Writer:
             own = tuple(stretches[index:stop])
             batches[-1] += [_Turn(own, repetition) for repetition in range(repetitions if block else 1)]
             index = stop
-        for batch in (*batches, *[batches[-1]] * (micro_batches - len(batches))):
+        for batch in (*batches, *[batches[-1]] * (min(micro_batches, MICRO_BATCHES) - len(batches))):
             yield from batch
 
 

@@ -54,11 +54,14 @@ def write_refresh(walk: Walk, group: ParameterGroup, method: Method, *, first: b
 
 
 def _chunks(walk: Walk, short: int, long: int, width: int, *, fp32_rows: bool, product: bool) -> None:
-    """Columns of the matrix at a time: their fp32 copy where they are not fp32, and their product with vectors."""
+    """Columns of the matrix at a time: their fp32 copy where they are not fp32, and their product with vectors.
+
+    Each piece is let go of before the next is taken, and finds the same blocks: those of one size are written once.
+    """
     step = min(long, max(1, CHUNK_BYTES // (4 * (short + width))))
-    for start in range(0, long, step):
-        columns = min(step, long - start)
-        walk.brief(*[4 * short * columns] * fp32_rows, *[4 * columns * width] * product)
+    for columns in dict.fromkeys((step, long % step)):
+        if columns:
+            walk.brief(*[4 * short * columns] * fp32_rows, *[4 * columns * width] * product)
 
 
 def _orthonormal(walk: Walk, source: str, target: str, rows: int, columns: int) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 from estimators.analytic.bounds import Reach
 from estimators.analytic.estimate import reach
@@ -28,6 +28,8 @@ class Option:
     relative_work: float
     """Matrix-product work per token over that of plain full-rank training."""
     fidelity: Fidelity
+    is_replayed: bool = False
+    """Its reserved memory and bound come from the allocator's replica, not from the closed form."""
 
     @property
     def usable_bytes(self) -> int:
@@ -39,6 +41,22 @@ class Option:
         """How far the upper bound is above the card; negative where it fits."""
         return self.reach.upper_bytes - self.usable_bytes
 
+    @property
+    def group(self) -> tuple[object, ...]:
+        """Method, rank and update: what a person takes it for, whatever saves memory besides."""
+        method = self.workload.method
+        return method.name, method.rank, method.update
+
+    @property
+    def form(self) -> Workload:
+        """The configuration whatever its micro-batch and sequence."""
+        return with_batch(self.workload, micro_batch_size=1, sequence_length=1)
+
+    @property
+    def least_missing_bytes(self) -> int:
+        """The same if nothing were lost between blocks: where it is positive no replay can help."""
+        return self.missing_bytes - self.reach.fragmentation_bytes
+
     def to_dict(self) -> dict[str, Any]:
         """An entry of `front` in the JSON output."""
         return {
@@ -49,6 +67,7 @@ class Option:
             "process_bytes": self.reach.process_bytes,
             "upper_bytes": self.reach.upper_bytes,
             "headroom_bytes": -self.missing_bytes,
+            "replayed": self.is_replayed,
             "relative_work": round(self.relative_work, 4),
             "fidelity": {
                 "kind": self.fidelity.kind,
@@ -140,6 +159,13 @@ def _accumulated(form: Workload, wishes: Wishes, card: Card, usable: int) -> lis
         if len(found) == _DIVISIONS:
             break
     return found
+
+
+def free_size(wishes: Wishes) -> Literal["micro_batch_size", "sequence_length"] | None:
+    """What of the batch a search may choose."""
+    if wishes.objective == "sequence" and wishes.seq is None:
+        return "sequence_length"
+    return None if wishes.batch or wishes.global_batch else "micro_batch_size"
 
 
 _DIVISIONS = 3

@@ -6,6 +6,7 @@ from shlex import join
 
 from estimators.workload import Method, Workload
 from galore_mem.answers.settings import Settings, means_something, workload_of
+from galore_mem.answers.wishes import Wishes
 
 _OF_METHOD = frozenset(field.name for field in fields(Method))
 _RENAMED = {
@@ -17,9 +18,7 @@ _RENAMED = {
 """Settings that a workload keeps elsewhere, or under another name."""
 
 
-def command_line(
-    command: str, model: str, workload: Workload, gpus: Sequence[str] = (), *, other_use: str | int = ""
-) -> str:
+def command_line(command: str, model: str, workload: Workload, gpus: Sequence[str] = (), *, other_use: str = "") -> str:
     """What to type for `workload`, quoted for a shell: `galore-mem plan llama-7b --gpu 'RTX 4090' --method adamw`.
 
     Args:
@@ -27,7 +26,7 @@ def command_line(
         model: as a person names it.
         workload: the run; what is left at its default is left out.
         gpus: names of cards, the first of them first.
-        other_use: what others take from each card, as it was typed or in bytes.
+        other_use: what others take from each card.
     """
     words = ["galore-mem", command, model]
     for gpu in gpus:
@@ -38,8 +37,27 @@ def command_line(
         if value is not True:
             words += map(str, value if isinstance(value, tuple) else (value,))
     if other_use:
-        words += ["--other-use", f"{other_use}B" if isinstance(other_use, int) else other_use]
+        words += ["--other-use", other_use]
     return join(words)
+
+
+def fit_line(model: str, wishes: Wishes, gpus: Sequence[str], *, other_use: str = "") -> str:
+    """What to type for a search: `galore-mem fit llama-7b --gpu 4090 --for batch`. See `command_line`."""
+    words = ["galore-mem", "fit", model, "--gpu", *gpus]
+    for field in fields(Wishes):
+        value = getattr(wishes, field.name)
+        if value == field.default or field.name == "trainer":
+            continue
+        words.append(_SEARCHED.get(field.name, f"--{field.name.replace('_', '-')}"))
+        if value is not True:
+            words += map(str, value if isinstance(value, tuple) else (value,))
+    if other_use:
+        words += ["--other-use", other_use]
+    return join(words)
+
+
+_SEARCHED = {"objective": "--for", "methods": "--method"}
+"""Options of a search that are not called like the field."""
 
 
 def settings_of(workload: Workload) -> dict[str, object]:

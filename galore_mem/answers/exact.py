@@ -1,10 +1,12 @@
 """A plan confirmed by the allocator's replica: the run's whole history, written from the closed form, and replayed."""
 
 from dataclasses import replace
+from math import ceil
 
 from estimators.allocator.parse import parse_settings
-from estimators.allocator.replay import replay
-from estimators.analytic.bounds import context_range, scratch_terms
+from estimators.allocator.replay import peaks
+from estimators.analytic.attention import attention_kernel
+from estimators.analytic.bounds import context_range
 from estimators.analytic.history import history_of
 from estimators.footprint import Footprint, Term
 from estimators.verdict import Fit, verdict_of
@@ -19,32 +21,33 @@ _REPLACED = ("segments", "fragmentation")
 def confirmed(workload: Workload, footprint: Footprint, gpu: Gpu | None) -> Footprint:
     """The footprint with allocated and reserved bytes from the replica, under the run's own allocator settings.
 
-    The bound adds the most by which such a figure was seen to fall short of a traced history's, but stays within the
-    closed form's own bound, which no traced history exceeded either.
+    The bound adds the most by which such a figure was seen to fall short of a traced history's. For kinds of runs of
+    which none was compared it is not below the closed form's bound either.
 
     Raises:
         InputError: the run's history cannot be written down, or its allocator settings do not parse.
     """
-    run = replay(history_of(workload, gpu), parse_settings(workload.allocator_settings))
-    reserved, seen = run.peak_reserved_bytes, exactness()
-    bound = footprint.peak_live_bytes + sum(term.high_bytes for term in footprint.terms if term.name in _REPLACED)
-    margin = max(0, min(int(reserved * seen.shortfall_pct / 100), bound - reserved))
-    scratch = scratch_terms(workload.model, workload.method, workload.precision)
+    allocated, reserved = peaks(history_of(workload, gpu), parse_settings(workload.allocator_settings))
+    seen = exactness(attention_kernel(workload, gpu))
+    margin, live = ceil(reserved * seen.shortfall_pct / 100), footprint.peak_live_bytes
+    reason = f"by the allocator's replica; of {seen.rows} such figures none was more than {seen.shortfall_pct} % below"
+    reason += " a traced one"
+    if not seen.covers(workload.model.model_type, workload.method.name):
+        bound = live + sum(term.high_bytes for term in footprint.terms if term.name in _REPLACED)
+        margin = max(margin, bound - reserved)
+        reason = "by the allocator's replica; no run of this kind was compared, so the closed form's bound stands"
     low, high = context_range(gpu)
     beyond = Term(
-        name="blocks and segments",
-        low_bytes=reserved - footprint.peak_live_bytes,
-        high_bytes=reserved - footprint.peak_live_bytes + margin,
-        reason=f"by the allocator's replica; of {seen.rows} such figures none was more than {seen.shortfall_pct} % "
-        "below a traced one; within the closed form's bound",
+        name="blocks and segments", low_bytes=reserved - live, high_bytes=reserved - live + margin, reason=reason
     )
+    kept = tuple(term for term in footprint.terms if term.name not in _REPLACED)
     return replace(
         footprint,
-        terms=(beyond, *(term for term in footprint.terms if term.name not in _REPLACED)),
-        peak_allocated_bytes=run.peak_allocated_bytes,
+        terms=(beyond, *kept),
+        peak_allocated_bytes=allocated,
         peak_reserved_bytes=reserved,
         process_bytes=reserved + (low + high) // 2,
-        upper_bytes=reserved + margin + sum(term.high_bytes for term in scratch) + high,
+        upper_bytes=reserved + margin + sum(term.high_bytes for term in kept),
     )
 
 

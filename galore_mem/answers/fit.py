@@ -2,18 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from estimators.analytic.estimate import estimate
 from estimators.analytic.parameters import parameter_count
 from estimators.checks import check, closed_form_notes
 from estimators.footprint import Footprint
 from estimators.pareto import front
-from estimators.verdict import Fit, judge
+from estimators.verdict import Fit, judge, verdict_of
 from estimators.workload import METHODS
-from galore_mem.answers.candidates import Option, options
+from galore_mem.answers.candidates import Option, free_size, options
 from galore_mem.answers.names import Card, NamedModel, resolve_cards, resolve_model
 from galore_mem.answers.reasons import reasons
+from galore_mem.answers.replayed import Replayed, Replays
 from galore_mem.answers.sizes import size_bytes
 from galore_mem.answers.wishes import ENOUGH, Wishes
 from profiles.errors import InputError
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from galore_mem.answers.written.run import WrittenRun
 
 NEAR_MISSES = 8
+MISSES = 2
+"""That are replayed: the nearest."""
+RUNNERS_UP = 3
+"""That are replayed before none is named."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,22 +177,32 @@ def _search(named: NamedModel, wishes: Wishes, card: Card, cards: Sequence[Card]
     seen = list(options(named.shape, wishes, card))
     if not seen:
         raise InputError(f"no configuration can run on {card.gpu.name} as asked", "", "loosen a constraint")
-    fitting = sorted((option for option in seen if option.missing_bytes <= 0), key=preference(wishes))
-    misses = _near_misses([option for option in seen if option.missing_bytes > 0], fitting)
-    best = fitting[0] if fitting else None
+    possible = sorted((option for option in seen if option.least_missing_bytes <= 0), key=preference(wishes))
+    fitting = [option for option in possible if option.missing_bytes <= 0]
+    replays = Replays(card)
+    best = replays.best(possible, free_size(wishes))
+    misses = _near_misses([*map(replays.known, seen)], best.option if best else None, fitting)
+    misses = tuple(replays.of(option).option if place < MISSES else option for place, option in enumerate(misses))
     return CardResult(
         card=card,
         looked_at=len(seen),
-        recommended=_recommendation(best, misses, fitting, cards) if best else None,
-        runner_up=next((option for option in fitting if best and _sort(option) != _sort(best)), None),
+        recommended=_recommendation(best, misses, fitting, cards, replays) if best else None,
+        runner_up=_runner_up(best.option, fitting, replays) if best else None,
         front=front(
-            fitting,
+            [*([best.option] if best else []), *(o for o in fitting if not best or o.workload != best.option.workload)],
             lambda option: option.reach.upper_bytes,
             lambda option: option.fidelity.key,
             lambda option: option.relative_work,
         ),
         near_misses=misses,
     )
+
+
+def _runner_up(best: Option, fitting: Sequence[Option], replays: Replays) -> Option | None:
+    """The next best of another method, rank, update or checkpointing that holds when replayed."""
+    others = (option for option in fitting if _sort(option) != _sort(best))
+    found = (replays.of(option).option for option in islice(others, RUNNERS_UP))
+    return next((option for option in found if option.missing_bytes <= 0), None)
 
 
 def preference(wishes: Wishes) -> Callable[[Option], tuple[Any, ...]]:
@@ -235,14 +250,14 @@ def _sort(option: Option) -> tuple[object, ...]:
     return method.name, method.rank, method.update, option.workload.checkpointing
 
 
-def _near_misses(missing: Sequence[Option], fitting: Sequence[Option]) -> tuple[Option, ...]:
+def _near_misses(seen: Sequence[Option], best: Option | None, fitting: Sequence[Option]) -> tuple[Option, ...]:
     """The leanest form of each method that fits in none; only those nearer to full-rank training than what does."""
-    best_kind = fitting[0].fidelity.key[0] if fitting else 99
-    fit_anyhow = {option.workload.method.name for option in fitting}
+    best_kind = best.fidelity.key[0] if best is not None else 99
+    fit_anyhow = {option.workload.method.name for option in (*fitting, *([best] if best else []))}
     leanest: dict[str, Option] = {}
-    for option in missing:
+    for option in seen:
         name = option.workload.method.name
-        if name not in fit_anyhow and option.fidelity.key[0] <= best_kind:
+        if option.missing_bytes > 0 and name not in fit_anyhow and option.fidelity.key[0] <= best_kind:
             known = leanest.get(name)
             if known is None or option.reach.upper_bytes < known.reach.upper_bytes:
                 leanest[name] = option
@@ -250,10 +265,20 @@ def _near_misses(missing: Sequence[Option], fitting: Sequence[Option]) -> tuple[
 
 
 def _recommendation(
-    best: Option, misses: Sequence[Option], fitting: Sequence[Option], cards: Sequence[Card]
+    best: Replayed, misses: Sequence[Option], fitting: Sequence[Option], cards: Sequence[Card], replays: Replays
 ) -> Recommendation:
-    others = [card for card in cards if card != best.card]
-    fits = tuple(judge(best.workload, card.gpu, other_use_bytes=card.other_use_bytes) for card in (best.card, *others))
-    footprint = estimate(best.workload, best.card.gpu)
-    why = reasons(best, footprint, misses, fitting)
-    return Recommendation(option=best, footprint=footprint, fits=fits, why=why)
+    option = best.option
+    others = [card for card in cards if card != option.card]
+    own = judge(option.workload, option.card.gpu, other_use_bytes=option.card.other_use_bytes)
+    batch = option.workload.batch
+    own = replace(
+        own,
+        footprint=best.footprint,
+        verdict=verdict_of(best.footprint, own.usable_bytes),
+        max_micro_batch_size=max(own.max_micro_batch_size, batch.micro_batch_size),
+        max_sequence_length=max(own.max_sequence_length, batch.sequence_length),
+    )
+    fits = (own, *(judge(option.workload, card.gpu, other_use_bytes=card.other_use_bytes) for card in others))
+    refused = [replays.known(other) for other in fitting if other.form == option.form]
+    why = reasons(option, best.footprint, misses, fitting, [other for other in refused if other.missing_bytes > 0])
+    return Recommendation(option=option, footprint=best.footprint, fits=fits, why=why)

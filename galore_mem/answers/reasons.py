@@ -12,23 +12,47 @@ from profiles.errors import InputError
 GIB = 2**30
 
 
-def reasons(best: Option, footprint: Footprint, misses: Sequence[Option], fitting: Sequence[Option]) -> tuple[str, ...]:
+def reasons(
+    best: Option,
+    footprint: Footprint,
+    misses: Sequence[Option],
+    fitting: Sequence[Option],
+    refused: Sequence[Option] = (),
+) -> tuple[str, ...]:
     """One sentence per reason.
 
     Args:
         best: what is recommended.
         footprint: of it.
         misses: the leanest forms of what does not fit.
-        fitting: everything that fits, the best first.
+        fitting: everything that fits by the closed form's bound, the best first.
+        refused: other sizes of `best` that fit by that bound, and do not when replayed.
     """
     return (
+        _what_it_takes(best, footprint),
+        *_refused(refused),
         _what_it_is(best),
         *_nearer_ones(best, misses),
         *_each_setting(best, fitting),
-        f"the peak is the {footprint.peak.label.replace('_', ' ')}, {_gib(footprint.peak_live_bytes)} GiB of live "
-        f"tensors; the process takes {_gib(footprint.process_bytes)} and at most {_gib(footprint.upper_bytes)} of "
-        f"{_gib(best.usable_bytes)} GiB",
     )
+
+
+def _what_it_takes(best: Option, footprint: Footprint) -> str:
+    how = "replayed through the allocator's replica" if best.is_replayed else "by the closed form's bound"
+    return (
+        f"it takes {_gib(footprint.process_bytes)} GiB, at most {_gib(footprint.upper_bytes)} of "
+        f"{_gib(best.usable_bytes)}, {how}; the peak is the {footprint.peak.label.replace('_', ' ')}, "
+        f"{_gib(footprint.peak_live_bytes)} GiB of tensors"
+    )
+
+
+def _refused(refused: Sequence[Option]) -> Iterator[str]:
+    if refused:
+        smallest = min(refused, key=lambda option: option.workload.batch.tokens)
+        yield (
+            f"{_size(smallest.workload)} would fit by the closed form's bound, but replayed it misses by "
+            f"{_gib(smallest.missing_bytes)} GiB: its blocks leave more unused than those of runs seen before"
+        )
 
 
 def _what_it_is(best: Option) -> str:
@@ -56,7 +80,7 @@ def _each_setting(best: Option, fitting: Sequence[Option]) -> Iterator[str]:
             best, replace(workload, method=replace(workload.method, update="whole")), "per-layer updates"
         )
     if workload.loss == "chunked":
-        yield from _without(best, replace(workload, loss="full"), "the chunked loss")
+        yield from _without(best, replace(workload, loss="full"), "the chunked loss (never all logits at once)")
     if workload.checkpointing == "full":
         plain = [
             option
@@ -78,10 +102,10 @@ def _each_setting(best: Option, fitting: Sequence[Option]) -> Iterator[str]:
 def _without(best: Option, other: Workload, name: str) -> Iterator[str]:
     with suppress(InputError):
         plain = option_of(other, best.card)
-        saved = plain.reach.upper_bytes - best.reach.upper_bytes
+        saved = plain.reach.process_bytes - option_of(best.workload, best.card).reach.process_bytes
         if saved > 0:
             lead = f"without {name} it would take {_gib(saved)} GiB more"
-            yield f"{lead}, and not fit" if plain.missing_bytes > 0 else lead
+            yield f"{lead}, and not fit" if plain.least_missing_bytes > 0 else lead
 
 
 def describe(workload: Workload) -> str:
@@ -94,11 +118,13 @@ def describe(workload: Workload) -> str:
         parts.append("checkpointing")
     if workload.loss == "chunked":
         parts.append("chunked loss")
-    parts.append(f"batch {workload.batch.micro_batch_size}")
-    if workload.batch.gradient_accumulation_steps > 1:
-        parts[-1] += f" x {workload.batch.gradient_accumulation_steps}"
-    parts[-1] += f" of {workload.batch.sequence_length:,} tokens"
-    return ", ".join(parts)
+    return ", ".join([*parts, _size(workload)])
+
+
+def _size(workload: Workload) -> str:
+    batch = workload.batch
+    steps = f" x {batch.gradient_accumulation_steps}" if batch.gradient_accumulation_steps > 1 else ""
+    return f"batch {batch.micro_batch_size}{steps} of {batch.sequence_length:,} tokens"
 
 
 def _tokens(workload: Workload) -> str:

@@ -23,3 +23,15 @@ def size_bytes(text: str | int, option: str) -> int:
     if found is None or found[2] not in _UNITS:
         raise InputError(f"{option} {text} is not a size", "", f"give a number with its unit: {option} 22GiB")
     return round(float(found[1]) * _UNITS[found[2]])
+
+
+def size_text(nbytes: int) -> str:
+    """Bytes as `size_bytes` reads them, in the largest unit that is exact; empty for none.
+
+    >>> size_text(800 << 20), size_text(0)
+    ('800MiB', '')
+    """
+    for name, unit in (("GiB", 2**30), ("MiB", 2**20)):
+        if nbytes and nbytes % unit == 0:
+            return f"{nbytes // unit}{name}"
+    return f"{nbytes}B" if nbytes else ""

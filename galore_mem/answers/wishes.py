@@ -25,6 +25,8 @@ DEFAULT_SEQUENCE = 256
 ENOUGH = 4
 """Hidden size over rank from which more rank is not looked for: the paper's choice at 7B, 0.3 % behind 8-bit Adam."""
 LORA_RANK = 16
+ONLY_NAMED = ("relora", "low-rank")
+"""No library runs them, so they are looked at only where --method names them."""
 NOT_IN_TRAINER = ("sgd-momentum", "relora", "low-rank", "offload-adamw")
 
 
@@ -99,7 +101,7 @@ class Wishes:
     @property
     def methods_asked(self) -> tuple[str, ...]:
         """The methods to choose from."""
-        usual = (name for name, traits in METHODS.items() if traits.states_on == "device")
+        usual = (name for name, traits in METHODS.items() if traits.states_on == "device" and name not in ONLY_NAMED)
         return self.methods or tuple(name for name in usual if name not in NOT_IN_TRAINER or not self.trainer)
 
     @property
@@ -146,7 +148,7 @@ class Wishes:
             step = max(1, hidden // 32)
             yield from (rank for rank in range(step, hidden + 1, step) if rank >= least)
         else:
-            usual = {max(1, hidden // share) for share in (16, 8, ENOUGH, 2)}
+            usual = {max(1, hidden // share) for share in (32, 16, 8, ENOUGH, 2)}
             yield from sorted({rank for rank in usual if rank > least} | ({least} if self.min_rank else set()))
 
 

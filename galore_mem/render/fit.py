@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from galore_mem.answers.candidates import Option
-from galore_mem.answers.command_line import command_line
+from galore_mem.answers.command_line import command_line, fit_line
 from galore_mem.answers.fit import CardResult, FitResult, Recommendation
 from galore_mem.answers.reasons import describe
+from galore_mem.answers.sizes import size_text
 from galore_mem.answers.wishes import DEFAULT_SEQUENCE
 from galore_mem.render import words
 from galore_mem.render.bars import bar, scale_for
@@ -56,11 +57,18 @@ def _head(result: FitResult, screen: Terminal) -> Iterator[Text]:
     searched = wishes.objective == "sequence"
     length = "the longest sequence" if searched else f"{wishes.seq or DEFAULT_SEQUENCE:,} tokens a sequence"
     step = f", {wishes.global_batch:,} sequences a step" if wishes.global_batch else ""
-    text = (
-        f"{wishes.precision}, {length}{step}; {best.looked_at:,} configurations looked at, "
-        f"for {wishes.objective}. Sizes in GiB (1024^3 bytes)."
-    )
+    text = f"{wishes.precision}, {length}{step}; {best.looked_at:,} configurations looked at, "
+    text += f"{_SOUGHT[wishes.objective]}. Sizes in GiB (1024^3 bytes)."
     yield from flow(Text(text, style="dim"), screen.width)
+
+
+_SOUGHT = {
+    "fidelity": "nearest to full-rank AdamW first",
+    "batch": "largest batch first",
+    "sequence": "longest sequence first",
+    "rank": "highest rank first",
+}
+"""How an objective orders what is equally faithful."""
 
 
 def _usable(found: CardResult) -> int:
@@ -86,13 +94,18 @@ def _recommended(result: FitResult, best: CardResult, found: Recommendation, scr
     yield Text(axis(scale), style="dim")
     yield bar(found.footprint, scale, unicode=screen.unicode)
     yield from legend([found.footprint], screen)
-    for reason in found.why:
+    takes, *reasons = found.why
+    yield from flow(Text(f"{takes[0].upper()}{takes[1:]}."), screen.width)
+    for reason in reasons:
         yield from flow(Text(f"- {reason}"), screen.width, indent=2)
     if best.runner_up is not None:
         text = f"- runner-up: {describe(best.runner_up.workload)}, {_cost(best.runner_up)}"
         yield from flow(Text(text), screen.width, indent=2)
-    line = command_line("trace", result.asked, workload, _gpu(best))
-    yield from flow(Text.assemble(("Confirm it: ", "dim"), line), screen.width, indent=2)
+    card, others = _gpu(best), size_text(best.card.other_use_bytes)
+    write = fit_line(result.asked, result.wishes, card, other_use=others)
+    confirm = command_line("trace", result.asked, workload, card, other_use=others)
+    for label, line in (("Write it", f"{write} --emit python > train.py"), ("Confirm it", confirm)):
+        yield from flow(Text.assemble((f"{label}: ", "dim"), line), screen.width, indent=2)
 
 
 def _gpu(best: CardResult) -> list[str]:
@@ -123,7 +136,10 @@ def _front(best: CardResult, screen: Terminal) -> Iterator[Text]:
             yield from flow(Text(method, style=style), screen.width, indent=2)
             figures = " ".join([_extras(option), "batch", *_figures(option).split()]).strip()
             yield from flow(Text(f"  {figures}"), screen.width, indent=2)
-    note = "work: matrix products per token over plain full-rank training; moves: coordinates of one update over all."
+    note = (
+        "at most: replayed for what is recommended, else by the closed form's bound; work: matrix products per token "
+        "over plain full-rank training; moves: coordinates of one update over all."
+    )
     yield from flow(Text(note, style="dim"), screen.width)
 
 
@@ -168,9 +184,13 @@ def _misses(best: CardResult, screen: Terminal) -> Iterator[Text]:
     name = max(len(_name(option)) for option in rows)
     for option in rows:
         text = Text(f"{_name(option):<{name}}  ")
-        text.append(f"{words.gib(option.missing_bytes):>7} GiB over", style=VERDICTS["does-not-fit"][1])
-        if option.reach.process_bytes <= option.usable_bytes:
-            text.append(", by its upper bound only")
+        nbytes = option.missing_bytes if option.is_replayed else option.least_missing_bytes
+        if nbytes > 0:
+            text.append(f"{words.gib(nbytes):>7} GiB over", style=VERDICTS["does-not-fit"][1])
+            text.append("" if option.is_replayed else ", or more")
+        else:
+            text.append(f"{words.gib(option.missing_bytes):>7} GiB over", style=VERDICTS["does-not-fit"][1])
+            text.append(", at worst")
         yield from flow(text, screen.width, indent=2)
 
 

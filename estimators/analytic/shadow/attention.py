@@ -176,9 +176,9 @@ def eager(
     if mask is not None:
         scores = add(scores, mask, "scores masked")
     weights = softmax(cast(scores, softmax_itemsize, "scores in fp32"), "attention probabilities")
-    del scores
     if casts_back:
         weights = cast(weights, q.itemsize, "weights")
+    del scores  # one statement of theirs: the variable holds the scores until it holds the weights
     weights = dropout(weights, probability, "attention dropout")
     copies = (False, batched and not grouped)
     values = matmul(weights, v, HEADS, "values", copies=copies, copies_gradient=batched, autocast=autocast)

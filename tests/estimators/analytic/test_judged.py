@@ -46,12 +46,17 @@ def test_bounds_are_no_wider_than_what_was_seen() -> None:
     assert all(slack < 1 for slack in nearest.values())
 
 
-def test_exact_figures_are_as_near_as_plans_say() -> None:
-    errors = [100 * (row["exact_reserved_bytes"] / row["traced_reserved_bytes"] - 1) for row in ROWS]
-    assert exactness().rows == len(ROWS)
-    assert -exactness().shortfall_pct <= min(errors) <= -exactness().shortfall_pct + 0.01
-    assert exactness().excess_pct - 0.01 <= max(errors) <= exactness().excess_pct
-    assert median(map(abs, errors)) <= 0.1
+@pytest.mark.parametrize("kernel", ["math", "flash"])
+def test_exact_figures_are_as_near_as_plans_say(kernel: str) -> None:
+    rows = [row for row in ROWS if (" math " in row["title"]) is (kernel == "math")]
+    errors = [100 * (row["exact_reserved_bytes"] / row["traced_reserved_bytes"] - 1) for row in rows]
+    seen = exactness(kernel)
+    assert seen.rows == len(rows)
+    assert -seen.shortfall_pct <= min(errors) <= -seen.shortfall_pct + 0.01
+    assert seen.excess_pct - 0.01 <= max(errors) <= seen.excess_pct
+    if kernel != "math":
+        assert median(map(abs, errors)) == 0
+        assert max(map(abs, errors)) <= 0.5
 
 
 @pytest.mark.parametrize("number", range(0, len(ROWS), 17))

@@ -14,6 +14,7 @@ def test_confirmed_figures_stand_between_live_and_the_bound(method: str, update:
     assert after.moments == before.moments
     assert after.peak_live_bytes <= after.peak_allocated_bytes <= after.peak_reserved_bytes < after.process_bytes
     assert after.process_bytes < after.upper_bytes <= before.upper_bytes
+    assert after.upper_bytes - after.peak_reserved_bytes < before.upper_bytes - before.peak_reserved_bytes
     assert after.peak_live_bytes + sum(term.high_bytes for term in after.terms) == after.upper_bytes
     assert after.peak_live_bytes + sum(term.low_bytes for term in after.terms) == after.process_bytes
     assert exact.fits[0].footprint == after
