@@ -1,5 +1,6 @@
 """Whether a workload makes sense, and what a person should know about it although it does."""
 
+from estimators.analytic.bounds import between_steps_bytes
 from estimators.analytic.families import takes_chunked_loss
 from estimators.analytic.parameters import ParameterGroup, model_parameters, workload_parameters
 from estimators.analytic.states import group_states
@@ -149,7 +150,18 @@ def host_bytes(workload: Workload) -> int:
 
 def closed_form_notes(workload: Workload) -> tuple[str, ...]:
     """What the closed form leaves out of a workload, one sentence each."""
-    return tuple(note for note in (_settings(workload),) if note)
+    return tuple(note for note in (_settings(workload), _emptied(workload)) if note)
+
+
+def _emptied(workload: Workload) -> str:
+    if workload.empty_cache == "none":
+        return ""
+    left = between_steps_bytes(workload) / GIB
+    where = f"between steps {left:.2f} GiB stay reserved, and " if workload.empty_cache == "step" else ""
+    return (
+        f"--empty-cache {workload.empty_cache} leaves the peak as it is: {where}every step asks the driver anew for "
+        "the rest, and waits for the GPU each time; galore-mem trace shows what it changes of reserved memory"
+    )
 
 
 def _settings(workload: Workload) -> str:

@@ -16,6 +16,7 @@ Checkpointing = Literal["none", "full"]
 Loss = Literal["full", "chunked"]
 ZeroGrad = Literal["start", "end"]
 Resume = Literal["none", "cpu", "device"]
+EmptyCache = Literal["none", "step", "backward"]
 Parameterisation = Literal["full", "galore", "lora", "relora", "low-rank"]
 Optimizer = Literal["adamw", "adamw-8bit", "adamw-32bit", "adafactor", "sgd", "sgd-momentum"]
 Residence = Literal["device", "paged", "host"]
@@ -180,6 +181,8 @@ class Workload:
     """Batches of evaluation whose logits stay on the card."""
     resume: Resume = "none"
     """The run goes on from a checkpoint, which `torch.load` maps to the host or to the device."""
+    empty_cache: EmptyCache = "none"
+    """Where `torch.cuda.empty_cache()` is called every time: after the optimizer's step, or before backward."""
     clip: bool = False
     """Gradients are clipped by their global norm before the optimizer's step."""
     allocator_settings: str = ""

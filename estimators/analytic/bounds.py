@@ -16,12 +16,12 @@ from typing import NamedTuple
 
 from estimators.analytic.buffers import buffers
 from estimators.analytic.parameters import parameters_of
-from estimators.analytic.states import group_states, master_weights, shared_states
+from estimators.analytic.states import as_stepped, group_states, master_weights, shared_states
 from estimators.analytic.tensors import Tensors, rounded
 from estimators.analytic.unknown_scratch import SvdTable, unknown_scratch
 from estimators.footprint import Term
 from estimators.workload import Method, Precision, Workload
-from profiles.gpus import CONTEXTS, GIB, Gpu
+from profiles.gpus import CONTEXTS, GIB, SMALL_WORKSPACE_BYTES, Gpu
 from profiles.ranges import Range, class_of, range_for
 from profiles.shapes import ModelShape
 
@@ -72,6 +72,22 @@ def persistent_sizes(model: ModelShape, method: Method, precision: Precision) ->
         if not entry.on_host:
             sizes[entry.nbytes] = sizes.get(entry.nbytes, 0) + entry.count
     return sizes
+
+
+def between_steps_bytes(workload: Workload) -> int:
+    """Reserved bytes that an emptied cache leaves between steps: weights, states, workspaces, and gradients that live.
+
+    Segments that small tensors of both kinds share are counted for each.
+    """
+    sizes = persistent_sizes(workload.model, workload.method, workload.precision)
+    groups = parameters_of(workload.model, workload.method, workload.precision)
+    sizes[SMALL_WORKSPACE_BYTES] = sizes.get(SMALL_WORKSPACE_BYTES, 0) + 2
+    if workload.zero_grad == "start" and workload.method.update == "whole":
+        for group in groups:
+            if group.trainable:
+                nbytes = as_stepped(group, workload.method).nbytes
+                sizes[nbytes] = sizes.get(nbytes, 0) + group.count
+    return sum(rounded(nbytes) * count for nbytes, count in sizes.items()) + granularity(sizes)
 
 
 class Reach(NamedTuple):

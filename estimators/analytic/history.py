@@ -67,6 +67,12 @@ def history_of(workload: Workload, gpu: Gpu | None = None) -> list[Event]:
             "the written history has training steps only",
             "ask galore-mem trace, or leave out --eval-batch",
         )
+    if workload.empty_cache == "backward":
+        raise InputError(
+            "no exact history with the cache emptied before backward",
+            "the written history has no place for it",
+            "ask galore-mem trace",
+        )
     if workload.resume != "none":
         raise InputError(
             "no exact history of a resumed run",
@@ -111,6 +117,8 @@ class _Writer:
             if not self.per_layer:
                 self.steps.whole(passes.gradients, first=first)
             passes.end()
+            if self._workload.empty_cache == "step":
+                self.ledger.events.append(("empty_cache", 0, 0, 0, 0))
         return self.ledger.events
 
     def take_workspace(self, threads: int) -> None:

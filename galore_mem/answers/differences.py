@@ -111,6 +111,7 @@ _RUN = (
     "eval_seq",
     "eval_keep",
     "resume",
+    "empty_cache",
     "clip",
     "allocator_settings",
 )

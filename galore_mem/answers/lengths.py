@@ -14,7 +14,7 @@ from estimators.allocator.parse import parse_settings
 from estimators.allocator.replay import Event, replay
 from estimators.workload import Workload
 from galore_mem.answers.steps import Step, Told, record_pieces, steps_of
-from galore_mem.profiler.recording import HOST, Recording
+from galore_mem.profiler.recording import EMPTY_CACHE, HOST, Recording
 from profiles.errors import InputError
 
 if TYPE_CHECKING:
@@ -223,11 +223,14 @@ class Courses:
 def events_of(recording: Recording) -> Iterable[Event]:
     """A recording as the allocator's replica takes it; what a run keeps on the host is left out."""
     sizes = [-1 if life.category == HOST else life.nbytes for life in recording.lives]
-    for code in recording.events:
-        number = code - 1 if code > 0 else -code - 1
-        size = sizes[number]
-        if size >= 0:
-            yield ("alloc" if code > 0 else "free", number, size, 0, 0)
+    for begin, end, _, window in recording.stretches():
+        if window == EMPTY_CACHE:
+            yield ("empty_cache", 0, 0, 0, 0)
+        for code in recording.events[begin:end]:
+            number = code - 1 if code > 0 else -code - 1
+            size = sizes[number]
+            if size >= 0:
+                yield ("alloc" if code > 0 else "free", number, size, 0, 0)
 
 
 def vary(courses: Courses, course: Course, told: Told) -> Variation:

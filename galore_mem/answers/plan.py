@@ -1,5 +1,6 @@
 """Will this training run fit on that GPU, and what would make it fit?"""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,9 @@ from profiles.errors import InputError
 
 if TYPE_CHECKING:
     from galore_mem.answers.written.run import WrittenRun
+
+
+_SPILLS = "on Windows the driver moves memory to the host when a card is full: what does not fit there runs, slowly"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +155,8 @@ def plan(
         for gpu in tuple(card.gpu for card in cards) or (None,):
             notes.update(dict.fromkeys((*check(workload, gpu), *closed_form_notes(workload))))
     plans = tuple(_plan(workload, cards, exact=exact) for workload in asked)
+    if sys.platform == "win32" and any(fit.verdict != "fits" for plan in plans for fit in plan.fits):
+        notes[_SPILLS] = None
     return PlanResult(
         model=named,
         cards=cards,

@@ -9,6 +9,7 @@ from estimators.workload import (
     Attention,
     Batch,
     Checkpointing,
+    EmptyCache,
     Implementation,
     Loss,
     Method,
@@ -112,6 +113,8 @@ class Settings(_Stated):
     """Batches of evaluation whose logits stay on the card, for metrics; none unless given."""
     resume: Resume = "none"
     """The run goes on from a checkpoint: torch.load maps it to the cpu, or to the device beside the model."""
+    empty_cache: EmptyCache = "none"
+    """torch.cuda.empty_cache() after every step, or before every backward, where transformers' Trainer calls it."""
     clip: bool = False
     """Gradients are clipped by their global norm, as torch.nn.utils.clip_grad_norm_ does."""
     alloc_conf: str | None = None
@@ -208,6 +211,7 @@ def workload_of(model: ModelShape, method: Method, settings: Settings) -> Worklo
         eval_seq=settings.eval_seq,
         eval_keep=settings.eval_keep,
         resume=settings.resume,
+        empty_cache=settings.empty_cache,
         clip=settings.clip,
         allocator_settings=settings.alloc_conf or "",
     )
@@ -289,6 +293,7 @@ _CHOICES = {
     "loss": get_args(Loss),
     "zero_grad": get_args(ZeroGrad),
     "resume": get_args(Resume),
+    "empty_cache": get_args(EmptyCache),
 }
 _COUNTS = (
     "rank",

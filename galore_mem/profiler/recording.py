@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 ALIGNMENT_BYTES = 512
 """The CUDA caching allocator rounds every request up to this (c10/cuda/CUDACachingAllocator.cpp, kMinBlockSize)."""
 
+EMPTY_CACHE = "empty_cache"
+"""A window in which nothing happens but that the allocator's cached memory is given back."""
 PHASES: dict[str, str] = {
     "between": "between",
     "forward_end": "forward",
@@ -18,6 +20,7 @@ PHASES: dict[str, str] = {
     "step": "step",
     "refresh": "refresh",
     "evaluation": "forward",
+    EMPTY_CACHE: "between",
 }
 """Windows of a step, each named after the moment that its largest value is, with the phase it belongs to."""
 HOST = "host"
@@ -92,7 +95,7 @@ def peaks_of(recording: Recording) -> list[Peak]:
                     largest, position = total, place
             else:
                 total -= sizes[-code - 1]
-        if largest >= 0:
+        if largest >= 0 and window != EMPTY_CACHE:
             best[iteration, window] = (largest, position)
     held = _categories_at(recording, sizes, sorted({position for _, position in best.values()}))
     return [

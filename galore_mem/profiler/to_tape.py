@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from galore_mem.profiler.recording import HOST, PHASES, Recording
+from galore_mem.profiler.recording import EMPTY_CACHE, HOST, PHASES, Recording
 from galore_mem.tapes.table import EventTable
 from galore_mem.tapes.tape import DeviceTape, Mark, Tape
 
@@ -30,6 +30,8 @@ def tape_of(
     on_device = [life.category != HOST for life in lives]
     for begin, end, window, names in marked_stretches(recording):
         marks += [Mark(row=len(table), kind=kind, name=name) for kind, name in names]
+        if window == EMPTY_CACHE:
+            table.append("empty_cache", phase=PHASES[window])
         codes = [code for code in recording.events[begin:end] if on_device[abs(code) - 1]]
         numbers = [abs(code) - 1 for code in codes]
         table.extend(
@@ -55,6 +57,6 @@ def marked_stretches(recording: Recording) -> Iterator[tuple[int, int, str, list
         if iteration != seen or (begins and iteration):
             seen = iteration
             names.append(("iteration", iteration))
-        if iteration:
+        if iteration and window != EMPTY_CACHE:
             names += [("phase", PHASES[window]), ("moment", window)]
         yield begin, end, window, names

@@ -57,6 +57,7 @@ def _switches(result: PlanResult) -> list[tuple[str, bool]]:
         ("zero_grad at the end", workload.zero_grad == "end"),
         (_evaluation(workload), workload.eval_batch is not None),
         (f"resumed, checkpoint mapped to the {workload.resume}", workload.resume != "none"),
+        (f"empty_cache every {workload.empty_cache}", workload.empty_cache != "none"),
         (workload.allocator_settings, bool(workload.allocator_settings)),
     ]
 

@@ -22,7 +22,7 @@ from galore_mem.training.master_weights import MasterWeights
 from galore_mem.training.model import build_model, post_order
 from galore_mem.training.offload import OffloadedAdamW, is_managed
 from galore_mem.training.optimizers import build_optimizer
-from galore_mem.training.step import Batcher, Witness, marked_loss, run_backwards
+from galore_mem.training.step import Batcher, Witness, empty_cache, marked_loss, run_backwards
 
 _BACKENDS = {
     "math": "MATH",
@@ -213,6 +213,8 @@ class Session:
         del held
         if self.workload.zero_grad == "end" and not per_layer:
             self._zero_grad()
+        if self.workload.empty_cache == "step":
+            empty_cache(witness, self.device)
 
     def _prepared(self, witness: SessionWitness) -> list[Any]:
         """What the optimizer steps, with gradients."""

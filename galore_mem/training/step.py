@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from estimators.workload import Workload
+from galore_mem.profiler.recording import EMPTY_CACHE
 from galore_mem.training.heads import trained_head
 
 CLASSES = 2
@@ -90,11 +91,20 @@ def run_backwards(
                 loss = outputs.loss
         if not workload.keep_outputs:
             outputs = None
+        if workload.empty_cache == "backward":
+            empty_cache(witness, device)
         witness.enter("backward_start")
         loss.backward()
         witness.enter("between")
         after()
     return batch, outputs, loss
+
+
+def empty_cache(witness: Witness, device: str) -> None:
+    """Give back what the allocator has cached; where there is none, the witness is told when it would be."""
+    with witness.during(EMPTY_CACHE):
+        if device != "cpu":
+            torch.cuda.empty_cache()
 
 
 @contextmanager

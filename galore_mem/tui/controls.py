@@ -95,6 +95,7 @@ CONTROLS: tuple[Control, ...] = (
     _setting("eval_seq", "eval sequence", 256, 1024, 4096, help="Tokens in a sequence of evaluation."),
     _setting("eval_keep", "eval keeps", 1, 10, 100, help="Batches of evaluation whose logits stay on the card."),
     _setting("resume", "resume", help="The run goes on from a checkpoint, mapped to the host or to the card."),
+    _setting("empty_cache", "empty cache", help="After every step, or before every backward; a trace applies it."),
     _setting("clip", "clip gradients", help="By their global norm, before the step."),
 )
 BY_NAME = {control.name: control for control in CONTROLS}

@@ -75,6 +75,15 @@ def evaluation(keys: Keys, size_key: str, default: int, *, runs: bool) -> dict[s
     return {"eval_batch": size}
 
 
+def emptied_cache(keys: Keys, name: str, place: str) -> dict[str, str]:
+    """`torch.cuda.empty_cache()` every so many steps."""
+    if name not in keys:
+        return {}
+    keys.whole(name, 1)
+    keys.means(name, f"--empty-cache {place}")
+    return {"empty_cache": place}
+
+
 def strategy(keys: Keys) -> bool:
     """Whether transformers' Trainer evaluates between steps: `eval_strategy`, called `evaluation_strategy` before."""
     name = "eval_strategy" if "eval_strategy" in keys else "evaluation_strategy"

@@ -55,6 +55,7 @@ def read(content: dict[str, Any], file: str) -> WrittenRun:
     words |= habits.clipping(keys, words)
     evaluates = (keys.number("val_size", 0.0) > 0 or bool(keys.raw("eval_dataset"))) and habits.strategy(keys)
     words |= habits.evaluation(keys, "per_device_eval_batch_size", 8, runs=evaluates)
+    words |= habits.emptied_cache(keys, "torch_empty_cache_steps", "backward")
     habits.not_modelled(keys)
     return written_run(keys, file=file, tool=TOOL, model=keys.text("model_name_or_path"), method=method, words=words)
 

@@ -131,3 +131,16 @@ def test_a_pinned_kernel_that_the_card_lacks_is_refused() -> None:
         gm.plan("llama-7b", gpus="v100-16gb", attention="flash")
     with pytest.raises(InputError, match="flash"):
         gm.plan("llama-7b", gpus="4090", attention="flash", precision="fp32")
+
+
+@pytest.mark.parametrize(
+    ("platform", "methods", "said"), [("win32", "adamw", 1), ("win32", "sgd", 0), ("linux", "adamw", 0)]
+)
+def test_windows_spills_where_others_refuse(
+    platform: str, methods: str, said: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from galore_mem.answers.plan import plan as answer
+
+    monkeypatch.setattr("sys.platform", platform)
+    found = answer("llama-7b" if methods == "adamw" else "llama-60m", gpus="4090", methods=methods)
+    assert sum("on Windows" in note for note in found.notes) == said

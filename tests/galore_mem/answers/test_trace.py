@@ -145,3 +145,23 @@ def test_settings_are_checked_before_anything_is_built() -> None:
         trace("llama-60m", method="adamww")
     with pytest.raises(InputError, match="flash attention needs half precision"):
         trace("llama-60m", precision="fp32", attention="flash")
+
+
+@pytest.mark.parametrize("zero_grad", ["start", "end"])
+def test_an_emptied_cache_leaves_what_lives_between_steps(zero_grad: str) -> None:
+    from estimators.analytic.bounds import between_steps_bytes
+    from galore_mem.answers.trace import trace
+
+    words: dict[str, Any] = {"seq": 128, "batch": 64, "zero_grad": zero_grad}
+    usual, emptied, early = (
+        trace(workloads(SHAPE, ("adamw",), Settings(**words, empty_cache=where))[0])
+        for where in ("none", "step", "backward")
+    )
+    assert emptied.footprint.moments == usual.footprint.moments == early.footprint.moments
+    assert emptied.footprint.peak_reserved_bytes <= usual.footprint.peak_reserved_bytes
+    left = emptied.replay.replayed.end_reserved_bytes
+    assert left < usual.replay.replayed.end_reserved_bytes
+    two_segments_bytes = 2 * 20 * 2**20
+    assert left == pytest.approx(between_steps_bytes(emptied.workload), abs=two_segments_bytes)
+    actions = [row[0] for row in emptied.tape.devices[0].events.rows()]
+    assert [actions.count("empty_cache"), actions[-1]] == [2, "empty_cache"]

@@ -41,7 +41,7 @@ EXPECTED: dict[str, tuple[str, str | None, str, dict[str, Any]]] = {
             "precision": "bf16",
             "checkpointing": "full",
             "clip": False,
-            "eval_batch": 1,
+            "eval_batch": 8,
             "eval_keep": None,
         },
     ),
@@ -181,6 +181,12 @@ def test_evaluation_as_the_trainer_runs_it(keys: dict[str, Any], words: tuple[in
     run = trainer.read({"output_dir": "out", "max_length": 64, **keys}, "run.json")
     assert (run.settings.eval_batch, run.settings.eval_keep) == words
     assert any("compute_metrics" in note for note in run.notes) == (words[0] is not None and words[1] is None)
+
+
+def test_emptied_caches_stand_where_each_tool_calls_for_them() -> None:
+    found = trainer.read({"output_dir": "out", "max_length": 64, "torch_empty_cache_steps": 4}, "run.json")
+    assert found.settings.empty_cache == "backward"
+    assert axolotl.read({"base_model": "llama-60m", "gc_steps": 10}, "run.yml").settings.empty_cache == "step"
 
 
 def test_explain_takes_a_file_apart() -> None:

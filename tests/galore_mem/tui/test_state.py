@@ -166,6 +166,7 @@ def test_every_setting_has_a_control_and_a_place_in_the_command() -> None:
         "zero_grad": "end",
         "clip": True,
         "resume": "device",
+        "empty_cache": "step",
         "eval_batch": 3,
         "eval_seq": 99,
         "eval_keep": 2,
