@@ -4,10 +4,11 @@ from estimators.analytic.bounds import between_steps_bytes
 from estimators.analytic.families import takes_chunked_loss
 from estimators.analytic.parameters import ParameterGroup, model_parameters, workload_parameters
 from estimators.analytic.states import group_states
+from estimators.analytic.windows import is_eager, window_is_reached
 from estimators.workload import Workload
 from profiles.errors import InputError
 from profiles.gpus import GIB, Gpu
-from profiles.shapes import ConfiguredShape, UncoveredShape
+from profiles.shapes import SLIDING, ConfiguredShape, UncoveredShape
 
 
 def check(workload: Workload, gpu: Gpu | None = None) -> tuple[str, ...]:
@@ -53,6 +54,7 @@ def check(workload: Workload, gpu: Gpu | None = None) -> tuple[str, ...]:
         parse_settings(workload.allocator_settings)
     notes = (
         _eager_only(workload),
+        _window(workload),
         _rank(workload),
         _positions(workload),
         _half_precision(workload, gpu),
@@ -170,6 +172,18 @@ def _settings(workload: Workload) -> str:
     return (
         f"a plan is for the allocator's default settings: galore-mem trace shows what {workload.allocator_settings} "
         "changes of reserved memory"
+    )
+
+
+def _window(workload: Workload) -> str:
+    """Why another kernel runs from so many tokens on."""
+    model = workload.model
+    if isinstance(model, UncoveredShape) or not window_is_reached(workload) or is_eager(workload):
+        return ""
+    sliding = model.layer_kinds.count(SLIDING)
+    return (
+        f"from {model.sliding_window:,} tokens on {sliding} of {model.num_hidden_layers} layers take a mask for their "
+        "sliding window; flash attention takes none, and transformers repeats key and value heads beside it"
     )
 
 

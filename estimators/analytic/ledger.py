@@ -8,10 +8,21 @@ from estimators.analytic.shadow.play import Played, play
 from estimators.analytic.shadow.tape import MIDDLE, Kind
 from estimators.analytic.structure import PLAYED_LAYERS, structure_of, symbol_sizes
 from estimators.analytic.tensors import Tensors
+from estimators.analytic.windows import layers_differ
 from estimators.workload import Workload
 
 
-def layer_ledger(workload: Workload, kernel: str) -> tuple[Tensors, ...]:
+def layer_counts(workload: Workload) -> dict[str, int]:
+    """How many layers there are of each kind that keeps something else, the commonest kind first.
+
+    One entry without a name where all are alike.
+    """
+    if not layers_differ(workload):
+        return {"": workload.model.num_hidden_layers}
+    return dict(Counter(workload.model.layer_kinds).most_common())
+
+
+def layer_ledger(workload: Workload, kernel: str, kind: str = "") -> tuple[Tensors, ...]:
     """What one more layer adds to the bytes alive at the end of the forward.
 
     Its sum equals what `torch.autograd.graph.saved_tensors_hooks` sees on the real layer, without parameters and the
@@ -20,9 +31,13 @@ def layer_ledger(workload: Workload, kernel: str) -> tuple[Tensors, ...]:
     Args:
         workload: the run; a model of one or two layers has the ledger of a deeper one.
         kernel: the attention kernel that runs.
+        kind: of the layer, as in `layer_counts`; the commonest unless given.
     """
-    sizes = symbol_sizes(workload)
-    played = play(replace(structure_of(workload, kernel), layers=PLAYED_LAYERS, micro_batches=1))
+    sizes, structure = symbol_sizes(workload), structure_of(workload, kernel)
+    kinds = (kind or Counter(workload.model.layer_kinds).most_common()[0][0],) * PLAYED_LAYERS
+    played = play(
+        replace(structure, layers=PLAYED_LAYERS, layer_types=kinds if structure.layer_types else (), micro_batches=1)
+    )
     return tuple(_in_layer(tensors_of(kind, count, sizes, played)) for kind, count in _kept(played))
 
 

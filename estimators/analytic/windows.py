@@ -6,7 +6,7 @@ mask for it (`_ignore_causal_mask_sdpa` in masking_utils.py), and flash attentio
 
 from estimators.analytic.families.family import PLAYED_LAYERS
 from estimators.workload import Workload
-from profiles.shapes import FULL, SLIDING
+from profiles.shapes import FULL, SLIDING, ConfiguredShape
 
 
 def window_is_reached(workload: Workload) -> bool:
@@ -20,11 +20,22 @@ def every_layer_is_masked(workload: Workload) -> bool:
     return workload.padding or (window_is_reached(workload) and FULL not in workload.model.layer_kinds)
 
 
+def layers_differ(workload: Workload) -> bool:
+    """Whether some layers take a mask and others do not."""
+    return window_is_reached(workload) and not every_layer_is_masked(workload) and not is_eager(workload)
+
+
 def played_layers(workload: Workload) -> int:
     """Three layers stand for all where all are alike, and else all are played."""
     layers = workload.model.num_hidden_layers
-    differ = window_is_reached(workload) and not every_layer_is_masked(workload) and workload.attention != "eager"
-    return layers if differ else min(layers, PLAYED_LAYERS)
+    return layers if layers_differ(workload) else min(layers, PLAYED_LAYERS)
+
+
+def is_eager(workload: Workload) -> bool:
+    """Whether attention is computed from matrix products, whose masks are held with a window and without."""
+    model = workload.model
+    own = isinstance(model, ConfiguredShape) and model.attention_code in ("eager", "own")
+    return own or workload.attention == "eager"
 
 
 def kernel_beside_mask(workload: Workload, kernel: str) -> str:

@@ -1,13 +1,13 @@
 """Why a run takes what it takes: the ledger of a layer, the peak tensor by tensor, and what each setting is worth."""
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from estimators.analytic.attention import attention_kernel
 from estimators.analytic.composition import composition
 from estimators.analytic.estimate import estimate, reach
-from estimators.analytic.ledger import layer_ledger
+from estimators.analytic.ledger import layer_counts, layer_ledger
 from estimators.analytic.parameters import parameter_count
 from estimators.analytic.tensors import Tensors
 from estimators.checks import check, closed_form_notes
@@ -42,6 +42,17 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LayerKind:
+    """Layers that keep the same tensors."""
+
+    kind: str
+    """`full_attention` or `sliding_attention`; empty where all layers are alike."""
+    count: int
+    nbytes: int
+    """What one of them keeps for backward."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
     """One configuration taken apart."""
 
@@ -53,7 +64,9 @@ class Explanation:
     attention_kernel: str
     footprint: Footprint
     ledger: tuple[Tensors, ...]
-    """What one decoder layer keeps for backward; its largest tensors first."""
+    """What one decoder layer keeps for backward, of the commonest kind; its largest tensors first."""
+    layers: tuple[LayerKind, ...]
+    """Kinds of layers, the commonest first."""
     at_peak: tuple[Tensors, ...]
     """Everything alive at the peak; its live bytes add up to the peak's categories."""
     changes: tuple[Change, ...]
@@ -80,9 +93,10 @@ class Explanation:
             "footprint": self.footprint.to_dict(),
             "layer": {
                 "bytes": self.layer_bytes,
-                "layers": self.model.shape.num_hidden_layers,
+                "layers": self.layers[0].count,
                 "tensors": [_entry(entry) for entry in self.ledger],
-            },
+            }
+            | ({"kinds": [asdict(kind) for kind in self.layers]} if len(self.layers) > 1 else {}),
             "at_peak": [_entry(entry) | {"live_bytes": entry.live_bytes} for entry in self.at_peak],
             "changes": [change.to_dict() for change in self.changes],
             "remarks": [remark.to_dict() for remark in self.remarks],
@@ -151,6 +165,14 @@ def explain(
         attention_kernel=kernel,
         footprint=footprint,
         ledger=tuple(sorted(layer_ledger(workload, kernel), key=lambda entry: -entry.exact_bytes)),
+        layers=tuple(
+            LayerKind(
+                kind=kind,
+                count=count,
+                nbytes=sum(entry.exact_bytes for entry in layer_ledger(workload, kernel, kind)),
+            )
+            for kind, count in layer_counts(workload).items()
+        ),
         at_peak=tuple(sorted(rows, key=lambda entry: -entry.live_bytes)),
         changes=_changes(workload, footprint, card),
         remarks=remarks(workload, footprint, own),

@@ -45,11 +45,8 @@ def _head(result: Explanation, screen: Terminal) -> list[Text]:
 
 def _layer(result: Explanation, screen: Terminal) -> Iterator[Text]:
     """What one layer keeps for backward, and who needs it."""
-    count, total = result.model.shape.num_hidden_layers, result.layer_bytes
-    title = (
-        f"One decoder layer keeps {total / MIB:,.2f} MiB for backward; {count} layers {words.gib(total * count)} GiB:"
-    )
-    yield from flow(Text(title, style="dim"), screen.width)
+    total = result.layer_bytes
+    yield from flow(Text(_layer_title(result), style="dim"), screen.width)
     name = max(len("tensor"), *(len(_name(entry)) for entry in result.ledger))
     formula = max(len("formula"), *(len(entry.formula) for entry in result.ledger))
     wide = screen.width >= name + formula + 32
@@ -73,6 +70,19 @@ def _layer(result: Explanation, screen: Terminal) -> Iterator[Text]:
         ),
         screen.width,
     )
+
+
+def _layer_title(result: Explanation) -> str:
+    kinds = [(kind, words.gib(kind.nbytes * kind.count)) for kind in result.layers]
+    if len(kinds) == 1:
+        (kind, total) = kinds[0]
+        return f"One decoder layer keeps {kind.nbytes / MIB:,.2f} MiB for backward; {kind.count} layers {total} GiB:"
+    each = [
+        f"One layer of {kind.kind.replace('_', ' ')} keeps {kind.nbytes / MIB:,.2f} MiB for backward, all "
+        f"{kind.count} of them {total} GiB"
+        for kind, total in kinds
+    ]
+    return f"{'. '.join(each)}. The first keeps:"
 
 
 def _name(entry: Tensors) -> str:

@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 
 from estimators.analytic.attention import attention_kernel
+from estimators.analytic.ledger import layer_counts, layer_ledger
 from estimators.analytic.windows import kernel_beside_mask, played_layers
+from estimators.checks import check
 from estimators.workload import Batch, Workload
 from profiles.configs import shape_from_config
 from profiles.errors import InputError
@@ -99,3 +101,23 @@ def test_a_step_beyond_the_window_is_its_trace(config: dict[str, Any], way: dict
     found = compare(workload_of(config, "small", **way))
     assert found.worst_error <= 0.001, "\n".join(printed(found))
     assert abs(found.peak_error) <= 0.0002
+
+
+def test_the_ledger_tells_kinds_of_layers_apart() -> None:
+    workload = load(MIXED, WINDOW)
+    assert layer_counts(workload) == {SLIDING: 3, FULL: 2}
+    sliding, full = (
+        {entry.name: entry.nbytes for entry in layer_ledger(workload, "flash", kind)} for kind in (SLIDING, FULL)
+    )
+    assert sliding["self_attn.additive mask"] == 2 * WINDOW * WINDOW
+    assert "self_attn.additive mask" not in full
+    assert sliding["self_attn.k repeated"] == 2 * WINDOW * 96
+    assert layer_counts(load(MIXED, WINDOW - 1)) == {"": 5}
+    assert layer_ledger(load(MISTRAL | {"num_hidden_layers": 1}, WINDOW), "efficient")
+
+
+def test_a_reached_window_is_said() -> None:
+    (note,) = check(load(MIXED, WINDOW))
+    assert note.startswith("from 48 tokens on 3 of 5 layers take a mask")
+    assert check(load(MIXED, WINDOW - 1)) == ()
+    assert check(load(MIXED, WINDOW, attention="eager")) == ()
