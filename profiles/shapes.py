@@ -62,6 +62,8 @@ class ConfiguredShape(ModelShape):
     attention_code: str
     """`shared` where the model calls transformers' attention functions, `eager` where it does and only its eager one
     computes what it needs, `sdpa` where it calls torch's by itself, `own` where it multiplies matrices itself."""
+    always_masked: bool = False
+    """It makes a mask in every step, where others leave causal attention to the kernel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -62,9 +62,14 @@ def _refusal(kernel: str, workload: Workload, gpu: Gpu | None) -> str:
     model = workload.model
     if has_own_attention(model):
         return "" if kernel == "eager" else _only_eager(model)
+    calls_torch = isinstance(model, ConfiguredShape) and model.attention_code == "sdpa"
+    if kernel == "eager" and calls_torch:
+        return f"{model.model_type} calls torch's SDPA by itself"
     if kernel in ("math", "eager"):
         return ""
     grouped = model.num_key_value_heads < model.num_attention_heads
+    if grouped and calls_torch:  # check_batch_size_and_num_heads_dense, without enable_gqa
+        return f"{model.model_type} hands fewer heads of keys than of queries to torch, which no fused kernel takes"
     half, masked = workload.compute_itemsize == 2, every_layer_is_masked(workload)
     if kernel in ("flash", "cudnn"):
         if not half:
@@ -78,6 +83,8 @@ def _refusal(kernel: str, workload: Workload, gpu: Gpu | None) -> str:
             return f"flash attention does not train heads of {model.head_dim} on compute capability {_capability(gpu)}"
         if kernel == "flash" and workload.padding:
             return "flash attention takes no padding mask through torch's SDPA"
+        if kernel == "flash" and masked and model.sliding_window is None:
+            return f"flash attention takes no mask, and {model.model_type} makes one in every step"
         if kernel == "flash" and masked:
             return f"flash attention takes no mask, and a window of {model.sliding_window:,} tokens is reached"
         if kernel == "cudnn" and attention_dropout(workload) and masked:

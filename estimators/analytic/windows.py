@@ -16,7 +16,10 @@ def window_is_reached(workload: Workload) -> bool:
 
 
 def every_layer_is_masked(workload: Workload) -> bool:
-    """Whether attention gets a mask in all layers: of padding, or of a window that all have."""
+    """Whether attention gets a mask in all layers: of padding, of a window that all have, or whatever the batch."""
+    model = workload.model
+    if isinstance(model, ConfiguredShape) and model.always_masked:
+        return True
     return workload.padding or (window_is_reached(workload) and FULL not in workload.model.layer_kinds)
 
 
@@ -49,7 +52,9 @@ def kernel_beside_mask(workload: Workload, kernel: str) -> str:
         return "efficient"
     if kernel == "cudnn" and attention_dropout(workload):
         return "efficient"
-    if kernel == "math" and workload.attention == "auto" and workload.compute_itemsize == 4:
+    model = workload.model
+    repeats = not (isinstance(model, ConfiguredShape) and model.attention_code == "sdpa")
+    if kernel == "math" and workload.attention == "auto" and workload.compute_itemsize == 4 and repeats:
         return "efficient"
     return kernel
 

@@ -18,6 +18,7 @@ MODULES: dict[str, str] = {
     "gemma2": "gemma",
     "gemma3_text": "gemma",
     "bloom": "bloom",
+    "falcon": "falcon",
     "gpt2": "gpt2",
     "gpt_neox": "gpt_neox",
     "mixtral": "moe",

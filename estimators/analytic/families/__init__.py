@@ -8,6 +8,7 @@ from profiles.shapes import ModelShape
 
 MODULES = {
     "bloom": "bloom",
+    "falcon": "falcon",
     "gpt2": "gpt2",
     "gpt_neox": "gpt_neox",
     "opt": "opt",

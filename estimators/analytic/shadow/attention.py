@@ -107,12 +107,13 @@ def math(
     causal: bool = True,
     probability: float = 0.0,
     foldable: bool = False,
+    broadcast: bool = False,
 ) -> Tensor:
     """`_scaled_dot_product_attention_math` (native/transformers/attention.cpp): in fp32 whatever the inputs are.
 
     `batched`: more than one sequence, so the operands' memory order cannot be folded without a copy. `causal`: where
     there is no mask, one is made; without either nothing is masked. `foldable`: queries and keys lie in memory head
-    after head, so they need no copy.
+    after head, so they need no copy. `broadcast`: one head of keys and values, which the products spread.
     """
     tape, origin = q.tape, q.itemsize
     q32, k32, v32 = cast(q, 4, "q in fp32"), cast(k, 4, "k in fp32"), cast(v, 4, "v in fp32")
@@ -125,16 +126,39 @@ def math(
     if grouped:
         k_used, v_used = repeat(k32, HEADS, "k repeated"), repeat(v32, HEADS, "v repeated")
     k_scaled = scale(k_used, "k scaled")
-    strided = batched and not foldable
-    scores = matmul(q_scaled, k_scaled, SCORES, "scores", copies=(strided, strided and not grouped))
-    del k_scaled  # a temporary of the expression
+    strided, single = batched and not foldable, grouped or broadcast
+    q_used = q_scaled
+    if broadcast:
+        q_used = folded(q_scaled, "q folded") if strided else q_scaled
+        k_scaled = spread(k_scaled, "k spread", copied=batched)
+    copies = (strided and not broadcast, strided and not single)
+    scores = matmul(q_used, k_scaled, SCORES, "scores", copies=copies)
+    del q_used, k_scaled  # temporaries of the expression
     weights = softmax(scores, "attention weights")
     safe = tape.empty(SCORES, 1, "masked scores")
     del safe, scores
     weights = dropout(weights, probability, "attention dropout")
     narrow = cast(weights.detach(), origin, "attention weights returned")  # noqa: F841
-    values = matmul(weights, v_used, HEADS, "values", copies=(False, batched and not grouped), copies_gradient=batched)
+    if broadcast:
+        v_used = spread(v32, "v spread", copied=batched)
+    values = matmul(weights, v_used, HEADS, "values", copies=(False, batched and not single), copies_gradient=batched)
     return cast(values, origin, "attention output")
+
+
+def folded(x: Tensor, name: str) -> Tensor:
+    """Batch and heads as one dimension: a copy."""
+    return record(x.tape.empty(x.dims, x.itemsize, name), lambda gradient: [gradient.detach()], [x])
+
+
+def spread(x: Tensor, name: str, *, copied: bool) -> Tensor:
+    """One head for all as `matmul` broadcasts it: a copy for several sequences, for one a view that repeats itself."""
+    if copied:
+        return repeat(x, HEADS, name)
+    before = x.dims
+    out = Tensor(x.storage, HEADS, x.itemsize)
+    return record(
+        out, lambda gradient: [gradient.tape.empty(before, gradient.itemsize, "gradient summed over query heads")], [x]
+    )
 
 
 def _causal_bias(tape: Tape) -> Tensor:

@@ -178,18 +178,26 @@ def dropout(x: Tensor, probability: float, name: str) -> Tensor:
 
 
 def linear(
-    x: Tensor, weight: Parameter, bias: Parameter | None, name: str, *, autocast: int = 0, transposed: bool = False
+    x: Tensor,
+    weight: Parameter,
+    bias: Parameter | None,
+    name: str,
+    *,
+    autocast: int = 0,
+    transposed: bool = False,
+    caches: bool = True,
 ) -> Tensor:
     """`F.linear`; under autocast both operands are cast, the weight's copy is cached until the forward ends.
 
-    Dimensions: `x` (..., in), `weight` (out, in), or (in, out) where it is transposed.
+    Dimensions: `x` (..., in), `weight` (out, in), or (in, out) where it is transposed. `caches`: the product takes the
+    parameter itself; of a view of it autocast caches no copy.
     """
     tape = x.tape
     kernel: Parameter | Tensor = weight
     offset: Parameter | Tensor | None = bias
     if autocast:  # the last argument first: in this order compilers evaluate the wrapper's (autocast_mode.h)
         offset = _cast_weight(tape, bias, autocast) if bias is not None else None
-        kernel = _cast_weight(tape, weight, autocast)
+        kernel = _cast_weight(tape, weight, autocast, caches=caches)
         x = cast(x, autocast, f"{name} input cast")
     inner, outer, wants, trainable = x.dims, weight.dims, x.requires_grad, weight.requires_grad
     has_bias, shifts = bias is not None, bias is not None and bias.requires_grad
@@ -209,10 +217,10 @@ def linear(
     return record(out, apply, [kernel, x, offset], saved)
 
 
-def _cast_weight(tape: Tape, weight: Parameter, itemsize: int) -> Parameter | Tensor:
+def _cast_weight(tape: Tape, weight: Parameter, itemsize: int, *, caches: bool = True) -> Parameter | Tensor:
     if weight.itemsize == itemsize:
         return weight
-    if weight.cast is not None:
+    if weight.cast is not None and caches:
         return weight.cast
 
     def apply(gradient: Tensor) -> Gradients:
@@ -220,7 +228,7 @@ def _cast_weight(tape: Tape, weight: Parameter, itemsize: int) -> Parameter | Te
 
     copy = tape.empty(weight.dims, itemsize, f"{weight.name} autocast copy", "activations")
     copy = record(copy, apply, [weight])
-    if weight.requires_grad:  # autocast caches copies of leaves that require gradients (autocast_mode.cpp)
+    if weight.requires_grad and caches:  # autocast caches copies of leaves that require gradients (autocast_mode.cpp)
         weight.cast = copy
         tape.autocast_cache.append(weight)
     return copy

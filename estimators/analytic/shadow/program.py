@@ -50,6 +50,8 @@ class Program(ABC):
     """Its eager attention passes scores through a scaled tanh."""
     fp32_softmax = True
     """Its eager attention asks for a softmax in fp32, and casts the result back."""
+    caches_casts = True
+    """Its linear layers hand their weights to the product as they are, so that autocast keeps its copies."""
     casts_weights = False
     """Its eager attention casts the result of softmax in any case."""
 
@@ -145,7 +147,15 @@ class Program(ABC):
         if layer.factor is not None:
             inner = linear(x, layer.factor, None, f"{name} A", autocast=s.autocast)
             return linear(inner, layer.weight, layer.bias, f"{name} B", autocast=s.autocast)
-        out = linear(x, layer.weight, layer.bias, name, autocast=s.autocast, transposed=layer.transposed)
+        out = linear(
+            x,
+            layer.weight,
+            layer.bias,
+            name,
+            autocast=s.autocast,
+            transposed=layer.transposed,
+            caches=self.caches_casts,
+        )
         if layer.lora_a is None or layer.lora_b is None:
             return out
         result_size = out.itemsize
