@@ -7,8 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from importlib.metadata import PackageNotFoundError, version
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,8 @@ from transformers import TrainerCallback
 from galore_mem.errors import UsageError
 from galore_mem.integrations.states import claim_states
 from galore_mem.integrations.watching import Watch, watch_of
+from galore_mem.profiler.profile import versions_of
+from galore_mem.profiler.windows import replaced
 from galore_mem.tapes.atomic import check_target
 from galore_mem.tapes.file import write_tape
 from galore_mem.tapes.tape import Tape
@@ -136,7 +137,7 @@ class GaLoreMem(TrainerCallback):  # type: ignore[misc]
         self._stack.close()
         watch.steps.finish()
         metadata = {
-            "environment": _environment(),
+            "environment": versions_of(LIBRARIES),
             "command": shlex.join(sys.orig_argv),
             "gpus": [self.gpu] if self.gpu else [],
             "trainer": _settings(args),
@@ -171,16 +172,6 @@ def _paths() -> dict[str, str]:
     """This process's environment, with the folder that this package was imported from."""
     home = str(Path(__file__).resolve().parents[2])
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH", ""))))}
-
-
-def _environment() -> dict[str, str]:
-    found = {"python": sys.version.split()[0]}
-    for name in LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _settings(args: Any) -> dict[str, Any]:  # noqa: ANN401
@@ -242,28 +233,20 @@ def _marked_loss(watch: Watch, model: nn.Module) -> Iterator[None]:
         inner.loss_function = original
 
 
-@contextmanager
-def _marked_optimizer(watch: Watch) -> Iterator[None]:
+def _marked_optimizer(watch: Watch) -> AbstractContextManager[None]:
     """Our optimizer's refreshes are a phase of their own, and so are its updates inside backward."""
     from galore_mem.optim import GaLore
 
-    def marked(original: Callable[..., Any], window: str) -> Callable[..., Any]:
+    def marked(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         def call(optimizer: GaLore, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-            if window == "layer_update" and optimizer.per_layer is None:
+            if _WINDOWS[name] == "layer_update" and optimizer.per_layer is None:
                 return original(optimizer, *args, **kwargs)
-            with watch.steps.during(window):
+            with watch.steps.during(_WINDOWS[name]):
                 return original(optimizer, *args, **kwargs)
 
         return call
 
-    originals = {name: getattr(GaLore, name) for name in _WINDOWS}
-    for name, window in _WINDOWS.items():
-        setattr(GaLore, name, marked(originals[name], window))
-    try:
-        yield
-    finally:
-        for name, original in originals.items():
-            setattr(GaLore, name, original)
+    return replaced([(GaLore, name) for name in _WINDOWS], marked)
 
 
 _WINDOWS = {"refresh": "refresh", "apply_low_rank": "layer_update", "step_parameter": "layer_update"}

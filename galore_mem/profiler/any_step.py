@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from galore_mem.profiler.recording import HOST
+from galore_mem.profiler.windows import replaced
 
 
 class AnyStep:
@@ -111,28 +112,20 @@ class AnyStep:
 _NO_FORWARD = frozenset({"between", "backward_start", "backward_end"})
 
 
-@contextmanager
-def _refreshes(witness: Any) -> Iterator[None]:  # noqa: ANN401
+def _refreshes(witness: Any) -> AbstractContextManager[None]:  # noqa: ANN401
     """Tell the witness of refreshes of projectors, this package's and galore_torch's."""
-    owners: list[tuple[Any, str]] = []
+    methods: list[tuple[Any, str]] = []
     ours, theirs = sys.modules.get("galore_mem.optim"), sys.modules.get("galore_torch.galore_projector")
     if ours is not None:
-        owners.append((ours.GaLore, "refresh"))
+        methods.append((ours.GaLore, "refresh"))
     if theirs is not None:
-        owners.append((theirs.GaLoreProjector, "get_orthogonal_matrix"))
+        methods.append((theirs.GaLoreProjector, "get_orthogonal_matrix"))
 
-    def marked(original: Callable[..., Any]) -> Callable[..., Any]:
+    def marked(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         def refresh(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
             with witness.during("refresh"):
                 return original(*args, **kwargs)
 
         return refresh
 
-    originals = [(owner, name, getattr(owner, name)) for owner, name in owners]
-    for owner, name, original in originals:
-        setattr(owner, name, marked(original))
-    try:
-        yield
-    finally:
-        for owner, name, original in originals:
-            setattr(owner, name, original)
+    return replaced(methods, marked)

@@ -6,6 +6,7 @@ Recording imports nothing but torch and this package's recorder and Tapes; what 
 
 import os
 import platform
+from collections.abc import Iterable
 from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal, Self
@@ -124,9 +125,13 @@ def _ending(error: BaseException | None) -> str:
     return "complete" if error is None else "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
 
 
-def _versions() -> dict[str, str]:
+_LIBRARIES = ("torch", "transformers", "bitsandbytes", "galore_torch", "peft")
+
+
+def versions_of(libraries: Iterable[str] = _LIBRARIES) -> dict[str, str]:
+    """Python's version, and those of the libraries that are installed."""
     found = {"python": platform.python_version()}
-    for name in ("torch", "transformers", "bitsandbytes", "galore_torch", "peft"):
+    for name in libraries:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -162,7 +167,7 @@ class _OnCpu:
 
     def tape(self, ending: str) -> Tape:
         steps = [step.to_dict() for step in self.watch.records() if step.seconds]
-        metadata = {"environment": {**_versions(), "device": "cpu"}, "steps": steps, "ending": ending}
+        metadata = {"environment": {**versions_of(), "device": "cpu"}, "steps": steps, "ending": ending}
         return tape_of(self.witness.close(), source="replayed", metadata=metadata)
 
 
@@ -195,7 +200,7 @@ class _OnGpu:
 
         snapshot, seen = self.gpu.snapshot(), self.gpu.position()
         steps = [step.to_dict() for step in self.watch.records() if step.seconds]
-        metadata = {"environment": {**_versions(), **self.gpu.environment()}, "steps": steps, "ending": ending}
+        metadata = {"environment": {**versions_of(), **self.gpu.environment()}, "steps": steps, "ending": ending}
         sizes = Sizes(workspaces=self.gpu.workspaces)
         stamps = self.witness.stamps
         return measured_tape(snapshot, self.gpu, stamps, events_seen=seen, sizes=sizes, metadata=metadata)[0]

@@ -13,15 +13,16 @@ from torch.utils._pytree import tree_leaves
 
 from galore_mem.profiler import engine
 from galore_mem.profiler.outcomes import Outcomes
-from galore_mem.profiler.places import OUTSIDE, Places, layer_of
+from galore_mem.profiler.places import Places
 from galore_mem.profiler.recording import Life, Recording
 from galore_mem.profiler.rules import Rules
+from galore_mem.profiler.windows import Windows
 
 _MATMULS = frozenset({"mm", "bmm", "addmm", "baddbmm", "_scaled_mm"})
 _DEVICE = torch.ops.prim.device.default
 
 
-class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Recorder(Windows, TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Records births and deaths of storages while it is entered.
 
     A storage lives from the return of the operator that made it until nothing holds it: what a kernel takes and gives
@@ -37,14 +38,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.recording = Recording()
         self.places = Places()
-        self.window = "between"
-        self.iteration = ""
         self.rules = rules
         self._vocabulary = vocabulary
         self._run = Outcomes(fake).run if fake is not None else _run
         self._alive: dict[int, int] = {}
         self._watches: dict[int, weakref.ref[torch.UntypedStorage]] = {}
-        self._layer = OUTSIDE
         self._terms: dict[int, list[int]] = {}
         """Storages that were added to another one in backward: of the same kind as it."""
         self._scope: list[str] = []
@@ -53,25 +51,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     # What the step tells.
 
-    def begin(self, iteration: str) -> None:
-        """A new iteration starts."""
-        self.iteration = iteration
-        self.enter("between")
-
     def enter(self, window: str) -> None:
         """Another window of the step begins."""
         self.window = window
         self.recording.borders.append((len(self.recording.events), self.iteration, window))
-
-    @contextmanager
-    def during(self, window: str) -> Iterator[None]:
-        """A window that lies inside another one, which goes on afterwards."""
-        outer = self.window
-        self.enter(window)
-        try:
-            yield
-        finally:
-            self.enter(outer)
 
     @contextmanager
     def scope(self, category: str) -> Iterator[None]:
@@ -195,17 +178,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if node is not None and not self.places.in_forward and node.name().endswith("AccumulateGrad"):
             self.claim("gradients", args)
         path = self.places.entered or self._node_path()
-        if path is None:
-            return
-        layer = layer_of(path)
-        if layer == self._layer:
-            return
-        self._layer = layer
-        last = self.places.last_layer
-        early = layer in (OUTSIDE, last) and self.window == "backward_start" and last > 0
-        window = "backward_start" if early else "backward_end"
-        if window != self.window:
-            self.enter(window)
+        if path is not None:
+            self.follow_layer(path, self.places.last_layer)
 
     def _node_path(self) -> str | None:
         node: Any = torch._C._current_autograd_node()

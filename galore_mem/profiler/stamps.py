@@ -15,8 +15,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from galore_mem.profiler.places import OUTSIDE, Places, layer_of
+from galore_mem.profiler.places import Places
 from galore_mem.profiler.recording import HOST
+from galore_mem.profiler.windows import Windows
 
 Kind = Literal["window", "place", "claim", "saved", "scope", "unscope"]
 
@@ -36,7 +37,7 @@ class Stamp:
     """Of a claim or a saved tensor."""
 
 
-class StampingWitness:
+class StampingWitness(Windows):
     """Watches a step through hooks, without a dispatch mode, which would change what autograd allocates.
 
     Args:
@@ -54,8 +55,6 @@ class StampingWitness:
         tag: Callable[[str], object] | None = None,
     ) -> None:
         self.stamps: list[Stamp] = []
-        self.window = "between"
-        self.iteration = ""
         self.places = _StampedPlaces(self._moved)
         self.host_bytes: dict[int, int] = {}
         """Of states that stay in host memory, by address."""
@@ -63,16 +62,10 @@ class StampingWitness:
         self._address = address
         self._on_device = on_device
         self._tag = tag
-        self._layer = OUTSIDE
         self._place = ("", "")
         self._handles: list[Any] = []
 
     # What the step tells.
-
-    def begin(self, iteration: str) -> None:
-        """A new iteration starts."""
-        self.iteration = iteration
-        self.enter("between")
 
     def enter(self, window: str) -> None:
         """Another window of the step begins."""
@@ -83,16 +76,6 @@ class StampingWitness:
 
     def entered(self, window: str) -> None:
         """For those who want to know when; nobody does unless it is replaced."""
-
-    @contextmanager
-    def during(self, window: str) -> Iterator[None]:
-        """A window that lies inside another one, which goes on afterwards."""
-        outer = self.window
-        self.enter(window)
-        try:
-            yield
-        finally:
-            self.enter(outer)
 
     @contextmanager
     def scope(self, category: str) -> Iterator[None]:
@@ -177,17 +160,8 @@ class StampingWitness:
         self._at(path)
         if self.window == "forward_end":
             self.enter("backward_start")
-        if self.window not in ("backward_start", "backward_end"):
-            return
-        layer = layer_of(path)
-        if layer == self._layer:
-            return
-        self._layer = layer
-        last = self.places.last_layer
-        early = layer in (OUTSIDE, last) and self.window == "backward_start" and last > 0
-        window = "backward_start" if early else "backward_end"
-        if window != self.window:
-            self.enter(window)
+        if self.window in ("backward_start", "backward_end"):
+            self.follow_layer(path, self.places.last_layer)
 
     def _moved(self) -> None:
         self._at(self.places.entered)

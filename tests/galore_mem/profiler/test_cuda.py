@@ -19,6 +19,7 @@ class Machine:
 
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
+        self.tags: list[str] = []
         self.counts = {"allocated": 10, "freed": 4}
         self.backend = "native"
         self.knows_clear_history = True
@@ -41,6 +42,10 @@ class Machine:
             "torch.cuda.memory._record_memory_history": self.record,
             "torch.cuda.memory._snapshot": lambda: {"device_traces": []},
             "torch.cuda.memory.memory_stats_as_nested_dict": lambda index: {"allocation": {"all": self.counts}},
+            "torch.cuda.empty_cache": lambda: self.calls.append(("empty_cache",)),
+            "torch.backends.cudnn.version": lambda: 91002,
+            "torch._C._cuda_setMemoryMetadata": self.tags.append,
+            "torch._C._cuda_clearCublasWorkspaces": lambda: self.calls.append(("clear_workspaces",)),
         }
         for name, answer in answers.items():
             monkeypatch.setattr(name, answer, raising=False)
@@ -73,6 +78,25 @@ def test_an_older_torch_is_asked_in_its_own_words(machine: Machine) -> None:
     assert "clear_history" not in machine.calls[0][1]
 
 
+def test_tags_stand_beside_allocations_only_while_a_history_is_kept(machine: Machine) -> None:
+    gpu = Gpu()
+    with gpu.recording():
+        gpu.tag("steady backward")
+    assert machine.tags == ["steady backward", ""]
+
+
+def test_tags_are_left_out_where_torch_has_none(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("torch._C._cuda_setMemoryMetadata")
+    with Gpu().recording():
+        pass
+    assert machine.calls[-1][0] is None
+
+
+def test_what_cublas_keeps_goes_before_the_cache(machine: Machine) -> None:
+    Gpu().empty()
+    assert machine.calls == [("clear_workspaces",), ("empty_cache",)]
+
+
 def test_recording_ends_when_the_run_fails(machine: Machine) -> None:
     def run() -> None:
         with Gpu().recording():
@@ -99,4 +123,5 @@ def test_the_card_and_its_settings_are_named(machine: Machine, monkeypatch: pyte
     found = gpu.environment()
     assert (found["gpu"], found["compute_capability"], found["gpu_total_bytes"]) == ("NVIDIA X", "9.0", 24 * GIB)
     assert found["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
+    assert found["cudnn"] == 91002
     gpu.close()
