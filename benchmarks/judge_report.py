@@ -295,10 +295,6 @@ def page(rows: list[Row], ranges: list[Range]) -> str:
         *peaks(sorted(rows, key=method_of), method_of, "method"),
         "## Each moment",
         "",
-        *paragraph(
-            "Known: the closed form counts the second cuBLAS workspace from the start of backward, the trace from the",
-            "first matrix product in it, so `first backward_start` may come out higher. It never is the peak.",
-        ),
         *moments(rows),
         *[f"- {line}" for line in missing(rows)],
         "## Each category",

@@ -122,7 +122,7 @@ def main() -> int:
         return 0
     failed = False
     with tempfile.TemporaryDirectory() as temporary:
-        folder = arguments.keep or Path(temporary)
+        folder = (arguments.keep or Path(temporary)).resolve()
         print(HEAD)
         for path in files(folder, arguments.events, arguments.snapshot_gib):
             failed |= not print_row(path, folder / f"{path.name}.html")

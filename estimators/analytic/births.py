@@ -126,7 +126,7 @@ def _played(
 ) -> Iterator[Birth]:
     """Births of forward and backward, each once for all the layers that the middle one stands for.
 
-    Until the first backward `before_backward` is added: its thread's workspace is not there yet.
+    Until backward's first matrix product `before_backward` is added: its thread's workspace is not there yet.
     """
     layout, shifts = course.layout, course.shifts
     kinds, events = layout.played.kinds, layout.played.events
@@ -144,7 +144,7 @@ def _played(
                 continue
             kind, (dims, itemsize) = kinds[events[position] - 1], layout.kinds[events[position] - 1]
             level = around_bytes + before + values[position]
-            level += 0 if stretch.window.startswith("backward") else before_backward
+            level += 0 if position >= layout.played.product else before_backward
             yield Birth(
                 iteration=iteration,
                 stage=_STAGES[stretch.window],

@@ -81,6 +81,9 @@ class Layout:
         """Intervals by moment."""
         for index, interval in enumerate(self.intervals):
             self.windows[self.stretches[interval.stretch].window].append(index)
+        starts = [self.stretches[interval.stretch].start for interval in self.intervals]
+        self.product = next((i for i, start in enumerate(starts) if start >= played.product), len(starts))
+        """The first interval in which backward's thread has run a matrix product."""
         self.updates = [i for i, interval in enumerate(self.intervals) if self.stretches[interval.stretch].steps]
         """Intervals that end with a gradient that steps."""
         self.update_names = tuple(self.stretches[self.intervals[i].stretch].gradient for i in self.updates)
@@ -120,7 +123,8 @@ def _stretches(played: Played) -> list[Stretch]:
     window, block, blocks, start, micro_batch = "forward_end", 0, 0, 0, ""
     layers = 1 + max(int(detail) for _, label, detail in played.marks if label == "backward of layer")
     last = max(detail for _, label, detail in played.marks if label == "micro-batch")
-    for position, label, detail in played.marks:
+    product = (played.product, "product", "")
+    for position, label, detail in sorted((*played.marks, product), key=itemgetter(0)):  # stable: marks first
         gradient = detail if label == "gradient" else ""
         if position > start or gradient:
             cuts.append(

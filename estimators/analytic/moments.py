@@ -170,13 +170,24 @@ class Outliner:
 
     def _windows(self, iteration: Iteration, states: Categories, states_bytes: int) -> Iterator[Outline]:
         for name, phase in PHASES.items():
-            yield self._window(iteration, name, phase, self.course.peaks[name], states, states_bytes)
+            point = self.course.peaks[name] if iteration == "steady" else self._first_peak(name)
+            yield self._window(iteration, name, phase, point, states, states_bytes)
+
+    def _first_peak(self, name: str) -> Point:
+        """A moment's peak in the first iteration: until backward's first product its thread has no workspace."""
+        course, product = self.course, self.course.layout.product
+        point = course.peaks[name]
+        after = [index for index in course.layout.windows[name] if index >= product > point.interval]
+        if not after:
+            return point
+        best = max(after, key=course.interval_bytes.__getitem__)
+        return course.point(best) if course.interval_bytes[best] > point.total_bytes - self._workspace_bytes else point
 
     def _window(
         self, iteration: Iteration, name: str, phase: Phase, point: Point, states: Categories, states_bytes: int
     ) -> Outline:
         total = point.total_bytes + states_bytes + self._held_bytes
-        if iteration == "first" and phase in ("forward", "loss") and not self._accumulates:  # no backward yet
+        if iteration == "first" and point.interval < self.course.layout.product:
             parts = (self._held, states, self._one_workspace)
             return Outline(iteration, name, phase, total - self._workspace_bytes, point, parts)
         return Outline(iteration, name, phase, total, point, (self._held, states))
@@ -199,6 +210,7 @@ class Outliner:
         """First iteration of a per-layer update: states appear as backward goes on."""
         before, course = states_before(self.stepping, self.course), self.course
         totals = list(map(add, course.interval_bytes, before.totals))
+        totals[: course.layout.product] = [total - self._workspace_bytes for total in totals[: course.layout.product]]
         for name, intervals in course.layout.windows.items():
             index = max(intervals, key=totals.__getitem__)
             states, states_bytes = before.categories[index], before.totals[index]

@@ -205,6 +205,7 @@ def linear(
 
     def apply(gradient: Tensor) -> Gradients:
         tape, size = gradient.tape, gradient.itemsize
+        tape.multiply()
         before = tape.empty(inner, size, "gradient of the input").as_view() if wants and has_bias else None
         weights = tape.empty(outer, size, weight.name, category).as_view() if trainable else None
         after = tape.empty(inner, size, "gradient of the input").as_view() if wants and not has_bias else None
@@ -213,6 +214,7 @@ def linear(
 
     saved = [x] * trainable + ([kernel] if wants and isinstance(kernel, Tensor) else [])
     stop_before(tape, saved)
+    tape.multiply()
     out = tape.empty((*inner[:-1], outer[-1 if transposed else 0]), x.itemsize, name)
     return record(out, apply, [kernel, x, offset], saved)
 
@@ -264,11 +266,13 @@ def matmul(
 
     def apply(gradient: Tensor) -> Gradients:
         tape, size = gradient.tape, gradient.itemsize
+        tape.multiply()
         second = tape.empty(shapes[1], size, "gradient of the second factor").as_view() if wants[1] else None
         first = tape.empty(shapes[0], size, "gradient of the first factor").as_view() if wants[0] else None
         return [first, second]
 
     saved = [operands[1]] * wants[0] + [operands[0]] * wants[1]
+    a.tape.multiply()
     out = record(a.tape.empty(dims, a.itemsize, name), apply, operands, saved)
     return relayout(out, *dims) if copies_gradient else out
 

@@ -24,6 +24,8 @@ class Played:
     """Position in `events`, what happens there, and to whom."""
     needs: Mapping[tuple[Size, str], tuple[str, ...]]
     """Names of the results whose backward needs a storage, by its size and name."""
+    product: int
+    """Position of backward's first matrix product; the number of events where it has none."""
     gradients: tuple[int, ...]
     """The position at which each gradient was born, in the order of the marks of their completion."""
 
@@ -63,6 +65,7 @@ def play(structure: Structure) -> Played:
         births=tuple(tape.births),
         marks=tuple(tape.marks),
         needs=needs,
+        product=len(tape.events) if tape.product is None else tape.product,
         gradients=tuple(gradients),
     )
     del loss, outputs, inputs  # alive, like the gradients, while the optimizer steps

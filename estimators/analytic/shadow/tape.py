@@ -66,10 +66,17 @@ class Tape:
         """The checkpointed region whose forward runs now."""
         self.refilling: Frame | None = None
         """The checkpointed region that is being recomputed."""
+        self.product: int | None = None
+        """Position at which backward's thread runs its first matrix product: cuBLAS takes it a workspace there."""
 
     def mark(self, label: str, detail: str = "") -> None:
         """Note a border at the current position."""
         self.marks.append((len(self.events), label, detail))
+
+    def multiply(self) -> None:
+        """A matrix product runs now."""
+        if self.product is None and (self.in_backward or self.refilling is not None):
+            self.product = len(self.events)
 
     def code_of(self, kind: Kind) -> int:
         """The kind's number, starting from one."""
