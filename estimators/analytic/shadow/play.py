@@ -96,6 +96,7 @@ def play_forward(structure: Structure) -> tuple[Played, Dims, Dims]:
         births=tuple(tape.births),
         marks=tuple(tape.marks),
         needs={},
+        product=len(tape.events),
         gradients=(),
     )
     del loss, outputs, inputs
