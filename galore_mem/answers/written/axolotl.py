@@ -168,11 +168,19 @@ def _padding(keys: Keys, words: dict[str, Any]) -> None:
     """Packed rows have no padding; otherwise a batch is padded to its longest sequence."""
     packed = keys.flag("sample_packing")
     keys.flag("pad_to_sequence_len")
-    if packed:
+    if packed and _names_sdpa(keys):
+        words["padding"] = True
+        keys.means("sample_packing", "--padding: SDPA takes packed rows with a mask, as padded ones")
+    elif packed:
         keys.means("sample_packing", "full sequences, no padding")
     elif words["batch"] > 1 and "attention" not in words:
         words["padding"] = True
         keys.means("sample_packing", "--padding: sequences of a micro-batch differ in length")
+
+
+def _names_sdpa(keys: Keys) -> bool:
+    """Rows are told apart by a mask there; under flash attention by their borders, and under neither not at all."""
+    return keys.flag("sdp_attention") or keys.text("attn_implementation").lower() == "sdpa"
 
 
 def _embeddings(keys: Keys, words: dict[str, Any], method: str) -> None:

@@ -144,7 +144,12 @@ def _checkpointing(keys: Keys) -> dict[str, str]:
 
 
 def _padding(keys: Keys, words: dict[str, Any]) -> None:
-    packed = keys.flag("packing") or keys.flag("neat_packing") or keys.text("stage", "sft") == "pt"
-    if not packed and words["batch"] > 1 and words.get("attention", "auto") == "auto":
+    neat = keys.flag("neat_packing")
+    packed = keys.flag("packing") or neat or keys.text("stage", "sft") == "pt"
+    if neat and words.get("attention") != "flash":
+        words["padding"] = True
+        keys.means("neat_packing", "--padding: without fa2 packed rows need a mask")
+        keys.note("neat_packing: LLaMA-Factory's mask takes 2 bytes for each pair of tokens in bf16, the planned one 1")
+    elif not packed and words["batch"] > 1 and words.get("attention", "auto") == "auto":
         words["padding"] = True
         keys.means("packing", "--padding: sequences of a micro-batch differ in length")

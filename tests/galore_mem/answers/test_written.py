@@ -183,6 +183,35 @@ def test_evaluation_as_the_trainer_runs_it(keys: dict[str, Any], words: tuple[in
     assert any("compute_metrics" in note for note in run.notes) == (words[0] is not None and words[1] is None)
 
 
+@pytest.mark.parametrize(
+    ("keys", "padded"),
+    [
+        ({"flash_attention": True}, False),
+        ({"attn_implementation": "flash_attention_2"}, False),
+        ({}, False),
+        ({"sdp_attention": True}, True),
+        ({"attn_implementation": "sdpa"}, True),
+    ],
+)
+def test_packed_rows_have_a_mask_where_sdpa_is_named(keys: dict[str, Any], padded: bool) -> None:
+    run = axolotl.read({"base_model": "llama-60m", "sample_packing": True, **keys}, "run.yml")
+    assert run.settings.padding is padded
+
+
+@pytest.mark.parametrize(
+    ("keys", "padded"),
+    [
+        ({"neat_packing": True, "flash_attn": "fa2"}, False),
+        ({"neat_packing": True}, True),
+        ({"packing": True}, False),
+        ({"stage": "pt"}, False),
+    ],
+)
+def test_neatly_packed_rows_have_a_mask_without_flash_attention(keys: dict[str, Any], padded: bool) -> None:
+    run = llama_factory.read({"finetuning_type": "full", "model_name_or_path": "llama-60m", **keys}, "run.yaml")
+    assert run.settings.padding is padded
+
+
 def test_emptied_caches_stand_where_each_tool_calls_for_them() -> None:
     found = trainer.read({"output_dir": "out", "max_length": 64, "torch_empty_cache_steps": 4}, "run.json")
     assert found.settings.empty_cache == "backward"
