@@ -42,6 +42,12 @@ def check(workload: Workload, gpu: Gpu | None = None) -> tuple[str, ...]:
             f"it is made for LLaMA's relatives, not for {workload.model.model_type}",
             "leave it out",
         )
+    if workload.model.model_type == "t5" and method.parameterisation == "low-rank" and _factors_output(workload):
+        raise InputError(
+            "--method low-rank cannot replace wo, the last layer of T5's MLP",
+            "transformers asks for its weight, and two factors have none",
+            "name other layers: --target-modules q k v o wi",
+        )
     if method.update == "per-layer" and method.states_on == "host":
         raise InputError(
             f"--update per-layer means nothing to {method.name}",
@@ -101,6 +107,10 @@ def _routing(workload: Workload) -> str:
         f"{workload.model.name} runs all experts in one grouped product, transformers' default: memory is the same "
         "whichever experts tokens choose"
     )
+
+
+def _factors_output(workload: Workload) -> bool:
+    return any(group.name.endswith(".wo.A.weight") for group in workload_parameters(workload))
 
 
 def _clipping(workload: Workload) -> str:

@@ -72,7 +72,13 @@ def relative_work(workload: Workload) -> float:
 def _scores(workload: Workload) -> float:
     """Queries times keys, and their result times values, of every layer."""
     model = workload.model
-    return 4.0 * model.num_hidden_layers * workload.batch.sequence_length * model.num_attention_heads * model.head_dim
+    return (
+        4.0
+        * family_of(model.model_type).score_layers(model)
+        * workload.batch.sequence_length
+        * model.num_attention_heads
+        * model.head_dim
+    )
 
 
 @lru_cache(maxsize=1024)

@@ -60,8 +60,9 @@ class ConfiguredShape(ModelShape):
     head: str
     """What is trained on top: `causal-lm`, `seq2seq-lm`, or `classification` of whole sequences."""
     attention_code: str
-    """`shared` where the model calls transformers' attention functions, `eager` where it does and only its eager one
-    computes what it needs, `sdpa` where it calls torch's by itself, `own` where it multiplies matrices itself."""
+    """`shared` where the model calls transformers' attention functions, `biased` where it gives them a learned bias as
+    well, which only a mask can carry, `eager` where only transformers' eager one computes what it needs, `sdpa` where
+    it calls torch's by itself, `own` where it multiplies matrices itself."""
     always_masked: bool = False
     """It makes a mask in every step, where others leave causal attention to the kernel."""
 

@@ -72,6 +72,8 @@ def _refusal(kernel: str, workload: Workload, gpu: Gpu | None) -> str:
         return f"{model.model_type} hands fewer heads of keys than of queries to torch, which no fused kernel takes"
     half, masked = workload.compute_itemsize == 2, every_layer_is_masked(workload)
     if kernel in ("flash", "cudnn"):
+        if isinstance(model, ConfiguredShape) and model.attention_code == "biased":
+            return f"{kernel} attention has no gradient for the learned bias of {model.model_type}'s positions"
         if not half:
             return f"{kernel} attention needs half precision, and this run computes in fp32"
         if _capability(gpu) < FLASH_CAPABILITY:

@@ -38,7 +38,8 @@ class Places:
         """Hook every module of the model while entered."""
         handles: list[Any] = []
         for name, module in model.named_modules():
-            self.last_layer = max(self.last_layer, layer_of(name))
+            if layer_of(name) != OUTSIDE:  # of encoder and decoder, the decoder comes last
+                self.last_layer = layer_of(name)
             handles.append(module.register_forward_pre_hook(self._entering(name), prepend=True))
             handles.append(module.register_forward_hook(self._leave, always_call=True))
         try:

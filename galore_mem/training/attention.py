@@ -24,6 +24,8 @@ _LIBRARY = torch.library.Library("galore_mem", "DEF")  # type: ignore[no-untyped
 _LIBRARY.define("fused_attention(Tensor q, Tensor k, Tensor v, str kernel) -> Tensor[]")  # type: ignore[no-untyped-call]
 _LIBRARY.define("fused_attention_backward(Tensor grad, Tensor q, Tensor k, Tensor v, str kernel) -> Tensor[]")  # type: ignore[no-untyped-call]
 _FUSED_NODE = re.compile(r"ScaledDotProduct(Flash|Efficient|Cudnn)Attention")
+_BIAS_ALIGNMENT = 16
+"""Elements that rows of a bias are padded to (`preprocess_mask`, `pad_bias` in native/transformers/attention.cpp)."""
 _NODES_BEHIND_ATTENTION = 4
 """How far a fused kernel's node lies behind what transformers returns: a copy and a transposition."""
 
@@ -144,7 +146,26 @@ class _Fused(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         q, k, v, *_ = ctx.saved_tensors
         made = torch.ops.galore_mem.fused_attention_backward(grad, q, k, v, ctx.kernel)
-        return made[0], made[1], made[2], None, None
+        bias = _bias_gradient(q, k) if ctx.needs_input_grad[3] else None
+        return made[0], made[1], made[2], bias, None
+
+
+def _bias_gradient(q: Tensor, k: Tensor) -> Tensor:
+    """Of a mask that is learned, a view of one whose rows are padded (`_efficient_attention_backward`, `grad_bias`)."""
+    batch, heads, rows, _ = q.shape
+    columns = k.shape[2]
+    padded = q.new_zeros((batch, heads, rows, _up(columns, _BIAS_ALIGNMENT)))
+    view: Tensor = torch.ops.aten.slice(padded, 3, 0, columns)
+    return view
+
+
+def _as_bias(mask: Tensor, q: Tensor, k: Tensor) -> Tensor:
+    """A learned mask as the memory-efficient kernel takes it: rows padded, spread over batch and heads."""
+    columns = k.shape[2]
+    if columns % _BIAS_ALIGNMENT:
+        padded = torch.nn.functional.pad(mask, (0, _up(columns, _BIAS_ALIGNMENT) - columns))
+        mask = torch.ops.aten.slice(padded, 3, 0, columns)
+    return mask.expand(q.shape[0], q.shape[1], q.shape[2], columns)
 
 
 def register_on_cuda(kernel: str, mask_scope: Callable[[], Any], seen: Callable[[str], object]) -> None:
@@ -240,11 +261,14 @@ def as_on_cuda(kernel: str | Choose, beside_mask: str = "efficient") -> Callable
             dtype = torch.get_autocast_dtype("cpu")
             query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
         if attn_mask is not None and attn_mask.dtype != query.dtype:  # convert_boolean_attn_mask, in every layer
-            attn_mask = torch.zeros_like(attn_mask, dtype=query.dtype)
+            is_learned = attn_mask.is_floating_point()
+            attn_mask = attn_mask.to(query.dtype) if is_learned else torch.zeros_like(attn_mask, dtype=query.dtype)
         chosen = choose(query, key, value, attn_mask is not None)
         if chosen == "math":
             with sdpa_kernel([SDPBackend.MATH]):
                 return original(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
+        if attn_mask is not None and attn_mask.requires_grad:
+            attn_mask = _as_bias(attn_mask, query, key)
         return _Fused.apply(query, key, value, attn_mask, chosen)  # type: ignore[no-any-return, no-untyped-call]
 
     return scaled_dot_product_attention

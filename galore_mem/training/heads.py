@@ -117,7 +117,8 @@ def _attention_code(found: Any) -> str:  # noqa: ANN401
 
 def attention_word(attention_code: str) -> str:
     """What to ask transformers for as `_attn_implementation`."""
-    return {"shared": ATTENTION_KEY, "eager": ATTENTION_KEY, "sdpa": "sdpa"}.get(attention_code, "eager")
+    words = {"shared": ATTENTION_KEY, "eager": ATTENTION_KEY, "biased": ATTENTION_KEY, "sdpa": "sdpa"}
+    return words.get(attention_code, "eager")
 
 
 def _short(error: Exception) -> str:

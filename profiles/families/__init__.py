@@ -28,6 +28,7 @@ MODULES: dict[str, str] = {
     "phi3": "phi3",
     "qwen3_moe": "moe",
     "roberta": "bert",
+    "t5": "t5",
 }
 """Modules by `model_type`."""
 

@@ -26,6 +26,7 @@ MODULES = {
     "qwen3_moe": "moe",
     "bert": "bert",
     "roberta": "roberta",
+    "t5": "t5",
 }
 """Modules by `model_type`."""
 

@@ -32,6 +32,10 @@ def _three(workload: Workload) -> int:
     return min(workload.model.num_hidden_layers, PLAYED_LAYERS)
 
 
+def _layers(shape: ModelShape) -> int:
+    return shape.num_hidden_layers
+
+
 def _all(shape: ModelShape, weight: str) -> float:
     return 1.0
 
@@ -72,5 +76,7 @@ class Family:
     """Modules that peft trains in full beside LoRA's adapters, as a copy: a classifier's head."""
     masks: Callable[[ModelShape], tuple[str, ...]] = _one_for_all
     """For which kinds of layers the model makes masks, in its order."""
+    score_layers: Callable[[ModelShape], int] = _layers
+    """How many times a token of each sequence is held against all others."""
     passed: Callable[[ModelShape, str], float] = _all
     """The share of a weight's elements that one token is multiplied with, by the weight's name."""

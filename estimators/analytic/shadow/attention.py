@@ -108,20 +108,22 @@ def math(
     probability: float = 0.0,
     foldable: bool = False,
     broadcast: bool = False,
+    bias: Tensor | None = None,
 ) -> Tensor:
     """`_scaled_dot_product_attention_math` (native/transformers/attention.cpp): in fp32 whatever the inputs are.
 
     `batched`: more than one sequence, so the operands' memory order cannot be folded without a copy. `causal`: where
     there is no mask, one is made; without either nothing is masked. `foldable`: queries and keys lie in memory head
     after head, so they need no copy. `broadcast`: one head of keys and values, which the products spread.
+    `bias`: an additive mask, which may be learned.
     """
     tape, origin = q.tape, q.itemsize
     q32, k32, v32 = cast(q, 4, "q in fp32"), cast(k, 4, "k in fp32"), cast(v, 4, "v in fp32")
     q_scaled = scale(q32, "q scaled")
     if mask is not None:
-        bias = tape.empty(mask.dims, origin, "additive mask")
+        additive = tape.empty(mask.dims, origin, "additive mask")
     elif causal:
-        bias = _causal_bias(tape)  # noqa: F841
+        additive = _causal_bias(tape)  # noqa: F841
     k_used, v_used = k32, v32
     if grouped:
         k_used, v_used = repeat(k32, HEADS, "k repeated"), repeat(v32, HEADS, "v repeated")
@@ -134,6 +136,8 @@ def math(
     copies = (strided and not broadcast, strided and not single)
     scores = matmul(q_used, k_scaled, SCORES, "scores", copies=copies)
     del q_used, k_scaled  # temporaries of the expression
+    if bias is not None:
+        scores = _added(scores, bias, batched=batched)
     weights = softmax(scores, "attention weights")
     safe = tape.empty(SCORES, 1, "masked scores")
     del safe, scores
@@ -159,6 +163,12 @@ def spread(x: Tensor, name: str, *, copied: bool) -> Tensor:
     return record(
         out, lambda gradient: [gradient.tape.empty(before, gradient.itemsize, "gradient summed over query heads")], [x]
     )
+
+
+def _added(scores: Tensor, bias: Tensor, *, batched: bool) -> Tensor:
+    """`scores.add_(bias)`: in place; a bias that all sequences share has their gradients summed."""
+    broadcast = {1: bias.dims} if batched and bias.dims[0] != "b" else {}
+    return record(scores.detach(), lambda gradient: [gradient, gradient.detach()], [scores, bias], (), broadcast)
 
 
 def _causal_bias(tape: Tape) -> Tensor:

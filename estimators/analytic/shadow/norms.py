@@ -61,6 +61,15 @@ def _plus_one(tape: Tape, weight: Parameter) -> Tensor:
     return shift(wide, "1 + weight")
 
 
+def t5_norm(hidden: Tensor, weight: Parameter) -> Tensor:
+    """RMSNorm that takes the variance in fp32 and multiplies the input itself (`T5LayerNorm`)."""
+    variance = mean(square(cast(hidden, 4, "x in fp32"), "squares"), "variance")
+    hidden = multiply(hidden, rsqrt(shift(variance, "variance + eps"), "rsqrt"), "normalised in fp32")
+    if weight.itemsize == 2:
+        hidden = cast(hidden, weight.itemsize, "normalised")
+    return weigh(hidden, weight, "output")
+
+
 def layer_norm(
     x: Tensor, weight: Parameter | None, bias: Parameter | None, *, autocast: int = 0, name: str = ""
 ) -> Tensor:

@@ -13,7 +13,17 @@ from estimators.analytic.shadow import loss as losses
 from estimators.analytic.shadow.norms import layer_norm
 from estimators.analytic.shadow.ops import add, cast, dropout, linear, repeat, scale
 from estimators.analytic.shadow.structure import Structure
-from estimators.analytic.shadow.tape import OUTSIDE, Dims, Made, Parameter, Tape, Tensor, checkpoint, record
+from estimators.analytic.shadow.tape import (
+    MIDDLE,
+    OUTSIDE,
+    Dims,
+    Made,
+    Parameter,
+    Tape,
+    Tensor,
+    checkpoint,
+    record,
+)
 from estimators.analytic.shadow.weights import Weight, copy_name
 from profiles.shapes import FULL, SLIDING
 
@@ -58,11 +68,12 @@ class Program(ABC):
     def __init__(self, structure: Structure, tape: Tape) -> None:
         self.structure = structure
         self.tape = tape
+        tape.collapsed = structure.layers == MIDDLE + 2
         self._weights = {weight.name: weight for weight in structure.weights}
         self._parameters: dict[tuple[str, int], Parameter] = {}
         self._linears: dict[tuple[str, int], Linear] = {}
-        self._entering: tuple[Parameter, Tensor] | None = None
-        self._entered: tuple[Parameter, Tensor] | None = None
+        self._entering: list[tuple[Parameter, Tensor]] = []
+        self._entered: list[tuple[Parameter, Tensor]] = []
         """What the last loss keeps alive."""
 
     @abstractmethod
@@ -79,11 +90,15 @@ class Program(ABC):
         hidden, outputs = self.forward(inputs)
         if self.structure.loss_chunks:
             loss = losses.chunked(self, hidden)
-            self._entered = self._entering
+            self.keep_leaves()
             return loss, outputs
         loss, logits = self.loss(hidden, inputs)
-        self._entered = self._entering
+        self.keep_leaves()
         return loss, [*outputs, logits.detach()]
+
+    def keep_leaves(self) -> None:
+        """The loss of this forward keeps its leaves, and that of the one before is gone."""
+        self._entered, self._entering = self._entering, []
 
     def loss(self, hidden: Tensor, inputs: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Loss and logits: of the next token, all tokens at once."""
@@ -207,14 +222,20 @@ class Program(ABC):
         """
         if not self.structure.checkpointing or embedded.requires_grad:
             return embedded
-        leaf = Parameter("inputs require grads", embedded.dims, embedded.itemsize, optimized=False)
-        self._entering = leaf, embedded.detach()
+        return self.leaf(embedded, "inputs require grads")
+
+    def leaf(self, x: Tensor, name: str) -> Tensor:
+        """A tensor that requires a gradient and is no parameter: both live as long as the loss."""
+        if self.tape.refilling is not None:
+            return x
+        leaf = Parameter(name, x.dims, x.itemsize, optimized=False)
+        self._entering.append((leaf, x.detach()))
 
         def keep(gradient: Tensor) -> list[Tensor | None]:
             gradient.storage.relabel("gradients")
             return [gradient]
 
-        return record(embedded, keep, [leaf])
+        return record(x, keep, [leaf])
 
     def causal_mask(self, kind: str = FULL) -> Tensor | None:
         """The mask that transformers makes for the kernel, once for all layers."""
@@ -305,6 +326,10 @@ class Program(ABC):
         fused = kernels.FUSED[kernel]
         out = kernels.fused(q, k, v, fused, grouped=grouped, mask=mask, by_heads=foldable)
         return (_contiguous(out) if foldable and fused.follows_queries else out), None
+
+    def joined(self, values: Tensor) -> Tensor:
+        """`transpose(1, 2).contiguous()` of (b, n, s, d)."""
+        return _contiguous(values)
 
     def cached(self, x: Tensor, name: str) -> Tensor:
         """Keys or values as the cache joins them to what it holds: a copy."""

@@ -64,6 +64,8 @@ class Tape:
         self.autocast_cache: list[Parameter] = []
         self.frame: Frame | None = None
         """The checkpointed region whose forward runs now."""
+        self.collapsed = True
+        """The middle layer stands for several."""
         self.refilling: Frame | None = None
         """The checkpointed region that is being recomputed."""
         self.product: int | None = None
@@ -114,7 +116,7 @@ class Storage:
 
     def __del__(self) -> None:
         tape, kind = self.tape, self.kind
-        if self.layer == MIDDLE and tape.layer == OUTSIDE:
+        if self.layer == MIDDLE and tape.layer == OUTSIDE and tape.collapsed:
             kind = replace(kind, in_every_middle_layer=True)
         tape.events.append(-tape.code_of(kind))
         tape.births.append(self.birth)
