@@ -84,11 +84,25 @@ def find_config(name: str) -> NamedConfig:
         if os.path.exists(name):
             return _from_path(name)
         if "/" in name:
-            from galore_mem.answers.hub_models import from_hub
-
-            return from_hub(name)
+            return _from_hub(name)
         raise
     return NamedConfig(name=model.name, config=model.config, source=model.source, is_file=False)
+
+
+def _from_hub(name: str) -> NamedConfig:
+    """What the Hub says; where it does not answer, what the name says."""
+    from galore_mem.answers.hub_models import from_hub
+    from galore_mem.errors import NetworkError
+
+    try:
+        return from_hub(name)
+    except NetworkError as error:
+        from galore_mem.answers.relatives import relative_of
+
+        found = relative_of(name, error.what)
+        if found is None:
+            raise
+        return found
 
 
 def _from_path(path: str) -> NamedConfig:

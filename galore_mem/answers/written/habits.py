@@ -84,6 +84,15 @@ def emptied_cache(keys: Keys, name: str, place: str) -> dict[str, str]:
     return {"empty_cache": place}
 
 
+def resumed(keys: Keys, *names: str) -> dict[str, str]:
+    """Going on from a checkpoint, which transformers' Trainer maps to the host."""
+    for name in names:
+        if keys.raw(name) not in (None, False, "", "false", "none"):
+            keys.means(name, "--resume cpu")
+            return {"resume": "cpu"}
+    return {}
+
+
 def strategy(keys: Keys) -> bool:
     """Whether transformers' Trainer evaluates between steps: `eval_strategy`, called `evaluation_strategy` before."""
     name = "eval_strategy" if "eval_strategy" in keys else "evaluation_strategy"

@@ -56,6 +56,7 @@ def read(content: dict[str, Any], file: str) -> WrittenRun:
     evaluates = (keys.number("val_size", 0.0) > 0 or bool(keys.raw("eval_dataset"))) and habits.strategy(keys)
     words |= habits.evaluation(keys, "per_device_eval_batch_size", 8, runs=evaluates)
     words |= habits.emptied_cache(keys, "torch_empty_cache_steps", "backward")
+    words |= habits.resumed(keys, "resume_from_checkpoint")
     habits.not_modelled(keys)
     return written_run(keys, file=file, tool=TOOL, model=keys.text("model_name_or_path"), method=method, words=words)
 

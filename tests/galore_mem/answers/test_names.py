@@ -58,3 +58,27 @@ def test_the_catalogue_wins_over_a_folder_of_the_same_name(tmp_path: Path, monke
 def test_models_that_are_not_there(name: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
         resolve_model(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("NousResearch/Llama-2-7b-hf", "llama-2-7b"),
+        ("somebody/Llama-2-7B-Chat-HF@main", "llama-2-7b"),
+        ("NousResearch/Meta-Llama-3-8B-Instruct", "llama-3-8b"),
+        ("Qwen/Qwen2.5-0.5B-Instruct", "qwen2.5-0.5b"),
+        ("unsloth/Llama-3.2-1B-Instruct", "llama-3.2-1b"),
+    ],
+)
+def test_without_the_hub_copies_and_variants_are_known_by_their_names(name: str, known: str) -> None:
+    found = resolve_model(name)
+    assert found.shape == find_model(known).shape
+    assert any(f"planned as {find_model(known).name}" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("name", ["org/Llama-2-7B-GPTQ", "org/my-llama", "org/Llama-2-7b-instruct-v9"])
+def test_other_names_still_need_the_hub(name: str) -> None:
+    from galore_mem.errors import NetworkError
+
+    with pytest.raises(NetworkError):
+        resolve_model(name)

@@ -212,6 +212,17 @@ def test_neatly_packed_rows_have_a_mask_without_flash_attention(keys: dict[str, 
     assert run.settings.padding is padded
 
 
+@pytest.mark.parametrize(
+    ("value", "resume"), [("out/checkpoint-500", "cpu"), (True, "cpu"), (None, "none"), (False, "none")]
+)
+def test_a_run_that_goes_on(value: object, resume: str) -> None:
+    keys = {"output_dir": "out", "max_length": 64, "optim": "paged_adamw_8bit", "resume_from_checkpoint": value}
+    run = trainer.read(keys, "run.json")
+    assert run.settings.resume == resume
+    found = plan("llama-60m", methods=run.method, settings=run.settings)
+    assert any("paged states as ordinary tensors" in note for note in found.notes) == (resume == "cpu")
+
+
 def test_emptied_caches_stand_where_each_tool_calls_for_them() -> None:
     found = trainer.read({"output_dir": "out", "max_length": 64, "torch_empty_cache_steps": 4}, "run.json")
     assert found.settings.empty_cache == "backward"
