@@ -226,7 +226,11 @@ def method_traits(name: str) -> MethodTraits:
     """
     if name in METHODS:
         return METHODS[name]
+    if "qlora" in name.lower():
+        raise InputError(
+            f"unknown method {name!r}", "plans cover lora on unquantised weights", "try lora, or galore-adamw-8bit"
+        )
     from difflib import get_close_matches
 
-    near = get_close_matches(name, METHODS, n=3) or list(METHODS)
+    near = get_close_matches(name.lower(), METHODS, n=3) or list(METHODS)
     raise InputError(f"unknown method {name!r}", "", f"try one of: {', '.join(near)}")

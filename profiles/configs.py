@@ -115,7 +115,10 @@ def parse_config(data: bytes, shown: str) -> dict[str, Any]:
         raise InputError(f"{shown} is not JSON text", "", _FIX) from None
     except json.JSONDecodeError as error:
         reason = f"{error.msg} at line {error.lineno}, column {error.colno}"
-        raise InputError(f"{shown} is not valid JSON", reason, "it may be cut short: fetch it again") from None
+        fix = "it may be cut short: fetch it again"
+        if shown.endswith((".yaml", ".yml")):
+            fix = "the training configuration of another tool goes behind --from"
+        raise InputError(f"{shown} is not valid JSON", reason, fix) from None
     except ValueError as error:  # an integer of more digits than Python converts
         raise InputError(f"{shown} holds a number that cannot be read", f"{error}".split(";")[0], _FIX) from None
     if not isinstance(config, dict):
@@ -126,7 +129,7 @@ def parse_config(data: bytes, shown: str) -> dict[str, Any]:
 def _read_bytes(file: "Path", shown: str) -> bytes:
     try:
         if not file.exists():
-            raise InputError(f"no file {shown}", "", _FIX)
+            raise InputError(f"no file {f'{file}'!r}", "", _FIX)
         if not file.is_file():
             raise InputError(f"{shown} is not a regular file", "", _FIX)
         size = file.stat().st_size

@@ -20,9 +20,15 @@ class CudaProbe:
     device = "cuda"
 
     def __init__(self) -> None:
-        from galore_mem.answers.local_gpu import local_gpus
+        from galore_mem.answers.local_gpu import NAME_A_CARD, local_gpus
 
-        local = local_gpus()[0]
+        try:
+            local = local_gpus()[0]
+        except NoDeviceError as error:
+            fix = error.fix.replace(
+                NAME_A_CARD, "run it where there is one; plan and trace go by the catalogue's ranges until then"
+            )
+            raise NoDeviceError(error.what, error.why, fix) from None
         self._process = ProcessMemory()  # before CUDA is used: what the card holds now is not ours
         self._process.choose(local.uuid)
         try:

@@ -9,7 +9,8 @@ from typing import Any
 from galore_mem.errors import NoDeviceError
 from profiles.gpus import CardClass, Gpu, derived_gpu, derived_usable_bytes, find_device
 
-_FIX = "name a card instead, such as --gpu 4090; galore-mem gpus lists them"
+NAME_A_CARD = "name a card instead, such as --gpu 4090; galore-mem gpus lists them"
+"""What helps whoever only wants to plan."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +38,7 @@ def local_gpus() -> tuple[LocalGpu, ...]:
     with _nvml() as nvml:
         handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
         if not handles:
-            raise NoDeviceError("the NVIDIA driver sees no GPU", "", _FIX)
+            raise NoDeviceError("the NVIDIA driver sees no GPU", "", NAME_A_CARD)
         names = [_text(nvml.nvmlDeviceGetName(handle)) for handle in handles]
         uuids = [_text(nvml.nvmlDeviceGetUUID(handle)) for handle in handles]
         chosen = _visible(names, uuids)
@@ -46,7 +47,7 @@ def local_gpus() -> tuple[LocalGpu, ...]:
             raise NoDeviceError(
                 f"GPU {chosen[0]} ({names[chosen[0]]}) is split by MIG",
                 "plans are for whole cards",
-                f"switch MIG off (nvidia-smi -i {chosen[0]} -mig 0), or {_FIX}",
+                f"switch MIG off (nvidia-smi -i {chosen[0]} -mig 0), or {NAME_A_CARD}",
             )
         return tuple(_local_gpu(nvml, handles[index], index, names[index], uuids[index]) for index in whole)
 
@@ -63,9 +64,9 @@ def _nvml() -> Iterator[Any]:
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError_LibraryNotFound:
-        raise NoDeviceError("this machine has no NVIDIA driver", "libnvidia-ml was not found", _FIX) from None
+        raise NoDeviceError("this machine has no NVIDIA driver", "libnvidia-ml was not found", NAME_A_CARD) from None
     except pynvml.NVMLError_DriverNotLoaded:
-        raise NoDeviceError("the NVIDIA driver is installed but not loaded", "", f"load it, or {_FIX}") from None
+        raise NoDeviceError("the NVIDIA driver is installed but not loaded", "", f"load it, or {NAME_A_CARD}") from None
     except pynvml.NVMLError as error:
         raise _silent_driver(error) from None
     try:
@@ -78,7 +79,9 @@ def _nvml() -> Iterator[Any]:
 
 
 def _silent_driver(error: Exception) -> NoDeviceError:
-    return NoDeviceError("the NVIDIA driver does not answer", f"NVML says: {error}", f"see nvidia-smi, or {_FIX}")
+    return NoDeviceError(
+        "the NVIDIA driver does not answer", f"NVML says: {error}", f"see nvidia-smi, or {NAME_A_CARD}"
+    )
 
 
 def _local_gpu(nvml: Any, handle: Any, index: int, device_name: str, uuid: str) -> LocalGpu:  # noqa: ANN401
@@ -147,13 +150,15 @@ def _visible(names: Sequence[str], uuids: Sequence[str]) -> list[int]:
             break
         chosen.append(place)
     if not chosen:
-        raise NoDeviceError(f"CUDA_VISIBLE_DEVICES={setting} hides every GPU", "", f"unset it, or {_FIX}")
+        raise NoDeviceError(f"CUDA_VISIBLE_DEVICES={setting} hides every GPU", "", f"unset it, or {NAME_A_CARD}")
     return chosen
 
 
 def _place(entry: str, names: Sequence[str], uuids: Sequence[str], setting: str) -> int | None:
     if entry.startswith("MIG-"):
-        raise NoDeviceError(f"CUDA_VISIBLE_DEVICES={setting} names a MIG slice", "plans are for whole cards", _FIX)
+        raise NoDeviceError(
+            f"CUDA_VISIBLE_DEVICES={setting} names a MIG slice", "plans are for whole cards", NAME_A_CARD
+        )
     if entry.startswith("GPU-"):
         matching = [index for index, uuid in enumerate(uuids) if uuid.startswith(entry)]
         return matching[0] if len(matching) == 1 else None

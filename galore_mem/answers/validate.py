@@ -216,9 +216,13 @@ def bench_of(device: Device, into: str | None = None) -> Bench:
         raise InputError(f"--device {device} is not known", "", f"choose {', '.join(get_args(Device))}")
     card, name = None, "cpu"
     if device == "cuda":
-        from galore_mem.answers.local_gpu import local_gpus
+        from galore_mem.answers.local_gpu import NAME_A_CARD, local_gpus
 
-        first = local_gpus()[0]
+        try:
+            first = local_gpus()[0]
+        except NoDeviceError as error:
+            fix = error.fix.replace(NAME_A_CARD, "hold the smallest rows against CPU tensors: --device cpu")
+            raise NoDeviceError(error.what, error.why, fix) from None
         card = calibrated(Card(gpu=first.gpu, other_use_bytes=first.other_use_bytes))
         name = first.device_name
     environment: dict[str, str] = {}

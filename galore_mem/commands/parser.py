@@ -1,11 +1,12 @@
 """The commands as a cyclopts application: parsing, help pages and suggestions, from the functions' own signatures."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from types import FunctionType
 from typing import Annotated, Any, get_args
 
-from cyclopts import App, CoercionError, Group, Parameter, Token, convert
+from cyclopts import App, CoercionError, Group, Parameter, Token, UnknownOptionError, convert
 
 from galore_mem import __version__
 from galore_mem.answers.settings import Settings
@@ -16,8 +17,12 @@ RUN = Group("The training run", sort_key=1)
 OUTPUT = Group("The answer", sort_key=2)
 ABOUT_THE_ANSWER = frozenset({"budget"})
 """Options of the last panel, beside flags."""
+ABOUT_THE_RUN = frozenset({"no_checkpointing", "padding"})
+"""Flags that are not of the last panel."""
 QUOTED = frozenset({"diff"})
 """Options whose one value holds options itself."""
+STREAMED = frozenset({"file"})
+"""Words that may be a lone hyphen: what comes in on stdin."""
 
 
 def build() -> App:
@@ -46,20 +51,30 @@ def __getattr__(name: str) -> Callable[..., int | None]:
     function: FunctionType = getattr(import_module(f"galore_mem.commands.{name}"), name)
     copy = FunctionType(function.__code__, function.__globals__, name, function.__defaults__, function.__closure__)
     copy.__kwdefaults__, copy.__doc__ = function.__kwdefaults__, function.__doc__
-    copy.__annotations__ = {key: _described(key, hint) for key, hint in function.__annotations__.items()}
+    copy.__annotations__ = {key: _described(key, hint, name) for key, hint in function.__annotations__.items()}
     return copy
 
 
-def _described(name: str, hint: Any) -> Any:  # noqa: ANN401
+def _described(name: str, hint: Any, command: str) -> Any:  # noqa: ANN401
     if name == "return":
         return hint
     if hint is Settings:
         return Annotated[hint, Parameter(name="*", group=RUN)]
     if name == "output":
         return Annotated[hint, Parameter(name=("--output", "-o"), group=OUTPUT, show_default=False)]
-    if hint is bool or name in ABOUT_THE_ANSWER:
+    if (hint is bool and name not in ABOUT_THE_RUN) or name in ABOUT_THE_ANSWER:
         return Annotated[hint, Parameter(group=OUTPUT, show_default=False)]
-    return Annotated[hint, Parameter(group=QUESTION, show_default=False, allow_leading_hyphen=name in QUOTED)]
+    converter = partial(_file_or_stdin, command) if name in STREAMED else _converted
+    hyphens = name in QUOTED | STREAMED
+    parameter = Parameter(group=QUESTION, show_default=False, allow_leading_hyphen=hyphens, converter=converter)
+    return Annotated[hint, parameter]
+
+
+def _file_or_stdin(command: str, _: Any, tokens: Sequence[Token]) -> str:  # noqa: ANN401
+    word = tokens[0].value
+    if word.startswith("-") and word != "-":
+        raise UnknownOptionError(token=tokens[0], argument_collection=build()[command].assemble_argument_collection())
+    return word
 
 
 def _converted(hint: Any, tokens: Sequence[Token]) -> Any:  # noqa: ANN401

@@ -152,6 +152,8 @@ def _tensor_words(suspect: Suspect) -> str:
         name = name.replace("layer.", f"layer {suspect.layer}: ", 1).replace("layers.*", f"layers.{suspect.layer}")
     if birth.category == "gradients":
         name = f"the gradient of {name}"
+    elif name.startswith("gradient of "):
+        name = f"the {name}"
     size = ("a part of " if birth.is_sum else "") + size_text(birth.nbytes)
     size += f" = {birth.formula}" if birth.formula else ""
     return f"{name} ({size}), {STAGES[birth.stage]} of the {birth.iteration} iteration"

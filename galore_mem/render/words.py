@@ -18,9 +18,9 @@ def signed_gib(nbytes: int) -> str:
 def parameters(count: int) -> str:
     """A number of parameters with three digits: `6.74 B`."""
     for limit, unit in ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K")):
-        if count >= limit:
+        if count >= 0.9995 * limit:
             value = count / limit
-            return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f} {unit}"
+            return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f} {unit}"
     return str(count)
 
 

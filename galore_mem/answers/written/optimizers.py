@@ -57,7 +57,7 @@ def optimizer(keys: Keys, key: str, default: str, *, of_adapters: bool = False) 
     keeps_embeddings = METHODS[method].optimizer == "adamw-8bit" and not of_adapters
     options = [f"--method {method}"] * (not of_adapters) + [f"--optimizer-kernel {kernel}"] * bool(kernel)
     options += ["--embedding-optim-bits 32"] * keeps_embeddings
-    keys.means(key, " ".join(options) or f"{method} on the adapters")
+    keys.means(key, " ".join(options) or "AdamW on the adapters")
     if keeps_embeddings:
         keys.note("transformers keeps the 8-bit optimizer's states of embeddings in fp32, and so does the plan")
     words: dict[str, Any] = {"optimizer_kernel": kernel} if kernel else {}

@@ -32,7 +32,7 @@ def read_run(path: str) -> WrittenRun:
     most, read = max(shown, key=lambda pair: pair[0])
     if not most:
         raise UsageError(
-            f"{path} is nobody's training configuration that is known",
+            f"{path} is no training configuration of a tool that is known",
             "read are transformers' TrainingArguments, axolotl's and LLaMA-Factory's YAML",
             "give the options of galore-mem plan instead",
         )

@@ -1,5 +1,6 @@
 """Out-of-memory errors: every wording torch has had, what they add up to, and what they cannot mean."""
 
+import io
 import json
 import sys
 
@@ -209,6 +210,7 @@ def test_sizes_are_printed_as_torch_prints_them(nbytes: int) -> None:
         ("oom MPS", ["out-of-memory error of MPS"]),
         ("oom LOG --seq 512", ["without its model"]),
         ("oom LOG llama-7b --method adamw sgd", ["name one --method"]),
+        ("oom --jsn", ["Unknown option: --jsn", "Did you mean --json"]),
         ("oom OOM llama-8b", ["unknown model"]),
         ("oom OOM llama-7b --gpu 4091", ["unknown GPU"]),
         ("oom OOM llama-7b --rank 8", ["--rank means nothing to adamw"]),
@@ -233,6 +235,14 @@ def test_bad_input_is_one_line(
     assert err.count("\n") == 1
     for word in words:
         assert word in err
+
+
+@pytest.mark.parametrize("line", ["oom -", "oom - llama-7b --seq 512", "oom --json -", "oom"])
+def test_a_piped_error_is_read(line: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(TORCH_2_13.encode())))
+    monkeypatch.setattr(sys, "argv", ["galore-mem", *line.split()])
+    assert main() == 0
+    assert "allocated" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("width", [40, 80, 120])

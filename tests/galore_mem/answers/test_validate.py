@@ -17,7 +17,7 @@ import pytest
 from estimators.analytic.estimate import estimate
 from estimators.workload import METHODS
 from galore_mem.answers import validate as question
-from galore_mem.answers.local_gpu import LocalGpu
+from galore_mem.answers.local_gpu import NAME_A_CARD, LocalGpu
 from galore_mem.answers.validate import bench_of, stored, validate
 from galore_mem.answers.validation.costs import cost_of, total_seconds
 from galore_mem.answers.validation.crew import ALLOC_CONF, Crew, environment_of
@@ -320,12 +320,15 @@ def test_without_a_driver_it_is_one_line_and_exit_3(monkeypatch: pytest.MonkeyPa
     from galore_mem.outcomes import outcome_of
 
     def none() -> tuple[LocalGpu, ...]:
-        raise NoDeviceError("this machine has no NVIDIA driver", "", "name a card")
+        raise NoDeviceError("this machine has no NVIDIA driver", "", NAME_A_CARD)
 
     monkeypatch.setattr("galore_mem.answers.local_gpu.local_gpus", none)
     with pytest.raises(NoDeviceError) as caught:
         validate()
-    assert outcome_of(caught.value) == ("this machine has no NVIDIA driver; name a card", 3)
+    assert outcome_of(caught.value) == (
+        "this machine has no NVIDIA driver; hold the smallest rows against CPU tensors: --device cpu",
+        3,
+    )
 
 
 # From end to end, on CPU tensors.

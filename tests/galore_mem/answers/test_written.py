@@ -325,7 +325,7 @@ def test_an_error_is_explained_for_the_run_of_a_file(
         ("a: [1, 2\n", ["not valid YAML", "line 2"]),
         ("a: !!python/object/apply:os.system ['true']\n", ["not valid YAML"]),
         ('{"a": 1,', ["not valid JSON", "column"]),
-        ("colour: blue\n", ["nobody's training configuration"]),
+        ("colour: blue\n", ["is no training configuration"]),
         ("output_dir: out\n", ["names no model"]),
         ("output_dir: out\nmodel_name_or_path: llama-60m\n", ["how long sequences are", "--seq"]),
         ("base_model: llama-60m\noptimizer: lion_8bit\n", ["optimizer is lion_8bit", "plans cover"]),

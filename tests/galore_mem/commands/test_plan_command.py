@@ -60,6 +60,8 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
         ("plan llama-8b", ["unknown model", "did you mean"]),
         ("plan llama-7b --gpu 4091", ["unknown GPU", "4090"]),
         ("plan llama-7b --method adamv", ["unknown method", "adamw"]),
+        ("plan llama-7b --method AdamW8bit", ["unknown method", "adamw-8bit"]),
+        ("plan llama-7b --method qlora", ["unknown method", "unquantised weights", "try lora"]),
         ("plan llama-7b --method galore-adamw --rank 0", ["--rank 0"]),
         ("plan llama-7b --method galore-adamw --rank -8", ["--rank"]),
         ("plan llama-7b --method galore-adamw --rank x", ["--rank", "x"]),
@@ -97,6 +99,11 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 )
 def test_bad_input_is_one_line(run: Run, line: str, words: list[str]) -> None:
     run.refuses(line, *words)
+
+
+def test_a_configuration_in_the_place_of_a_model_is_told_where_it_goes(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "train.yml").write_text("base_model: x\n", encoding="utf-8")
+    run.refuses(f"plan {tmp_path / 'train.yml'}", "--from")
 
 
 @pytest.mark.parametrize(
