@@ -130,7 +130,7 @@ def parameters_of(shape: ModelShape, method: Method, precision: Precision) -> tu
         raise InputError(
             f"--target-modules {' '.join(method.target_modules)} matches no linear layer of {shape.name}",
             "GaLore, LoRA and low-rank factors need at least one",
-            "try --target-modules all-linear, or q_proj v_proj",
+            f"try --target-modules all-linear, or {_some_linear_layers(base)}",
         )
     return tuple(part for group in base for part in _reparameterised(group, method, copied))
 
@@ -138,6 +138,11 @@ def parameters_of(shape: ModelShape, method: Method, precision: Precision) -> tu
 def _copied_modules(shape: ModelShape, method: Method) -> tuple[str, ...]:
     """Modules that peft copies and trains in full beside LoRA's adapters (task type SEQ_CLS)."""
     return family_of(shape.model_type).saved_modules if method.parameterisation == "lora" else ()
+
+
+def _some_linear_layers(groups: tuple[ParameterGroup, ...]) -> str:
+    names = dict.fromkeys(group.name.split(".")[-2] for group in groups if group.kind == "linear")
+    return " ".join(list(names)[:2])
 
 
 def _is_target(group: ParameterGroup, method: Method) -> bool:

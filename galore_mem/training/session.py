@@ -258,8 +258,12 @@ class Session:
             if set(kernels) == {"math"} or (self.on_gpu and self.kernel in _BACKENDS):
                 stack.enter_context(sdpa_kernel([getattr(SDPBackend, _BACKENDS[name]) for name in kernels]))
             if self.kernel != "cpu" and not self.on_gpu:
-                is_fused = any(map(attention.is_fused, kernels))
-                stack.enter_context(like_cuda(attention.as_on_cuda(self.kernel, beside) if is_fused else None))
+                runs = None
+                if any(map(attention.is_fused, kernels)):
+                    runs = attention.as_on_cuda(self.kernel, beside)
+                elif self.kernel == "math":
+                    runs = attention.math_on_cuda()
+                stack.enter_context(like_cuda(runs))
             if self.is_fake or not torch.cuda.is_available():
                 stack.enter_context(no_waiting())
             if self.is_fake:

@@ -73,6 +73,11 @@ def sizes(shape: ModelShape) -> Mapping[str, int]:
     return {"positions": shape.max_position_embeddings + POSITION_OFFSET, "w": _shape(shape).embedding_size}
 
 
+def batch_sizes(workload: Workload) -> Mapping[str, int]:
+    """The MLP sees all tokens of a batch as one sequence."""
+    return {"bs": workload.batch.tokens}
+
+
 def buffers(shape: ModelShape) -> tuple[Tensors, ...]:
     """None."""
     return ()
@@ -142,6 +147,7 @@ class Opt(Program):
             hidden = add(residual, hidden, "after attention")
         if not first:
             hidden = self.layer_norm(hidden, f"{LAYER}.self_attn_layer_norm")
+        hidden = hidden.view("bs", "h")
         residual = hidden
         if first:
             hidden = self.layer_norm(hidden, f"{LAYER}.final_layer_norm")
@@ -151,7 +157,7 @@ class Opt(Program):
             hidden = self.linear(hidden, f"{LAYER}.fc2")
         with self.named("residual"):
             hidden = dropout(hidden, probability, "dropout")
-            hidden = add(residual, hidden, "after mlp")
+            hidden = add(residual, hidden, "after mlp").view(*HIDDEN)
         return hidden if first else self.layer_norm(hidden, f"{LAYER}.final_layer_norm")
 
     def attention(self, hidden: Tensor, mask: Tensor | None, cache: list[Tensor]) -> tuple[Tensor, Tensor | None]:
@@ -178,5 +184,6 @@ FAMILY = Family(
     last_product=f"{LAYER}.fc2",
     chunked_loss=True,
     sizes=sizes,
+    batch_sizes=batch_sizes,
     traits=traits,
 )

@@ -202,13 +202,18 @@ def linear(
     inner, outer, wants, trainable = x.dims, weight.dims, x.requires_grad, weight.requires_grad
     has_bias, shifts = bias is not None, bias is not None and bias.requires_grad
     category = "temporaries" if isinstance(kernel, Tensor) else "gradients"
+    flat = len(inner) == len(("tokens", "features"))  # else the product runs on a view, and so does its gradient
+
+    def inward(gradient: Tensor) -> Tensor:
+        made = gradient.tape.empty(inner, gradient.itemsize, "gradient of the input")
+        return made if flat else made.as_view()
 
     def apply(gradient: Tensor) -> Gradients:
         tape, size = gradient.tape, gradient.itemsize
         tape.multiply()
-        before = tape.empty(inner, size, "gradient of the input").as_view() if wants and has_bias else None
+        before = inward(gradient) if wants and has_bias else None
         weights = tape.empty(outer, size, weight.name, category).as_view() if trainable else None
-        after = tape.empty(inner, size, "gradient of the input").as_view() if wants and not has_bias else None
+        after = inward(gradient) if wants and not has_bias else None
         shift = tape.empty(bias.dims, size, bias.name, category) if shifts and bias is not None else None
         return [weights, before or after, shift]
 

@@ -29,7 +29,7 @@ CONFIG: dict[str, Any] = {
 RUNS: tuple[dict[str, Any], ...] = (
     {"precision": "amp-bf16", "checkpointing": "full"},
     {"precision": "fp32", "attention": "efficient", "padding": True, "batch": 2},
-    {"attention": "math", "dropout": 0.0},
+    {"attention": "math", "batch": 2},
     {"attention": "eager", "precision": "amp-bf16", "batch": 2},
     {"grad_accumulation": 3, "keep_outputs": True, "use_cache": True},
     {"method": "lora", "rank": 4, "checkpointing": "full", "loss": "chunked"},

@@ -25,7 +25,7 @@ CONFIG: dict[str, Any] = {
 RUNS: tuple[dict[str, Any], ...] = (
     {"precision": "amp-bf16", "checkpointing": "full"},
     {"precision": "fp32", "attention": "efficient", "padding": True, "batch": 2},
-    {"attention": "math", "batch": 2, "precision": "fp32", "dropout": 0.0},
+    {"attention": "math", "batch": 2, "precision": "fp32", "dropout": 0.1},
     {"attention": "eager", "precision": "amp-bf16", "dropout": 0.1},
     {"grad_accumulation": 3, "keep_outputs": True, "use_cache": True},
     {"method": "lora", "rank": 4, "batch": 2, "loss": "chunked"},
