@@ -7,6 +7,7 @@ from typing import Literal
 
 from estimators.analytic.attention import attention_kernel
 from estimators.analytic.course import Course, course_of
+from estimators.analytic.evaluation import made_by
 from estimators.analytic.shadow.tape import MIDDLE
 from estimators.analytic.states import master_weights
 from estimators.analytic.stepping import Stepping, stepping_of
@@ -16,7 +17,7 @@ from estimators.footprint import Iteration
 from estimators.workload import Workload
 from profiles.gpus import SMALL_WORKSPACE_BYTES, Gpu
 
-Stage = Literal["loading", "forward", "loss", "backward", "refresh", "step"]
+Stage = Literal["loading", "forward", "loss", "backward", "refresh", "step", "evaluation"]
 _STAGES: dict[str, Stage] = {
     "forward_end": "forward",
     "loss": "loss",
@@ -84,6 +85,8 @@ def births_of(workload: Workload, gpu: Gpu | None = None) -> tuple[Birth, ...]:
     found += _played(workload, "first", course, empty, before_backward=-workspace)
     found += _played(workload, "steady", course, empty + stepping.states_bytes)
     found += births_of_steps(workload.method, stepping, course, empty)
+    if workload.eval_batch:
+        found += _evaluated(workload, stepping, attention_kernel(workload, gpu), empty)
     return tuple(found)
 
 
@@ -100,6 +103,24 @@ def _loading(stepping: Stepping) -> Iterator[Birth]:
             low_bytes=0,
             high_bytes=stepping.weights_bytes - rounded(group.nbytes),
             count=group.count,
+        )
+
+
+def _evaluated(workload: Workload, stepping: Stepping, kernel: str, empty_bytes: int) -> Iterator[Birth]:
+    """Of the last batch of an evaluation."""
+    keeps = workload.method.update == "whole" and workload.zero_grad == "start"
+    around = empty_bytes + stepping.states_bytes + (stepping.gradients_after_bytes if keeps else 0)
+    for made in made_by(workload, kernel):
+        yield Birth(
+            iteration="steady",
+            stage="evaluation",
+            name=made.name,
+            formula=made.formula,
+            nbytes=made.nbytes,
+            category=made.category,
+            low_bytes=around + made.live_bytes,
+            high_bytes=around + made.live_bytes,
+            first_layer=made.layer,
         )
 
 

@@ -9,6 +9,7 @@ a batch runs while the loop's variables still hold the previous one's. Mixed pre
 """
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from itertools import accumulate
@@ -97,8 +98,45 @@ def _largest(structure: Structure, symbols: tuple[tuple[str, int], ...], layers:
     return max(running, joining, key=lambda moment: moment.total_bytes)
 
 
-def _forward(played: Played, symbols: dict[str, int], layers: int) -> Evaluation:
-    """The largest point of the forward; the played middle layer stands for all between the first and the last."""
+class Made(NamedTuple):
+    """A tensor that an evaluation makes."""
+
+    name: str
+    formula: str
+    nbytes: int
+    category: str
+    live_bytes: int
+    """What the evaluation has made and not let go of before."""
+    layer: int | None
+    """Where the model has several layers."""
+
+
+def made_by(workload: Workload, kernel: str) -> Iterator[Made]:
+    """Every tensor of the last batch's forward, and the logits that are joined afterwards."""
+    run, kept = evaluated(workload), workload.eval_keep or 0
+    structure, symbols = structure_of(run, kernel), symbol_sizes(run)
+    played, logits, _ = play_forward(replace(structure, update_in_backward=False))
+    itemsize = 4 if structure.autocast else structure.itemsize
+    batch_bytes = itemsize * prod(symbols[dim] for dim in logits)
+    before = rounded(max(kept - 1, 0) * batch_bytes) + (kept > 2) * rounded(batch_bytes)
+    changes, order = _course(played, symbols, run.model.num_hidden_layers)
+    marks = {place: detail for place, label, detail in played.marks if label == "forward of layer"}
+    layer, total = -1, before
+    for place in order:
+        detail = marks.get(place, "")
+        layer = -1 if detail == "end" else layer + 1 if detail else layer
+        if played.events[place] > 0:
+            kind = played.kinds[played.events[place] - 1]
+            nbytes = kind.size.itemsize * prod(symbols[dim] for dim in kind.size.dims)
+            yield Made(kind.name, kind.size.formula, nbytes, kind.category, total, layer if layer >= 0 else None)
+        total += changes[place]
+    if kept > 1:
+        joined = rounded((kept - 1) * batch_bytes) + rounded(batch_bytes)
+        yield Made(f"logits of {kept} batches, joined", "", kept * batch_bytes, "logits", joined, None)
+
+
+def _course(played: Played, symbols: dict[str, int], layers: int) -> tuple[list[int], list[int]]:
+    """What each played event adds to live bytes, and the events in order, the middle layer's for each it stands for."""
     marks = {detail: position for position, label, detail in played.marks if label == "forward of layer"}
     numbered = [int(detail) for detail in marks if detail.isdigit()]
     repeats = layers - len(numbered) + 1 if layers > len(numbered) else 1
@@ -113,6 +151,12 @@ def _forward(played: Played, symbols: dict[str, int], layers: int) -> Evaluation
         order = [*range(begin), *[*range(begin, end)] * repeats, *range(end, len(changes))]
     else:
         order = [*range(len(changes))]
+    return changes, order
+
+
+def _forward(played: Played, symbols: dict[str, int], layers: int) -> Evaluation:
+    """The largest point of the forward; the played middle layer stands for all between the first and the last."""
+    changes, order = _course(played, symbols, layers)
     values = list(accumulate(changes[place] for place in order))
     top = values.index(max(values))
     found: Categories = {}

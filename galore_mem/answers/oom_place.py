@@ -41,12 +41,18 @@ class Suspect:
         }
 
 
+_EVALUATORS = ("evaluation_loop", "prediction_loop", "prediction_step", "nested_concat", "torch_pad_and_concatenate")
+"""transformers' Trainer, which evaluates with them."""
+
+
 def stage_of(frames: tuple[str, ...]) -> Stage | None:
     """The stage of a run that a traceback stopped in; None where it does not tell.
 
     An optimizer inside backward is a per-layer update. Recomputation under checkpointing runs modules inside backward.
     """
     files = [tuple(frame.split(": ", 1)) for frame in frames]
+    if any(function.rpartition(".")[2] in _EVALUATORS for _, function in files):
+        return "evaluation"
     if any(part in file for file, _ in files for part in _OPTIMIZERS):
         return "step"
     if any(function.endswith("backward") for _, function in files):

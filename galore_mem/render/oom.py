@@ -18,6 +18,7 @@ STAGES = {
     "backward": "in backward",
     "refresh": "in a refresh of the projectors",
     "step": "in the optimizer's step",
+    "evaluation": "in evaluation",
 }
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+from typing import Any
 
 import pytest
 
@@ -260,3 +261,40 @@ def test_the_answer_keeps_its_width(
 def test_nothing_else_is_mistaken_for_an_error() -> None:
     with pytest.raises(UsageError):
         read_messages("Out of memory: Killed process 123 (python)", "the text")
+
+
+def test_the_logits_that_an_evaluation_joins_are_named() -> None:
+    from estimators.analytic.estimate import estimate
+    from galore_mem.answers.settings import workloads
+    from profiles.models import find_model
+
+    settings = Settings(zero_grad="end", eval_batch=16, eval_keep=20)
+    (workload,) = workloads(find_model("llama-60m").shape, ("adamw",), settings)
+    joined = 20 * 16 * 256 * 32000 * 2
+    before = estimate(workload).peak_live_bytes - joined
+    text = (
+        '  File "trainer.py", line 3015, in evaluation_loop\n  File "trainer_pt_utils.py", line 86, in '
+        "torch_pad_and_concatenate\ntorch.OutOfMemoryError: CUDA out of memory. "
+        f"Tried to allocate {joined / 2**30:.2f} GiB. "
+        "GPU 0 has a total capacity of 11.65 GiB of which 1.00 GiB is free. Of the allocated memory "
+        f"{before / 2**30:.2f} GiB is allocated by PyTorch, and 20.00 MiB is reserved by PyTorch but unallocated."
+    )
+    answer = explain_oom(text, name="log", model="llama-60m", method="adamw", gpu=None, settings=settings)
+    assert answer.stage == "evaluation"
+    assert answer.suspects[0].birth.name == "logits of 20 batches, joined"
+    assert answer.suspects[0].distance_bytes < 0.01 * before
+
+
+@pytest.mark.parametrize("words", [{}, {"zero_grad": "end", "precision": "amp-bf16"}, {"loss": "chunked", "seq": 2048}])
+def test_tensors_of_an_evaluation_reach_its_moment(words: dict[str, Any]) -> None:
+    from estimators.analytic.births import births_of
+    from estimators.analytic.estimate import estimate
+    from estimators.analytic.tensors import rounded
+    from galore_mem.answers.settings import workloads
+    from profiles.models import find_model
+
+    (workload,) = workloads(find_model("llama-60m").shape, ("adamw",), Settings(**{"eval_batch": 4, **words}))
+    moment = {moment.label: moment for moment in estimate(workload).moments}["steady evaluation"]
+    made = [birth for birth in births_of(workload) if birth.stage == "evaluation"]
+    assert max(birth.high_bytes + rounded(birth.nbytes) for birth in made) == moment.live_bytes
+    assert {birth.first_layer for birth in made} == {None, *range(workload.model.num_hidden_layers)}
