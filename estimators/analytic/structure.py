@@ -66,6 +66,7 @@ def structure_of(workload: Workload, kernel: str) -> Structure:
         masks=family.masks(model),
         layer_types=model.layer_kinds[:layers] if windowed else (),
         checkpointing=workload.checkpointing == "full",
+        single_head=model.num_key_value_heads == 1 < model.num_attention_heads,
         grouped=model.num_key_value_heads < model.num_attention_heads,
         batched=batch.micro_batch_size > 1,
         padding=workload.padding,

@@ -187,6 +187,7 @@ def eager(
     grouped: bool,
     batched: bool,
     probability: float,
+    single_head: bool = False,
     softmax_itemsize: int = 4,
     casts_back: bool = True,
     autocast: int = 0,
@@ -199,9 +200,10 @@ def eager(
     in fp32 all the same, and the matrix product casts.
     """
     if grouped:
-        k, v = repeat(k, HEADS, "k repeated"), repeat(v, HEADS, "v repeated")
+        k = repeat(k, HEADS, "k repeated", single=single_head)
+        v = repeat(v, HEADS, "v repeated", single=single_head)
     strided = batched and not foldable
-    copies = (strided, strided and not grouped)
+    copies = (strided, batched if single_head else strided and not grouped)
     scores = scale(matmul(q, k, SCORES, "scores", copies=copies, autocast=autocast), "scores scaled")
     if capped:
         scores = scale(scores, "scores / cap")
@@ -214,6 +216,6 @@ def eager(
         weights = cast(weights, q.itemsize, "weights")
     del scores  # one statement of theirs: the variable holds the scores until it holds the weights
     weights = dropout(weights, probability, "attention dropout")
-    copies = (False, batched and not grouped)
+    copies = (False, batched and (single_head or not grouped))
     values = matmul(weights, v, HEADS, "values", copies=copies, copies_gradient=batched, autocast=autocast)
     return values, weights

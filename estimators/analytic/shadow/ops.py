@@ -282,14 +282,16 @@ def matmul(
     return relayout(out, *dims) if copies_gradient else out
 
 
-def repeat(x: Tensor, dims: Dims, name: str) -> Tensor:
-    """Key or value heads repeated for every query head that shares them."""
+def repeat(x: Tensor, dims: Dims, name: str, *, single: bool = False) -> Tensor:
+    """Key or value heads repeated for every query head that shares them; a `single` head needs no copy for that."""
     before = x.dims
 
     def apply(gradient: Tensor) -> Gradients:
         return [gradient.tape.empty(before, gradient.itemsize, "gradient summed over query heads")]
 
-    return record(x.tape.empty(dims, x.itemsize, name), apply, [x])
+    out = x.view(*dims) if single else x.tape.empty(dims, x.itemsize, name)
+    out.node = None
+    return record(out, apply, [x])
 
 
 def embedding(tape: Tape, weight: Parameter, dims: Dims, name: str, indices: Sequence[Tensor] = ()) -> Tensor:

@@ -295,6 +295,7 @@ class Program(ABC):
                 v,
                 mask,
                 grouped=s.grouped,
+                single_head=s.single_head,
                 batched=s.batched,
                 probability=s.dropout,
                 softmax_itemsize=4 if self.fp32_softmax or s.autocast else q.itemsize,
@@ -304,12 +305,13 @@ class Program(ABC):
                 capped=self.caps_scores,
             )
             return _contiguous(values), weights
-        if s.autocast:
-            q, k, v = (cast(x, s.autocast, f"{name} cast") for x, name in zip((q, k, v), "qkv", strict=True))
         grouped = s.grouped
         if grouped and mask is not None:  # transformers repeats heads itself beside a mask (use_gqa_in_sdpa)
-            k, v = repeat(k, kernels.HEADS, "k repeated"), repeat(v, kernels.HEADS, "v repeated")
+            k = repeat(k, kernels.HEADS, "k repeated", single=s.single_head)
+            v = repeat(v, kernels.HEADS, "v repeated", single=s.single_head)
             grouped = False
+        if s.autocast:
+            q, k, v = (cast(x, s.autocast, f"{name} cast") for x, name in zip((q, k, v), "qkv", strict=True))
         if kernel == "math":
             values = kernels.math(
                 q,

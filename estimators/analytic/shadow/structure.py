@@ -30,6 +30,8 @@ class Structure:
     layer_types: tuple[str, ...] = ()
     """Kinds of the played layers where the sequence reaches their window; empty where all see all before them."""
     checkpointing: bool = False
+    single_head: bool = False
+    """One key-value head for several query heads: repeating it is a view."""
     grouped: bool = False
     """Fewer key-value heads than query heads."""
     batched: bool = False

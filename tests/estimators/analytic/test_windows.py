@@ -74,6 +74,8 @@ RUNS: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
     (MISTRAL, {"batch": 2}),
     (MISTRAL, {"batch": 2, "checkpointing": "full"}),
     (MISTRAL, {"attention": "eager", "batch": 2}),
+    (MISTRAL | {"num_key_value_heads": 1}, {"batch": 2}),
+    (MISTRAL | {"num_key_value_heads": 1}, {"attention": "eager", "batch": 2, "precision": "amp-bf16"}),
     (MIXED, {"batch": 2}),
     (MIXED, {"precision": "fp32", "batch": 2}),
     (MIXED, {"precision": "amp-bf16", "batch": 2}),
