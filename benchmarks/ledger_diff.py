@@ -98,11 +98,7 @@ class Comparison:
 
     @property
     def worst_error(self) -> float:
-        """The largest difference of any category at a steady moment, relative to the traced live peak.
-
-        First iterations are left out: there the closed form has backward's cuBLAS workspace from its start, the trace
-        from its first matrix product, so that the largest of `backward_start` can be another point.
-        """
+        """The largest difference of any category at a steady moment, relative to the traced live peak."""
         steady = [abs(row.apart_bytes) for row in self.rows if row.moment.startswith("steady")]
         return max(steady) / self.traced_live_bytes
 
