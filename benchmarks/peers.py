@@ -39,6 +39,11 @@ def real_model(workload: Workload) -> Any:  # noqa: ANN401
         return AutoModelForCausalLM.from_config(config_of(workload), dtype=dtype, attn_implementation="sdpa")
 
 
+def has_gate(workload: Workload) -> bool:
+    """Whether the MLP has three matrices."""
+    return workload.model.model_type not in ("gpt2",)
+
+
 def accelerate(workload: Workload) -> int:
     """`accelerate estimate-memory`: its column "Training using Adam", which is the largest of its four parts."""
     from accelerate.commands.estimate import estimate_training_usage
@@ -97,7 +102,7 @@ def cookbook(workload: Workload) -> int:
         "num-attention-heads": model.num_attention_heads,
         "vocab-size": model.vocab_size,
         "ffn-expansion-factor": model.intermediate_size / model.hidden_size,
-        "num-mlp-linears": 3,
+        "num-mlp-linears": 3 if has_gate(workload) else 2,
         "kv-size-ratio": model.num_key_value_heads / model.num_attention_heads,
         "sequence-length": batch.sequence_length,
         "batch-size-per-gpu": batch.micro_batch_size,
@@ -121,6 +126,8 @@ def llm_analysis(workload: Workload) -> int:
 
     if workload.method.name != "adamw":
         raise UnableError("Adam only")
+    if workload.precision == "fp32":
+        raise UnableError("16 bits at most")
     model, batch = workload.model, workload.batch
     config = ModelConfig(
         name=model.name,
@@ -134,7 +141,7 @@ def llm_analysis(workload: Workload) -> int:
         expansion_ratio=model.intermediate_size / model.hidden_size,
         model_type="llama",
     )
-    dtype = get_dtype_config_by_name("w32a32e32" if workload.precision == "fp32" else "w16a16e16")
+    dtype = get_dtype_config_by_name("w16a16e16")
     analysis = LLMAnalysis(config, get_gpu_config_by_name("a100-sxm-80gb"), dtype)
     recomputed = ActivationRecomputation.FULL if workload.checkpointing == "full" else ActivationRecomputation.NONE
     found = analysis.training(
@@ -143,7 +150,7 @@ def llm_analysis(workload: Workload) -> int:
         seq_len=batch.sequence_length,
         total_num_tokens=10**9,
         activation_recomputation=recomputed,
-        mlp_gated_linear_units=True,
+        mlp_gated_linear_units=has_gate(workload),
     )
     return int(found["(weight+op_state+grad+act)_memory_per_gpu"])
 

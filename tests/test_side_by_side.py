@@ -1,0 +1,26 @@
+"""The comparison with other tools that the docs show is the one that was run."""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.side_by_side import BEGIN, CASES, END, PAGE, table  # noqa: E402
+
+ROWS: list[dict[str, Any]] = json.loads((ROOT / "benchmarks" / "side-by-side.json").read_text(encoding="utf-8"))
+
+
+def test_the_page_shows_the_run() -> None:
+    shown = re.search(f"{re.escape(BEGIN)}\n(.*?){re.escape(END)}", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    assert shown is not None
+    assert shown[1] == table(ROWS)
+
+
+def test_every_case_was_run_with_every_tool() -> None:
+    assert [row["case"] for row in ROWS] == list(CASES)
+    assert len({tuple(row["answers"]) for row in ROWS}) == 1
+    assert not [row["case"] for row in ROWS if any("missing" in answer for answer in row["answers"].values())]
