@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from galore_mem.answers.names import Card
 from galore_mem.tapes.tape import DeviceTape
-from profiles.gpus import all_gpus
+from profiles.gpus import all_gpus, find_gpu
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,3 +49,9 @@ def smallest_card(peak_reserved_bytes: int) -> str | None:
     limits = [limit_of(Card(gpu=gpu)) for gpu in all_gpus() if gpu.form not in ("laptop", "MIG")]
     enough = [limit for limit in limits if limit.capacity_bytes >= peak_reserved_bytes]
     return min(enough, key=lambda limit: limit.capacity_bytes).name if enough else None
+
+
+def next_card(card: Card, missing_bytes: int) -> str | None:
+    """The name to type for the smallest card that has `missing_bytes` more than `card`; None where none has."""
+    name = smallest_card(limit_of(card).capacity_bytes + missing_bytes)
+    return None if name is None else next(iter(find_gpu(name).aliases), name)

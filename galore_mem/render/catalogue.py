@@ -61,16 +61,25 @@ def print_gpus(rows: Sequence[Gpu], screen: Terminal | None = None) -> None:
 
 
 def _columns(head: Cells, sides: str, rows: Sequence[Cells], screen: Terminal) -> list[Text]:
-    """Columns as wide as their widest cell, unless the screen is too narrow; the last one may take several lines."""
+    """Columns as wide as their widest cell, unless the screen is too narrow; the last one may take several lines.
+
+    Where a name in the last column would be cut in two, that column stands below the others: names are to be copied.
+    """
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head) - 1)]
     if sum(widths) + 2 * len(widths) > screen.width - 4:
         widths = [0] * len(widths)
+    room = screen.width - sum(widths) - 2 * len(widths)
+    below = room < max(ROOM_FOR_NAMES, *(len(name) for row in rows for name in row[-1].split()), 0)
     lines = []
     for number, row in enumerate((head, *rows)):
         text = Text(style="" if number else "dim")
         for column, (cell, width) in enumerate(zip(row, widths, strict=False)):
             bold = number > 0 and column == 0
             text.append(f"{cell:{sides[column]}{width}}", style="bold" if bold else "").append("  ")
-        indent = text.cell_len if screen.width - text.cell_len >= ROOM_FOR_NAMES else 4
-        lines += flow(text.append(row[-1], style="dim"), screen.width, indent)
+        indent = text.cell_len
+        if below:
+            lines += flow(text, screen.width, 4)
+            lines += flow(Text(f"    {row[-1]}", style="dim"), screen.width, 4) if row[-1] else []
+        else:
+            lines += flow(text.append(row[-1], style="dim"), screen.width, indent)
     return lines

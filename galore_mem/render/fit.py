@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from galore_mem.answers.candidates import Option
 from galore_mem.answers.command_line import command_line, fit_line
 from galore_mem.answers.fit import CardResult, FitResult, Recommendation
+from galore_mem.answers.limits import next_card
 from galore_mem.answers.reasons import describe
 from galore_mem.answers.sizes import size_text
 from galore_mem.answers.wishes import DEFAULT_SEQUENCE
@@ -82,6 +83,8 @@ def _answer(result: FitResult, screen: Terminal) -> Iterator[Text]:
         text = Text.assemble(("Nothing fits.", VERDICTS["does-not-fit"][1]))
         if least is not None:
             text.append(f" The leanest, {describe(least.workload)}, misses by {words.gib(least.missing_bytes)} GiB.")
+            name = next_card(best.card, least.missing_bytes)
+            text.append(f" The smallest card with room for it: --gpu {name}." if name else "")
         yield from flow(text, screen.width)
         return
     yield from _recommended(result, best, best.recommended, screen)
@@ -134,8 +137,9 @@ def _front(best: CardResult, screen: Terminal) -> Iterator[Text]:
             yield Text(f"{method:<{name}} {_extras(option):<12} {_figures(option)}", style=style)
         else:
             yield from flow(Text(method, style=style), screen.width, indent=2)
-            figures = " ".join([_extras(option), "batch", *_figures(option).split()]).strip()
-            yield from flow(Text(f"  {figures}"), screen.width, indent=2)
+            size, upper, work, share = _figures(option).split()
+            text = f"  {_extras(option)} batch {size}, at most {upper}, work {work}, moves {share}"
+            yield from flow(Text(text.replace("   ", "  ")), screen.width, indent=2)
     note = (
         "at most: replayed for what is recommended, else by the closed form's bound; work: matrix products per token "
         "over plain full-rank training; moves: coordinates of one update over all."

@@ -16,14 +16,28 @@ PARTIAL = {
 
 
 def advice_lines(result: PlanResult, screen: Terminal) -> list[Text]:
-    """Two sentences, or none where no card was named."""
+    """What to take and what would help it; what is missing where no card was named."""
     if result.advice is None:
-        return []
+        hint = "Name a card, and each configuration gets a verdict: --gpu 4090, or --gpu local for this machine's."
+        return [] if result.cards else flow(Text(hint, style="dim"), screen.width, indent=2)
     lines = [Text(f"On {result.advice.fit.gpu.name}:", style="dim")] if len(result.cards) > 1 else []
     lines += flow(_recommendation(result, result.advice), screen.width, indent=2)
     if result.advice.change is not None:
         lines += flow(_help(result.advice, result.advice.change), screen.width, indent=2)
-    return lines
+    return lines + _larger(result, result.advice, screen)
+
+
+def _larger(result: PlanResult, advice: Advice, screen: Terminal) -> list[Text]:
+    """The card that would do, where no single change does."""
+    change = advice.change
+    helped = change is not None and change.fit.verdict == "fits"
+    if helped or advice.fit.verdict != "does-not-fit" or len(result.cards) > 1:
+        return []
+    from galore_mem.answers.limits import next_card
+
+    name = next_card(result.cards[0], -advice.fit.headroom_bytes)
+    text = f"The smallest card with room for it: --gpu {name}." if name else "No card of the catalogue has room for it."
+    return flow(Text(text), screen.width, indent=2)
 
 
 def _recommendation(result: PlanResult, advice: Advice) -> Text:

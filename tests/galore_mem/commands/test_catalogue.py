@@ -46,4 +46,14 @@ def test_models_without_a_ledger_are_told_apart(capsys: pytest.CaptureFixture[st
     call(["models"])
     planned, refused = capsys.readouterr().out.split("plan refuses them")
     assert "qwen3-8b" in planned
-    assert "falcon-7b" in refused
+    assert "gpt-oss-20b" in refused
+
+
+@pytest.mark.parametrize("width", [60, 80, 140])
+def test_names_to_type_are_never_cut_in_two(
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    call(["models"])
+    words = capsys.readouterr().out.replace(",", " ").split()
+    assert {alias for row in all_models() for alias in row.aliases} <= set(words)
