@@ -198,13 +198,16 @@ def _window(workload: Workload) -> str:
 
 
 def _eager_only(workload: Workload) -> str:
-    """Soft caps: transformers' SDPA function refuses them, its class says so (`_supports_sdpa`)."""
+    """Soft caps and sinks: torch's SDPA has neither, and transformers' classes say so (`_supports_sdpa`)."""
     model = workload.model
     if not isinstance(model, ConfiguredShape) or model.attention_code != "eager":
         return ""
+    lacks, other = ("cannot cap scores", "the flash-attn package can cap them")
+    if model.model_type == "gpt_oss":
+        lacks, other = ("has no sinks", "flash kernels from the Hub have them")
     return (
-        f"transformers runs {model.model_type} with eager attention, for SDPA cannot cap scores: every layer keeps "
-        "whole score matrices; the flash-attn package can cap them and keeps none, and that is not counted here"
+        f"transformers runs {model.model_type} with eager attention, for SDPA {lacks}: every layer keeps whole score "
+        f"matrices; {other}, keep none, and are not counted here"
     )
 
 

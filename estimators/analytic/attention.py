@@ -47,7 +47,7 @@ def has_own_attention(model: ModelShape) -> bool:
 
 def _only_eager(model: ModelShape) -> str:
     if isinstance(model, ConfiguredShape) and model.attention_code == "eager":
-        return f"transformers runs {model.model_type} with eager attention only, which can cap scores"
+        return f"transformers runs {model.model_type} with eager attention only, which does what its scores need"
     return f"{model.model_type} computes attention by code of its own"
 
 

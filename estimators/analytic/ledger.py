@@ -43,8 +43,13 @@ def layer_ledger(workload: Workload, kernel: str, kind: str = "") -> tuple[Tenso
 
 def _in_layer(entry: Tensors) -> Tensors:
     """Names as seen from inside the layer."""
-    needed_by = tuple(name.removeprefix("layer.") for name in entry.needed_by)
-    return replace(entry, name=entry.name.removeprefix("layer."), needed_by=needed_by)
+    needed_by = tuple(_short(name) for name in entry.needed_by)
+    return replace(entry, name=_short(entry.name), needed_by=needed_by)
+
+
+def _short(name: str) -> str:
+    """Without the layer's own name, and the stack's."""
+    return name.removeprefix("encoder.").removeprefix("layer.")
 
 
 def tensors_of(kind: Kind, count: int, sizes: dict[str, int], played: Played) -> Tensors:

@@ -9,6 +9,7 @@ from galore_mem.render import words
 from galore_mem.render.flow import flow
 from galore_mem.render.terminal import Terminal, terminal
 from galore_mem.render.text import Text
+from profiles.shapes import ConfiguredShape
 
 MIB = 2**20
 NOTHING_BYTES = 5 * MIB
@@ -76,7 +77,9 @@ def _layer_title(result: Explanation) -> str:
     kinds = [(kind, words.gib(kind.nbytes * kind.count)) for kind in result.layers]
     if len(kinds) == 1:
         (kind, total) = kinds[0]
-        return f"One decoder layer keeps {kind.nbytes / MIB:,.2f} MiB for backward; {kind.count} layers {total} GiB:"
+        model = result.workload.model
+        stack = "decoder" if not isinstance(model, ConfiguredShape) or model.head == "causal-lm" else "encoder"
+        return f"One {stack} layer keeps {kind.nbytes / MIB:,.2f} MiB for backward; {kind.count} layers {total} GiB:"
     each = [
         f"One layer of {kind.kind.replace('_', ' ')} keeps {kind.nbytes / MIB:,.2f} MiB for backward, all "
         f"{kind.count} of them {total} GiB"

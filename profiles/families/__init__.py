@@ -21,6 +21,7 @@ MODULES: dict[str, str] = {
     "falcon": "falcon",
     "gpt2": "gpt2",
     "gpt_neox": "gpt_neox",
+    "gpt_oss": "gpt_oss",
     "mixtral": "moe",
     "olmo2": "olmo2",
     "opt": "opt",

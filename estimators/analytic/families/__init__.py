@@ -15,6 +15,7 @@ MODULES = {
     "phi": "phi",
     "llama": "llama",
     "mistral": "llama",
+    "gpt_oss": "gpt_oss",
     "mixtral": "moe",
     "gemma": "gemma",
     "gemma2": "gemma",

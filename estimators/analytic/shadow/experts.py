@@ -7,6 +7,9 @@ and none on which experts were chosen: balanced routing takes as much memory as 
 Dimensions: E experts, K of them for each token, m an expert's intermediate size.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from estimators.analytic.shadow.ops import Gradients, cast, chunk, like, linear, multiply, silu, softmax
 from estimators.analytic.shadow.tape import Dims, Parameter, Tensor, record, stop_before
 
@@ -35,7 +38,8 @@ def route(
 
 def _top_k(probabilities: Tensor) -> tuple[Tensor, Tensor]:
     tape, dims = probabilities.tape, probabilities.dims
-    values, index = tape.empty(PAIRS, 4, "chosen probabilities"), tape.empty(PAIRS, 8, "chosen experts")
+    values = tape.empty(PAIRS, probabilities.itemsize, "chosen probabilities")
+    index = tape.empty(PAIRS, 8, "chosen experts")
 
     def apply(gradient: Tensor) -> Gradients:
         return [gradient.tape.empty(dims, gradient.itemsize, "gradient of the probabilities")]
@@ -63,10 +67,36 @@ def _divided_by_sum(values: Tensor) -> Tensor:
     return record(out, apply, [values, total], [before, total])
 
 
-def grouped(hidden: Tensor, weights: Tensor, index: Tensor, gate_up: Parameter, down: Parameter) -> Tensor:
+def route_by_logits(
+    hidden: Tensor, gate: Parameter, bias: Parameter, *, autocast: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits, weights and numbers of each token's experts: softmax over the chosen logits (`GptOssTopKRouter`)."""
+    logits = linear(hidden, gate, bias, "router logits", autocast=autocast)
+    values, index = _top_k(logits)
+    return logits, softmax(values, "routing weights"), index
+
+
+@dataclass(frozen=True, slots=True)
+class Biases:
+    """What GPT-OSS's experts have besides."""
+
+    gate_up: Parameter
+    down: Parameter
+    gate: Callable[[Tensor], Tensor]
+    """From the first product to what the second takes."""
+
+
+def grouped(
+    hidden: Tensor,
+    weights: Tensor,
+    index: Tensor,
+    gate_up: Parameter,
+    down: Parameter,
+    biases: Biases | None = None,
+) -> Tensor:
     """All experts at once (`grouped_mm_experts_forward`): (b, s, h)."""
     tape, source = hidden.tape, hidden.itemsize
-    sorted_experts = tape.empty(PAIRS, 8, "experts sorted", "inputs")  # noqa: F841
+    experts = tape.empty(PAIRS, 8, "experts sorted", "inputs")
     order = tape.empty(PAIRS, 8, "order of the pairs", "inputs")
     tokens = tape.empty(PAIRS, 8, "token of each pair", "inputs")
     selected = _taken(hidden, tokens, ROWS, "token of each pair, sorted")
@@ -75,16 +105,40 @@ def grouped(hidden: Tensor, weights: Tensor, index: Tensor, gate_up: Parameter, 
     numbers = tape.empty(PAIRS, 4, "experts as numbers")  # noqa: F841
     counts = tape.empty(("E",), 4, "pairs of each expert")  # noqa: F841
     offsets = tape.empty(("E",), 4, "offsets", "inputs")
-    out = _product(selected, gate_up, offsets, (*PAIRS, "2m"), "gate_up_proj")
-    gate, up = chunk(out, *PAIRS, "m")
-    out = multiply(silu(gate, "activation"), up, "gated")
-    del gate, up
-    out = _product(out, down, offsets, ROWS, "down_proj")
+    rows: Tensor | None = None
+    if biases is not None:
+        rows = _row_biases(biases.gate_up, experts, (*PAIRS, "2m"))
+    out = _shifted(_product(selected, gate_up, offsets, (*PAIRS, "2m"), "gate_up_proj"), rows)
+    out = _gated(out) if biases is None else biases.gate(out)
+    if biases is not None:
+        rows = _row_biases(biases.down, experts, ROWS)
+    out = _shifted(_product(out, down, offsets, ROWS, "down_proj"), rows)
     weighted = multiply(out, pair_weights, "weighted")
     back = tape.empty(PAIRS, 8, "order of the tokens", "inputs")
     weighted = _taken(weighted, back, ROWS, "weighted in the tokens' order")
     final = _summed(weighted)
     return cast(final, source, "sum over experts in the model's dtype")
+
+
+def _gated(out: Tensor) -> Tensor:
+    gate, up = chunk(out, *PAIRS, "m")
+    return multiply(silu(gate, "activation"), up, "gated")
+
+
+def _row_biases(bias: Parameter, experts: Tensor, dims: Dims) -> Tensor:
+    """`bias[experts]`: a copy for every pair; its gradient is added into zeros of the size of all."""
+
+    def apply(gradient: Tensor) -> Gradients:
+        return [gradient.tape.empty(bias.dims, bias.itemsize, bias.name, "gradients")]
+
+    return record(experts.tape.empty(dims, bias.itemsize, "bias of each pair"), apply, [bias], [experts])
+
+
+def _shifted(out: Tensor, rows: Tensor | None) -> Tensor:
+    """`out.add_(rows)`: in place."""
+    if rows is None:
+        return out
+    return record(out.detach(), lambda gradient: [gradient, gradient.detach()], [out, rows])
 
 
 def _taken(x: Tensor, index: Tensor, dims: Dims, name: str) -> Tensor:

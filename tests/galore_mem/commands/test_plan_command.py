@@ -91,7 +91,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
             " --update per-layer --grad-accumulation 2",
             ["--update per-layer with --grad-accumulation 2", "galore-mem"],
         ),
-        ("plan falcon-7b", ["falcon", "no activation ledger"]),
+        ("plan deepseek-v2-lite", ["latent vectors", "run: galore-mem trace deepseek-v2-lite"]),
         ("plan nobody/nothing/at-all", ["org/name@revision"]),
         ("plan ./missing.json", ["no file"]),
     ],

@@ -22,6 +22,28 @@ def test_missing_keys_mean_what_transformers_takes_them_for() -> None:
     assert (shape.num_key_value_heads, shape.head_dim, shape.normalizes, shape.sliding_window) == (4, 64, False, None)
 
 
+def test_gpt_oss_slides_in_every_other_layer() -> None:
+    shape = shape_of("gpt_oss", num_hidden_layers=3)
+    assert shape.layer_types == ("sliding_attention", "full_attention", "sliding_attention")
+    assert (shape.num_experts, shape.experts_per_token, shape.head_dim, shape.sliding_window) == (128, 4, 64, 128)
+    assert (shape.qkv_bias, shape.output_bias, shape.attention_code) == (True, True, "eager")
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"layer_types": ["full_attention"]}, "has 1 entries for num_hidden_layers 36"),
+        ({"num_experts_per_tok": 200}, "200 are more than num_local_experts 128"),
+        ({"intermediate_size": 100}, "no multiple of 8"),
+        ({"output_router_logits": True}, "a loss on the router"),
+    ],
+)
+def test_other_configs_of_gpt_oss_are_refused_in_one_line(config: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said) as caught:
+        shape_of("gpt_oss", **config)
+    assert "\n" not in str(caught.value)
+
+
 def test_both_names_of_the_number_of_experts_are_read() -> None:
     assert shape_of(num_local_experts=16).num_experts == 16
     assert shape_of("mixtral", num_experts=16).num_experts == 16
