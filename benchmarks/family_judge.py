@@ -112,12 +112,12 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 NOTES: dict[str, tuple[str, str]] = {
-    "llama": ("RMSNorm in fp32, rotary positions, grouped heads, gated MLP", "activations that are not one kernel"),
+    "llama": ("RMSNorm in fp32, rotary positions, grouped heads, gated MLP", ""),
     "mistral": ("LLaMA's layer with a sliding window", ""),
-    "qwen2": ("LLaMA's layer with biases on q, k and v", "windows on some layers only"),
-    "qwen3": ("LLaMA's layer with a norm on each head", "windows on some layers only"),
-    "gemma2": ("capped scores and logits, windows on every other layer", ""),
-    "gemma3_text": ("windows on five layers of six, norms on each head", ""),
+    "qwen2": ("LLaMA's layer with biases on q, k and v", ""),
+    "qwen3": ("LLaMA's layer with a norm on each head", ""),
+    "gemma2": ("capped scores and logits, windows on every other layer", "bidirectional attention"),
+    "gemma3_text": ("windows on five layers of six, norms on each head", "bidirectional attention"),
     "phi3": ("fused products; a part of each head may be turned", ""),
     "olmo2": ("norms behind the blocks and over all heads", ""),
     "gpt2": (
@@ -142,14 +142,20 @@ NOTES: dict[str, tuple[str, str]] = {
         "takes: attention runs in fp32, scores and all",
         "slopes instead of positions, biases, branches one after the other",
     ),
-    "mixtral": ("experts as stacks of matrices: the same memory whatever the routing", ""),
-    "qwen3_moe": ("experts as stacks of matrices: the same memory whatever the routing", ""),
-    "gpt_oss": ("experts with biases, sinks in attention", ""),
-    "bert": ("an encoder that classifies sequences", "decoders, relative positions"),
-    "roberta": ("BERT's encoder with a head of two layers", "decoders, relative positions"),
-    "t5": ("encoder and decoder, a table of relative positions", ""),
+    "mixtral": (
+        "experts as stacks of matrices: the same memory whatever the routing",
+        "a loss on the router, noise on its input",
+    ),
+    "qwen3_moe": (
+        "experts as stacks of matrices: the same memory whatever the routing",
+        "a loss on the router, layers without experts",
+    ),
+    "gpt_oss": ("experts with biases, sinks in attention", "a loss on the router"),
+    "bert": ("an encoder that classifies sequences", "decoders, an MLP in pieces, regression"),
+    "roberta": ("BERT's encoder with a head of two layers", "decoders, an MLP in pieces, regression"),
+    "t5": ("encoder and decoder, a table of relative positions", "one half of the model alone"),
 }
-"""What a family is in memory, and which of its variants are traced only."""
+"""What a family is in memory, and which of its variants are refused."""
 
 
 def error_pct(row: dict[str, Any]) -> float:
@@ -186,13 +192,15 @@ def page(rows: list[dict[str, Any]]) -> str:
             f"| {family} | {models} | {len(own)} | {median(errors):.5f} | {min(errors):+.5f} | {max(errors):+.5f} "
             f"| {largest:,} | {category:.4f} |"
         )
-    lines += ["", "| family | what sets it apart in memory | traced only |", "|---|---|---|"]
+    lines += ["", "| family | what sets it apart in memory | refused, beside activations that are not known |"]
+    lines.append("|---|---|---|")
     lines += [f"| {family} | {NOTES[family][0]} | {NOTES[family][1] or '-'} |" for family, _ in _by_family(rows)]
     ways = "; ".join(title("", method, words).strip() for method, words in RUNS)
     lines += [
         "",
         f"Ways to run: {ways}.",
-        "A way that a family cannot run is left out.",
+        "A way that a family cannot run is left out. Kinds of layers beside full and sliding attention are refused in",
+        "every family.",
         "",
         "A category at a moment can be further off than the peak: two points of one moment may be nearly as high, and",
         "the two sides then name different ones. Moments of steady iterations are compared.",
