@@ -28,6 +28,8 @@ MOST_MEMORY_PER_SNAPSHOT_BYTE = 5
 MOST_MEMORY_PER_EVENT_BYTES = 400
 """A Tape's bytes say little: it is compressed."""
 BASE_MEMORY_BYTES = 150 << 20
+LARGE_BYTES = 20_000_000
+"""Of a file whose multiple means something beside what any page takes."""
 HEAD = (
     f"{'file':<28}{'MB':>8}{'events':>11}{'read':>12}{'attribute':>12}{'write':>8}{'page MB':>9}"
     f"{'host MiB':>10}{'of the file':>13}{'load s':>8}"
@@ -150,6 +152,7 @@ def print_row(path: Path, page: Path) -> bool:
     shown = loaded(page)
     rate = {name: row["events"] / row[name] for name in ("read_s", "attribute_s")}
     is_snapshot = path.suffix == ".pickle"
+    is_large = is_snapshot and row["file_bytes"] > LARGE_BYTES
     multiples = [
         (row[name] - row["before_bytes"]) / row["file_bytes"] for name in ("peak_read_bytes", "peak_host_bytes")
     ]
@@ -157,7 +160,7 @@ def print_row(path: Path, page: Path) -> bool:
         f"{path.name:<28}{row['file_bytes'] / 1e6:>8.1f}{row['events']:>11,}{rate['read_s']:>10,.0f}/s"
         f"{rate['attribute_s']:>10,.0f}/s{row['write_s']:>7.1f}s{row['page_bytes'] / 1e6:>9.2f}"
         f"{row['peak_host_bytes'] / 2**20:>10,.0f}"
-        f"{'{:.1f}x, {:.1f}x'.format(*multiples) if is_snapshot else '-':>13}"
+        f"{'{:.1f}x, {:.1f}x'.format(*multiples) if is_large else '-':>13}"
         f"{'-' if shown is None else f'{shown:.1f}':>8}",
         flush=True,
     )
