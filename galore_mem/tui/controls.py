@@ -140,7 +140,11 @@ def shown(control: Control, state: State) -> tuple[str, bool]:
         return "nothing", True
     if control.name == "alloc_conf":
         return "default", True
-    return (said(default) if default is not None else "by method"), True
+    return (said(default) if default is not None else _LEFT_OPEN.get(control.name, "by method")), True
+
+
+_LEFT_OPEN = {"eval_batch": "none", "eval_seq": "as training", "eval_keep": "none", "dropout": "by model"}
+"""What a setting without a value means where no method decides it."""
 
 
 def read(control: Control, text: str) -> tuple[Value, ...]:
