@@ -147,7 +147,7 @@ class Gemma2(Gemma):
     def projected(self, hidden: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values; queries and keys are normalised once all are there."""
         query = relayout(self.linear(hidden, f"{ATTENTION}.q_proj"), "b", "n", "s", "d")
-        key = relayout(self.linear(hidden, f"{ATTENTION}.k_proj"), "b", "g", "s", "d")
+        key = self.key_heads(self.linear(hidden, f"{ATTENTION}.k_proj"))
         value = self.value_heads(self.linear(hidden, f"{ATTENTION}.v_proj"), mask)
         query = self.head_norm(query, "q_norm")
         key = self.head_norm(key, "k_norm")

@@ -132,13 +132,23 @@ class Llama(Program):
     def projected(self, hidden: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values; queries and keys are normalised as they are made."""
         query = self.head_norm(relayout(self.linear(hidden, f"{ATTENTION}.q_proj"), "b", "n", "s", "d"), "q_norm")
-        key = self.head_norm(relayout(self.linear(hidden, f"{ATTENTION}.k_proj"), "b", "g", "s", "d"), "k_norm")
+        key = self.head_norm(self.key_heads(self.linear(hidden, f"{ATTENTION}.k_proj")), "k_norm")
         return query, key, self.value_heads(self.linear(hidden, f"{ATTENTION}.v_proj"), mask)
 
     def value_heads(self, value: Tensor, mask: Tensor | None) -> Tensor:
-        """Values head by head: fused kernels' gradients come back in the linear layer's order, others are copied."""
+        """Values head by head: fused kernels' gradients come back in the linear layer's order, others are copied.
+
+        So are those that were summed over query heads, where transformers repeated the values beside a mask.
+        """
+        summed = mask is not None and self.structure.grouped
+        if summed or self.kernel(mask) in ("math", "eager"):
+            return self.key_heads(value)
+        return value.view("b", "g", "s", "d")
+
+    def key_heads(self, x: Tensor) -> Tensor:
+        """Keys or values head by head, their gradient copied into the linear layer's order unless there is one head."""
         heads = ("b", "g", "s", "d")
-        return relayout(value, *heads) if self.kernel(mask) in ("math", "eager") else value.view(*heads)
+        return x.view(*heads) if self.structure.single_head else relayout(x, *heads)
 
     def head_norm(self, x: Tensor, name: str) -> Tensor:
         """RMSNorm over each head, where the model has it."""

@@ -75,7 +75,7 @@ class Olmo2(Llama):
         query = self.normalised(self.linear(hidden, f"{ATTENTION}.q_proj"), f"{ATTENTION}.q_norm")
         key = self.normalised(self.linear(hidden, f"{ATTENTION}.k_proj"), f"{ATTENTION}.k_norm")
         value = self.linear(hidden, f"{ATTENTION}.v_proj")
-        query, key = relayout(query, "b", "n", "s", "d"), relayout(key, "b", "g", "s", "d")
+        query, key = relayout(query, "b", "n", "s", "d"), self.key_heads(key)
         value = self.value_heads(value, mask)
         query, key = self.turned(query, key, cos, sin)
         if s.use_cache and not s.checkpointing:

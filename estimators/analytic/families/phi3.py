@@ -118,7 +118,7 @@ class Phi3(Llama):
         s = self.structure
         joined = self.linear(hidden, f"{ATTENTION}.qkv_proj")
         query, key, value = (part(joined, "b", "s", width) for width in "qkk")
-        query, key = relayout(query, "b", "n", "s", "d"), relayout(key, "b", "g", "s", "d")
+        query, key = relayout(query, "b", "n", "s", "d"), self.key_heads(key)
         value = self.value_heads(value, mask)
         query = rotate_part(query, cos, sin, "q", self.rotary, "d-p")
         key = rotate_part(key, cos, sin, "k", self.rotary, "d-p")

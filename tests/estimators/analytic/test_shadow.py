@@ -147,6 +147,8 @@ CASES = [
     Case(family="gemma3_text", config=GEMMA),
     Case(family="gemma3_text", config=(*GEMMA, ("sliding_window", 64)), layers=5, kernel="eager"),
     Case(family="mistral", layers=3, config=(("sliding_window", 64),), kernel="eager"),
+    Case(family="mistral", layers=3, config=(("sliding_window", 64),)),
+    Case(family="gemma3_text", config=(*GEMMA, ("sliding_window", 64), ("sliding_window_pattern", 2)), layers=4),
 ]
 
 
