@@ -225,7 +225,8 @@ def _rank(workload: Workload) -> str:
         return ""
     widest = max(min(group.shape) for group in capped)
     matrices = sum(group.count for group in capped)
-    return f"rank {rank} is above the smaller side of {matrices} target matrices (at most {widest}) and is capped there"
+    targets = f"{matrices} target {'matrix' if matrices == 1 else 'matrices'}"
+    return f"rank {rank} is above the smaller side of {targets} (at most {widest}) and is capped there"
 
 
 def _capped(workload: Workload, rank: int) -> list[ParameterGroup]:

@@ -20,4 +20,7 @@ def _what(error: CycloptsError) -> str:
             missing = name.lstrip("-").upper()
             return f"{missing} is missing; it comes before the options, as in galore-mem plan llama-7b --gpu 4090."
         return f"{error.keyword or name} needs a value."
-    return str(error)
+    said = str(error)
+    if 'Invalid value "fp16"' in said:  # the nearest by letters is another kind of number
+        said = said.replace('Did you mean "bf16"?', 'Did you mean "amp-fp16"?')
+    return said

@@ -1,5 +1,7 @@
 """`galore-mem oom` for a terminal."""
 
+from galore_mem.answers.limits import next_card
+from galore_mem.answers.names import Card
 from galore_mem.answers.oom import OomAnswer
 from galore_mem.answers.oom_account import Account
 from galore_mem.answers.oom_message import size_text
@@ -181,7 +183,10 @@ def _ways(answer: OomAnswer) -> list[Text]:
         ]
     texts = [Text(f"{plan}; {words.gib(fit.usable_bytes)} are there.")]
     if not answer.ways:
-        return [*texts, Text("No single change nor all of them together make it fit this card.")]
+        card = Card(gpu=fit.gpu, other_use_bytes=max(0, fit.gpu.usable_bytes - fit.usable_bytes))
+        name = next_card(card, -fit.headroom_bytes)
+        larger = f" The smallest card with room for this run: --gpu {name}." if name else ""
+        return [*texts, Text(f"No single change nor all of them together make it fit this card.{larger}")]
     texts.append(Text.assemble("Cheapest way out: ", *_way_words(answer.ways[0])))
     if len(answer.ways) > 1:
         others = "; ".join(

@@ -258,6 +258,14 @@ def test_the_answer_keeps_its_width(
     assert max(map(len, out.splitlines())) <= width
 
 
+def test_where_no_change_helps_a_larger_card_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["galore-mem", "oom", TORCH_2_13, "mixtral-8x7b", "--method", "lora"])
+    assert main() == 0
+    assert "The smallest card with room for this run: --gpu h100-nvl." in " ".join(capsys.readouterr().out.split())
+
+
 def test_nothing_else_is_mistaken_for_an_error() -> None:
     with pytest.raises(UsageError):
         read_messages("Out of memory: Killed process 123 (python)", "the text")

@@ -73,6 +73,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
         ("plan llama-7b --batch 0", ["--batch 0"]),
         ("plan llama-7b --seq 1.5", ["--seq", "1.5"]),
         ("plan llama-7b --update layerwise", ["--update", "whole", "per-layer"]),
+        ("plan llama-7b --precision fp16", ["--precision", 'Did you mean "amp-fp16"']),
         ("plan llama-7b --dropout 2", ["--dropout 2"]),
         ("plan llama-7b --target-modules nothing --method lora", ["--target-modules nothing matches no"]),
         ("plan llama-7b --target-modules ( --method lora", ["no valid pattern"]),
