@@ -46,7 +46,7 @@ def test_models_without_a_ledger_are_told_apart(capsys: pytest.CaptureFixture[st
     call(["models"])
     planned, refused = capsys.readouterr().out.split("plan refuses them")
     assert "qwen3-8b" in planned
-    assert "gpt-oss-20b" in refused
+    assert "deepseek-v2-lite" in refused
 
 
 @pytest.mark.parametrize("width", [60, 80, 140])
