@@ -129,12 +129,16 @@ def resolve_cards(names: Iterable[str], other_use_bytes: int | None = None) -> t
         other_use_bytes: what others take, instead of what is found on a local card.
 
     Raises:
-        InputError: no such card.
+        InputError: no such card, or others leave nothing of any.
         UsageError: a TOML file that describes none.
         NoDeviceError: `local`, and no usable one here.
     """
     found = [card for name in names for card in _cards(name)]
     if other_use_bytes is not None:
+        largest = max((card.gpu for card in found), key=lambda gpu: gpu.usable_bytes, default=None)
+        if largest is not None and other_use_bytes >= largest.usable_bytes:
+            sizes = f"{other_use_bytes / 2**30:,.2f} of {largest.usable_bytes / 2**30:,.2f} GiB"
+            raise InputError(f"--other-use leaves nothing of {largest.name}", f"others would take {sizes}", "give less")
         found = [replace(card, other_use_bytes=other_use_bytes) for card in found]
     return tuple(dict.fromkeys(found))
 

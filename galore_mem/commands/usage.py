@@ -21,6 +21,11 @@ def _what(error: CycloptsError) -> str:
             return f"{missing} is missing; it comes before the options, as in galore-mem plan llama-7b --gpu 4090."
         return f"{error.keyword or name} needs a value."
     said = str(error)
-    if 'Invalid value "fp16"' in said:  # the nearest by letters is another kind of number
-        said = said.replace('Did you mean "bf16"?', 'Did you mean "amp-fp16"?')
+    for typed, nearest, meant in _MEANT:
+        if f'Invalid value "{typed}"' in said:
+            said = said.replace(f'Did you mean "{nearest}"?', f'Did you mean "{meant}"?')
     return said
+
+
+_MEANT = (("fp16", "bf16", "amp-fp16"), ("gpu", "cpu", "cuda"))
+"""What is typed, what is nearest to it by letters, and what it means."""
