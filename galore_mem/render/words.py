@@ -6,13 +6,13 @@ GIB = 2**30
 
 
 def gib(nbytes: int, digits: int = 2) -> str:
-    """Bytes in GiB, without the unit."""
-    return f"{nbytes / GIB:,.{digits}f}"
+    """Bytes in GiB, without the unit; from a thousand on whole ones, which columns have room for."""
+    return f"{nbytes / GIB:,.{digits if abs(nbytes) < 999.995 * GIB else 0}f}"
 
 
 def signed_gib(nbytes: int) -> str:
     """Bytes in GiB with their sign."""
-    return f"{nbytes / GIB:+,.2f}"
+    return f"{'' if nbytes < 0 else '+'}{gib(nbytes)}"
 
 
 def parameters(count: int) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from galore_mem.render.words import parameters
+from galore_mem.render.words import GIB, gib, parameters, signed_gib
 
 
 @pytest.mark.parametrize(
@@ -11,3 +11,12 @@ from galore_mem.render.words import parameters
 )
 def test_parameters_have_three_digits(count: int, text: str) -> None:
     assert parameters(count) == text
+
+
+@pytest.mark.parametrize(
+    ("gibibytes", "text"),
+    [(0.0, "+0.00"), (-7577.5, "-7,578"), (999.99, "+999.99"), (999.999, "+1,000"), (12.5, "+12.50")],
+)
+def test_thousands_leave_their_column_whole(gibibytes: float, text: str) -> None:
+    assert signed_gib(round(gibibytes * GIB)) == text
+    assert gib(round(gibibytes * GIB)) == text.removeprefix("+")
