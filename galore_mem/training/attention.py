@@ -264,8 +264,6 @@ def as_on_cuda(kernel: str | Choose, beside_mask: str = "efficient") -> Callable
             is_learned = attn_mask.is_floating_point()
             attn_mask = attn_mask.to(query.dtype) if is_learned else torch.zeros_like(attn_mask, dtype=query.dtype)
         chosen = choose(query, key, value, attn_mask is not None)
-        if chosen == "math" and dropout_p:
-            return _math(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
         if chosen == "math":
             with sdpa_kernel([SDPBackend.MATH]):
                 return original(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
@@ -274,68 +272,6 @@ def as_on_cuda(kernel: str | Choose, beside_mask: str = "efficient") -> Callable
         return _Fused.apply(query, key, value, attn_mask, chosen)  # type: ignore[no-any-return, no-untyped-call]
 
     return scaled_dot_product_attention
-
-
-def math_on_cuda() -> Callable[..., Tensor]:
-    """`scaled_dot_product_attention` without any fused kernel, as CUDA runs it."""
-    original = torch.nn.functional.scaled_dot_product_attention
-
-    def scaled_dot_product_attention(
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attn_mask: Tensor | None = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        scale: float | None = None,
-        enable_gqa: bool = False,
-    ) -> Tensor:
-        if dropout_p and not torch.is_autocast_enabled("cpu"):
-            return _math(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
-        if dropout_p:
-            dtype = torch.get_autocast_dtype("cpu")
-            query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
-            with torch.autocast("cpu", enabled=False):
-                return _math(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
-        return original(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
-
-    return scaled_dot_product_attention
-
-
-def _math(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    mask: Tensor | None,
-    probability: float,
-    is_causal: bool,
-    scale: float | None,
-    is_grouped: bool,
-) -> Tensor:
-    """`_scaled_dot_product_attention_math` with dropout (native/transformers/attention.cpp).
-
-    On CPU tensors torch's own draws noise in the scores' dtype; CUDA's dropout keeps a mask of one byte.
-    """
-    origin = q.dtype
-    q, k, v = q.float(), k.float(), v.float()
-    factor = (q.shape[-1] ** -0.5 if scale is None else scale) ** 0.5
-    q = q * factor
-    if is_causal:
-        mask = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril()
-    if mask is not None and mask.dtype == torch.bool:
-        mask = torch.zeros_like(mask, dtype=q.dtype).masked_fill_(mask.logical_not(), float("-inf"))
-    if is_grouped:
-        k, v = (x.repeat_interleave(q.shape[-3] // x.shape[-3], -3) for x in (k, v))
-    scores = q @ (k.transpose(-2, -1) * factor)
-    if mask is not None:
-        scores = scores.add_(mask)
-    weights = torch.ops.aten._safe_softmax(scores, -1)
-    del scores
-    weights = torch.native_dropout(weights, probability, True)[0]
-    narrow = weights.to(origin)  # returned beside the values, and dropped
-    values = (weights @ v).to(origin)
-    del narrow
-    return values
 
 
 def _unless_it_cannot(kernel: str, beside_mask: str) -> Choose:

@@ -261,8 +261,6 @@ class Session:
                 runs = None
                 if any(map(attention.is_fused, kernels)):
                     runs = attention.as_on_cuda(self.kernel, beside)
-                elif self.kernel == "math":
-                    runs = attention.math_on_cuda()
                 stack.enter_context(like_cuda(runs))
             if self.is_fake or not torch.cuda.is_available():
                 stack.enter_context(no_waiting())

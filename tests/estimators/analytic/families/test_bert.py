@@ -31,6 +31,17 @@ CONFIG: dict[str, Any] = {
 }
 BERT = CONFIG | {"model_type": "bert", "type_vocab_size": 2}
 STILL = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "classifier_dropout": 0.0}
+RUNS: tuple[dict[str, Any], ...] = (
+    {"batch": 2, "dropout": 0.3},
+    {"precision": "fp32", "attention": "efficient", "padding": True, "batch": 2},
+    {"precision": "amp-bf16", "checkpointing": "full"},
+    {"attention": "math", "batch": 2},
+    {"attention": "eager", "precision": "amp-bf16", "batch": 2},
+    {"grad_accumulation": 3, "keep_outputs": True},
+    {"method": "lora", "rank": 4},
+    {"method": "low-rank", "rank": 4},
+    {"method": "galore-adamw", "rank": 8, "update": "per-layer"},
+)
 BERTS_RUNS: tuple[dict[str, Any], ...] = (
     {"batch": 2},
     {"precision": "amp-bf16", "attention": "eager", "padding": True, "batch": 2},
@@ -40,10 +51,11 @@ BERTS_RUNS: tuple[dict[str, Any], ...] = (
 )
 
 
+@pytest.mark.parametrize("way", RUNS, ids=str)
 def test_a_roberta_step_is_its_trace(
-    workload_of: MakeWorkload, assert_like_trace: Callable[[Workload], None], run: dict[str, Any]
+    way: dict[str, Any], workload_of: MakeWorkload, assert_like_trace: Callable[[Workload], None]
 ) -> None:
-    assert_like_trace(workload_of(CONFIG, **run))
+    assert_like_trace(workload_of(CONFIG, **way))
 
 
 @pytest.mark.parametrize("way", BERTS_RUNS, ids=str)
