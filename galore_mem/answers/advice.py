@@ -50,7 +50,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advice:
-    """The configuration to take on the first card, or the nearest one where none fits."""
+    """The configuration to take on the first card that one fits, or the nearest one where none fits."""
 
     index: int
     """Which plan."""

@@ -114,6 +114,13 @@ def test_several_cards_give_one_fit_each_in_order() -> None:
     assert result.plans[0].footprint == result.plans[0].fits[0].footprint
 
 
+def test_the_advice_is_for_the_first_card_that_something_fits() -> None:
+    for cards, adviser in ((("4090", "h100", "h200"), "H100 80GB SXM"), (("4090", "3090"), "RTX 4090")):
+        advice = gm.plan("llama-7b", gpus=cards, methods="adamw").advice
+        assert advice is not None
+        assert advice.fit.gpu.name == adviser
+
+
 def test_notes_tell_what_may_surprise() -> None:
     result = gm.plan("llama-7b", methods="galore-adamw", rank=8192, seq=4096)
     assert len(result.notes) == 2
