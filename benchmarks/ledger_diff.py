@@ -31,7 +31,8 @@ from estimators.workload import Workload
 from galore_mem.answers.recorded import resident_bytes
 from galore_mem.answers.settings import Settings, workloads
 from galore_mem.answers.steps import record
-from galore_mem.profiler.recording import HOST, Recording, alive_at, peaks_of
+from galore_mem.profiler.recording import Recording, alive_at, peaks_of
+from galore_mem.witness import HOST
 from profiles.configs import read_config
 from profiles.errors import InputError
 from profiles.gpus import SMALL_WORKSPACE_BYTES

@@ -27,8 +27,8 @@ def main() -> None:
     from galore_mem.profiler.recorder import Recorder
     from galore_mem.profiler.rules import Rules
     from galore_mem.profiler.stamps import StampingWitness
-    from galore_mem.profiler.steps import Unwatched
     from galore_mem.training.session import Session
+    from galore_mem.witness import Unwatched
 
     (workload,) = workloads(resolve_model(words.model).shape, (words.method,), Settings(seq=words.seq))
     session = Session(workload, "cpu", None)

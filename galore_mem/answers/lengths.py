@@ -14,7 +14,8 @@ from estimators.allocator.parse import parse_settings
 from estimators.allocator.replay import Event, replay
 from estimators.workload import Workload
 from galore_mem.answers.steps import Step, Told, record_pieces, steps_of
-from galore_mem.profiler.recording import EMPTY_CACHE, HOST, Recording
+from galore_mem.profiler.recording import Recording
+from galore_mem.witness import EMPTY_CACHE, HOST
 from profiles.errors import InputError
 
 if TYPE_CHECKING:

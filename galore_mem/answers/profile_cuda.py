@@ -13,8 +13,9 @@ from galore_mem.errors import UsageError
 from galore_mem.profiler.attribution import Sizes, measured_tape
 from galore_mem.profiler.nvml import Sampler
 from galore_mem.profiler.recording import Recording
-from galore_mem.profiler.steps import StepRecord, Stopwatch, Unwatched
+from galore_mem.profiler.steps import StepRecord, Stopwatch
 from galore_mem.tapes.tape import Tape
+from galore_mem.witness import Unwatched
 
 Ending = Literal["complete", "out-of-memory", "interrupted"]
 

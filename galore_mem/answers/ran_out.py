@@ -10,8 +10,9 @@ from galore_mem.answers.limits import recorded_limit
 from galore_mem.answers.names import Card
 from galore_mem.answers.replay import DeviceReplay
 from galore_mem.answers.ways_out import Way, ways_out
-from galore_mem.profiler.recording import HOST, Life, Recording, alive_at, rounded
+from galore_mem.profiler.recording import Life, Recording, alive_at, rounded
 from galore_mem.tapes.tape import DeviceTape
+from galore_mem.witness import HOST
 from profiles.errors import InputError
 from profiles.shapes import UncoveredShape
 

@@ -13,7 +13,8 @@ from estimators.workload import Workload
 from galore_mem.answers.lengths import Variation
 from galore_mem.answers.names import Card
 from galore_mem.answers.replay import DeviceReplay
-from galore_mem.profiler.recording import HOST, PHASES, Life, Recording, peaks_of
+from galore_mem.profiler.recording import PHASES, Life, Recording, peaks_of
+from galore_mem.witness import HOST
 from profiles.gpus import SMALL_WORKSPACE_BYTES, Gpu
 from profiles.shapes import UncoveredShape
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from galore_mem.profiler.recording import HOST
 from galore_mem.profiler.windows import replaced
+from galore_mem.witness import HOST
 
 
 class AnyStep:

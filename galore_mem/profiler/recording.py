@@ -4,11 +4,11 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from galore_mem.witness import EMPTY_CACHE, HOST
+
 ALIGNMENT_BYTES = 512
 """The CUDA caching allocator rounds every request up to this (c10/cuda/CUDACachingAllocator.cpp, kMinBlockSize)."""
 
-EMPTY_CACHE = "empty_cache"
-"""A window in which nothing happens but that the allocator's cached memory is given back."""
 PHASES: dict[str, str] = {
     "between": "between",
     "forward_end": "forward",
@@ -23,8 +23,6 @@ PHASES: dict[str, str] = {
     EMPTY_CACHE: "between",
 }
 """Windows of a step, each named after the moment that its largest value is, with the phase it belongs to."""
-HOST = "host"
-"""Category of storages that a run on a GPU keeps in host memory: they are in no figure."""
 
 
 def rounded(nbytes: int) -> int:

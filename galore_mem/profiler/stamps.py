@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from galore_mem.profiler.places import Places
-from galore_mem.profiler.recording import HOST
 from galore_mem.profiler.windows import Windows
+from galore_mem.witness import HOST
 
 Kind = Literal["window", "place", "claim", "saved", "scope", "unscope"]
 

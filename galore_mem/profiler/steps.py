@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -128,24 +128,3 @@ class Stopwatch:
                 seconds[phase] = seconds.get(phase, 0.0) + self._elapsed(start, stop)
         kind: StepKind = "first" if number == 1 else "refresh" if "refresh" in seconds else "steady"
         return StepRecord(number=number, kind=kind, seconds=seconds, start=step.start)
-
-
-class Unwatched:
-    """A witness of the step that does not look."""
-
-    def begin(self, iteration: str) -> None:
-        """A new iteration starts."""
-
-    def enter(self, window: str) -> None:
-        """Another window of the step begins."""
-
-    def during(self, window: str) -> AbstractContextManager[None]:
-        """A window inside another one."""
-        return nullcontext()
-
-    def scope(self, category: str) -> AbstractContextManager[None]:
-        """Whatever is born inside has this category."""
-        return nullcontext()
-
-    def claim(self, category: str, tensors: Any, owner: str = "") -> None:  # noqa: ANN401
-        """Name the category of living tensors."""

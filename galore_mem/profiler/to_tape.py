@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from galore_mem.profiler.recording import EMPTY_CACHE, HOST, PHASES, Recording
+from galore_mem.profiler.recording import PHASES, Recording
 from galore_mem.tapes.table import EventTable
 from galore_mem.tapes.tape import DeviceTape, Mark, Tape
+from galore_mem.witness import EMPTY_CACHE, HOST
 
 
 def tape_of(

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from estimators.workload import Workload, with_batch
-from galore_mem.profiler.steps import Unwatched
 from galore_mem.training.step import Batcher, Witness, autocast_of, chunked_loss
+from galore_mem.witness import Unwatched
 
 LOSS_ONLY_BATCHES = 2
 """Batches that are run where nothing is kept: what the first leaves behind is there in the second."""

@@ -12,7 +12,6 @@ from torch._subclasses import FakeTensorMode
 from estimators.analytic.parameters import ParameterGroup
 from estimators.analytic.windows import kernel_beside_mask
 from estimators.workload import Workload
-from galore_mem.profiler.recording import HOST
 from galore_mem.training import attention
 from galore_mem.training.clipping import clip_gradients
 from galore_mem.training.evaluation import evaluate
@@ -23,6 +22,7 @@ from galore_mem.training.model import build_model, post_order
 from galore_mem.training.offload import OffloadedAdamW, is_managed
 from galore_mem.training.optimizers import build_optimizer
 from galore_mem.training.step import Batcher, Witness, empty_cache, marked_loss, run_backwards
+from galore_mem.witness import HOST
 
 _BACKENDS = {
     "math": "MATH",

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from estimators.workload import Workload
-from galore_mem.profiler.recording import EMPTY_CACHE
 from galore_mem.training.heads import trained_head
+from galore_mem.witness import EMPTY_CACHE
 
 CLASSES = 2
 """Labels that a sequence classifier tells apart, as in transformers' configurations."""

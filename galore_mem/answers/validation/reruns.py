@@ -101,8 +101,8 @@ class TorchGpu:
 
 def train_unwatched(workload: Workload, device: str) -> None:
     """The canonical step twice, as it is measured, unrecorded."""
-    from galore_mem.profiler.steps import Unwatched
     from galore_mem.training.session import Session
+    from galore_mem.witness import Unwatched
 
     session = Session(workload, workload.attention, None, device)
     session.iterate(Unwatched(), "first")

@@ -43,7 +43,8 @@ def traced(request: pytest.FixtureRequest) -> tuple[str, Any]:
 
 
 def test_every_large_tensor_of_the_real_step_is_named_at_its_level(traced: tuple[str, Any]) -> None:
-    from galore_mem.profiler.recording import HOST, rounded
+    from galore_mem.profiler.recording import rounded
+    from galore_mem.witness import HOST
 
     method, recording = traced
     births = defaultdict(list)

@@ -13,12 +13,13 @@ from estimators.allocator.placed import place
 from estimators.workload import Workload
 from galore_mem.answers.histories import held_segment
 from galore_mem.profiler.recorder import Recorder
-from galore_mem.profiler.recording import HOST, Recording
+from galore_mem.profiler.recording import Recording
 from galore_mem.profiler.rules import Rules
 from galore_mem.profiler.stamps import Stamp, StampingWitness
 from galore_mem.profiler.to_tape import tape_of
 from galore_mem.tapes.memory_viz import Placement, snapshot_dict
 from galore_mem.training.session import Session
+from galore_mem.witness import HOST
 
 
 class Both:

@@ -12,8 +12,9 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from galore_mem.profiler.attribution import UNATTRIBUTED, Sizes, annotated, attribute
-from galore_mem.profiler.recording import HOST, Recording, peaks_of
+from galore_mem.profiler.recording import Recording, peaks_of
 from galore_mem.tapes.snapshot import tape_from_snapshot
+from galore_mem.witness import HOST
 
 Small = Callable[..., Workload]
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning")

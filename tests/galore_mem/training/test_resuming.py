@@ -61,7 +61,7 @@ def session_of(workload: Workload) -> Any:  # noqa: ANN401
 
 def checkpoint_of(session: Any) -> io.BytesIO:  # noqa: ANN401
     """A file of both, after one step."""
-    from galore_mem.profiler.steps import Unwatched
+    from galore_mem.witness import Unwatched
 
     session.iterate(Unwatched(), "first")
     file = io.BytesIO()
