@@ -3,7 +3,8 @@
     python -m benchmarks.fit_confirm [--write docs/fit-confirm.json] [FIRST [LAST]]
 
 Each recommendation is traced (the real model class and optimizer on fake tensors, through the allocator's replica);
-it holds if the traced process stays under the upper bound of the closed form, which decides what fits.
+it holds if the upper bound of the trace (context and unseen scratch included) stays under the one that was
+recommended by, and so under what the card leaves.
 """
 
 import gc
@@ -79,8 +80,12 @@ def main() -> int:
                 "upper_bytes": confirmed.analytic.upper_bytes,
                 "analytic_live_bytes": confirmed.analytic.peak_live_bytes,
                 "traced_live_bytes": confirmed.traced.peak_live_bytes,
+                "replayed": found.recommended.option.is_replayed,
+                "replayed_reserved_bytes": confirmed.analytic.peak_reserved_bytes,
+                "traced_reserved_bytes": confirmed.traced.peak_reserved_bytes,
                 "traced_process_bytes": confirmed.traced.process_bytes,
-                "holds": confirmed.holds,
+                "traced_upper_bytes": confirmed.traced.upper_bytes,
+                "holds": confirmed.holds and confirmed.fit.verdict == "fits",
             }
         rows.append(row)
         print(number, json.dumps(row), flush=True)

@@ -25,6 +25,7 @@ from galore_mem.profiler.recording import Recording
 from profiles.gpus import SMALL_WORKSPACE_BYTES
 
 MIB = 2**20
+LARGE_BYTES = 20 * MIB
 ROWS = 14
 
 
@@ -41,9 +42,9 @@ class Hole:
 
 
 def last_growth(events: list[Event]) -> int:
-    """The event at which reserved memory grows for the last time."""
+    """The event at which reserved memory grows for the last time by a large segment."""
     reserved = replay(events).series.reserved
-    return max(number for number in range(1, len(reserved)) if reserved[number] > reserved[number - 1])
+    return max(number for number in range(1, len(reserved)) if reserved[number] - reserved[number - 1] >= LARGE_BYTES)
 
 
 def holes(events: list[Event], stop: int, names: dict[int, str]) -> Iterator[Hole]:

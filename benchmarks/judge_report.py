@@ -313,6 +313,7 @@ def page(rows: list[Row], ranges: list[Range]) -> str:
             "update | GaLore by | live peak | workloads | reserved: of transient | of live | allocated: of live",
             [(r.update, r.implementation, size_of(r.live_class), r.rows, *map(percent, shares_of(r))) for r in ranges],
         ),
+        *widest(rows),
         "How far such a bound carries: each model's workloads held against ranges made of the other models alone.",
         f"{covered} of {len(rows)} stay inside.",
         "",
@@ -325,6 +326,20 @@ def page(rows: list[Row], ranges: list[Range]) -> str:
         *exact_lines(rows),
     ]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def widest(rows: list[Row]) -> list[str]:
+    """What the widest share is made of."""
+    row = max(rows, key=lambda row: beyond_bytes(row) / row["analytic_live_bytes"])
+    share = 100 * beyond_bytes(row) / row["analytic_live_bytes"]
+    return paragraph(
+        f"The widest share, {share:.0f} % of live, is that of {row['title']}. `python -m benchmarks.holes` with such a",
+        "title replays a traced run up to its last growth and says what lay in every free piece. Here whole segments",
+        "lie idle: a small model's vocabulary is by far its largest matrix, so Adafactor's fp32 copies of the",
+        "embedding (its gradient, the square, the update) are larger than any piece that the loss has left behind",
+        "(logits, log-probabilities and their gradients), and the two never live at once. Each kind keeps segments of",
+        "its own, and none of them is ever given back.",
+    )
 
 
 def place_of_model(row: Row) -> int:

@@ -12,7 +12,7 @@ from galore_mem.answers.trace import trace
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confirmation:
-    """A traced footprint beside the analytic one."""
+    """A traced footprint beside the one that was recommended by."""
 
     analytic: Footprint
     traced: Footprint
@@ -21,8 +21,8 @@ class Confirmation:
 
     @property
     def holds(self) -> bool:
-        """Whether the trace stays under the closed form's upper bound."""
-        return self.traced.process_bytes <= self.analytic.upper_bytes
+        """Whether the trace's upper bound, context and unseen scratch included, stays under the recommendation's."""
+        return self.traced.upper_bytes <= self.analytic.upper_bytes
 
     def to_dict(self) -> dict[str, Any]:
         """The `confirmed` object of the JSON output."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from estimators.analytic.estimate import reach
 from estimators.analytic.parameters import parameters_of
-from estimators.analytic.states import group_states, retains_factors
+from estimators.analytic.states import accumulated_gradients, group_states, retains_factors
 from estimators.footprint import Footprint
 from estimators.workload import Workload
 from galore_mem.answers.break_even import break_even_rank, inner_method, state_bytes
@@ -75,7 +75,13 @@ def _unmatched(workload: Workload) -> Iterator[Remark]:
 def _update(workload: Workload, footprint: Footprint, gpu: Gpu | None) -> Iterator[Remark]:
     method = workload.method
     if method.update == "per-layer":
-        yield Remark(topic="update", text="per-layer updates: gradients die as they are born", nbytes=0)
+        text, steps = "per-layer updates: gradients die as they are born", workload.batch.gradient_accumulation_steps
+        gathered = _gathered_bytes(workload) if steps > 1 else 0
+        if steps > 1:
+            text += f"; over {steps} micro-batches their projections are gathered: {_gib(gathered)} GiB"
+        if workload.clip:
+            text += "; they never exist together, so no global norm can clip them"
+        yield Remark(topic="update", text=text, nbytes=gathered)
         return
     gradients = footprint.resident_bytes["gradients"]
     text = f"whole-model updates keep every gradient until the step: {_gib(gradients)} GiB"
@@ -86,6 +92,11 @@ def _update(workload: Workload, footprint: Footprint, gpu: Gpu | None) -> Iterat
     other = reach(replace(workload, method=replace(method, update="per-layer")), gpu).upper_bytes
     saved = footprint.upper_bytes - other
     yield Remark(topic="update", text=f"{text}; --update per-layer takes {_gib(saved)} GiB off", nbytes=max(saved, 0))
+
+
+def _gathered_bytes(workload: Workload) -> int:
+    groups = parameters_of(workload.model, workload.method, workload.precision)
+    return sum(entry.live_bytes for group in groups for entry in accumulated_gradients(group, workload.method))
 
 
 def _views(workload: Workload) -> Iterator[Remark]:

@@ -7,6 +7,7 @@ from galore_mem.answers.differences import Difference, changed_categories
 from galore_mem.answers.explain import Explanation
 from galore_mem.render import words
 from galore_mem.render.flow import flow
+from galore_mem.render.plan_detail import ledger_lines
 from galore_mem.render.terminal import Terminal, terminal
 from galore_mem.render.text import Text
 from profiles.shapes import ConfiguredShape
@@ -25,6 +26,7 @@ def print_explanation(result: Explanation, screen: Terminal | None = None) -> No
         lines += _difference(result.difference, screen)
     else:
         lines += [*_layer(result, screen), Text(), *_peak(result, screen), Text(), *_moments(result), Text()]
+        lines += [*_beyond(result, screen), Text()]
         lines += _changes(result, screen)
         if result.remarks:
             lines += [Text(), *_remarks(result, screen)]
@@ -122,6 +124,13 @@ def _moments(result: Explanation) -> Iterator[Text]:
         pair = [found.get((iteration, name)) for iteration in ("first", "steady")]
         figures = " ".join(f"{words.gib(nbytes) if nbytes is not None else '-':>8}" for nbytes in pair)
         yield Text(f"{words.moment(name):<22}{figures}", style="bold" if name == footprint.peak.name else "")
+
+
+def _beyond(result: Explanation, screen: Terminal) -> Iterator[Text]:
+    """Why allocated, reserved and nvidia-smi's figure differ from the tensors, and by how much here."""
+    footprint = result.footprint
+    yield from flow(Text("From the tensors to what nvidia-smi shows:", style="dim"), screen.width)
+    yield from ledger_lines(footprint, screen)
 
 
 def _changes(result: Explanation, screen: Terminal) -> Iterator[Text]:

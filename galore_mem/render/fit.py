@@ -46,7 +46,7 @@ def _confirmed(confirmation: "Confirmation") -> Text:
     text = Text.assemble("Traced: ", (word, style), f", {words.gib(traced.process_bytes)} GiB for the process ")
     text.append(f"(live {words.gib(traced.peak_live_bytes)}, allocated {words.gib(traced.peak_allocated_bytes)}, ")
     text.append(f"reserved {words.gib(traced.peak_reserved_bytes)})")
-    return text.append(", under the bound." if confirmation.holds else ", ABOVE the bound of the closed form.")
+    return text.append(", under the bound." if confirmation.holds else ", ABOVE the bound it was recommended by.")
 
 
 def _head(result: FitResult, screen: Terminal) -> Iterator[Text]:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from estimators.analytic.estimate import estimate
-from estimators.workload import Method, Workload
+from estimators.workload import Batch, Method, Workload
 from galore_mem.answers.break_even import break_even_rank, inner_method, state_bytes
 from galore_mem.answers.differences import difference
 from galore_mem.answers.explain import Explanation, explain
@@ -75,6 +75,19 @@ def test_the_questions_about_galore_are_answered_for_the_run() -> None:
     per_layer = texts(replace(whole, method=replace(whole.method, update="per-layer", rank=128)))
     assert "die as they are born" in per_layer["update"][0]
     assert "up to rank" in per_layer["rank"][0]
+
+
+def test_accumulation_and_clipping_with_per_layer_updates_are_answered() -> None:
+    method = Method(name="galore-adamw", rank=128, update="per-layer")
+    gathered = Workload(model=SMALL, method=method, batch=Batch(gradient_accumulation_steps=4), clip=True)
+    text, nbytes = texts(gathered)["update"]
+    assert "over 4 micro-batches their projections are gathered" in text
+    assert "no global norm can clip them" in text
+    alone = replace(gathered, batch=Batch(), clip=False)
+    grown = estimate(gathered).moments[0].by_category["gradients"] - estimate(alone).moments[0].by_category.get(
+        "gradients", 0
+    )
+    assert nbytes == grown > 0
 
 
 def test_patterns_that_leave_layers_out_are_named() -> None:
