@@ -27,6 +27,7 @@ from benchmarks.judge import KEPT_ROWS, RESIDENT, large_grid, models_judged, rea
 from estimators.allocator.replay import replay
 from estimators.analytic.history import history_of
 from estimators.footprint import CATEGORIES
+from estimators.workload import METHODS
 from profiles.models import find_model
 from profiles.ranges import EDGES_BYTES, SEGMENT_BYTES, Exactness, Range, choose, class_of
 
@@ -62,21 +63,23 @@ def allocated_share(row: Row) -> float:
     return row["traced_allocated_bytes"] / row["analytic_live_bytes"] - 1
 
 
-def class_of_row(row: Row) -> tuple[str, str, int]:
+def class_of_row(row: Row) -> tuple[str, str, str, int]:
     """The class whose range holds for a row."""
     method = row["workload"]["method"]
-    return method["update"], method["implementation"], class_of(row["analytic_live_bytes"])
+    optimizer = "adafactor" if METHODS[method["name"]].optimizer == "adafactor" else "other"
+    return method["update"], method["implementation"], optimizer, class_of(row["analytic_live_bytes"])
 
 
 def ranges_of(rows: list[Row]) -> list[Range]:
     """The largest shares seen in each class, rounded up to whole and tenth percents."""
-    classes: dict[tuple[str, str, int], list[Row]] = {}
+    classes: dict[tuple[str, str, str, int], list[Row]] = {}
     for row in rows:
         classes.setdefault(class_of_row(row), []).append(row)
     return [
         Range(
             update=update,  # type: ignore[arg-type]
             implementation=implementation,  # type: ignore[arg-type]
+            optimizer=optimizer,  # type: ignore[arg-type]
             live_class=number,
             rows=len(found),
             transient_pct=max(0, *(ceil(100 * beyond_bytes(row) / transient_bytes(row)) for row in found)),
@@ -84,7 +87,7 @@ def ranges_of(rows: list[Row]) -> list[Range]:
             allocated_pct=max(0.0, ceil(1000 * max(map(allocated_share, found))) / 10),
             source="benchmarks/judge.py: traced histories, through the replica of the allocator",
         )
-        for (update, implementation, number), found in sorted(classes.items())
+        for (update, implementation, optimizer, number), found in sorted(classes.items())
     ]
 
 
@@ -149,8 +152,15 @@ def exactness_of(attention: Literal["math", "other"], rows: list[Row]) -> Exactn
         excess_pct=max(0.0, ceil(100 * max(errors)) / 100),
         families=tuple(sorted({find_model(model_of(row)).shape.model_type for row in rows})),
         methods=tuple(sorted({row["workload"]["method"]["name"] for row in rows})),
+        chunked_tokens=max((tokens_of(row) for row in rows if row["workload"]["loss"] == "chunked"), default=0),
         source="benchmarks/judge.py: traced histories, and histories written from the closed form, through one replica",
     )
+
+
+def tokens_of(row: Row) -> int:
+    """Of a micro-batch."""
+    batch = row["workload"]["batch"]
+    return int(batch["micro_batch_size"] * batch["sequence_length"])
 
 
 def exact_lines(rows: list[Row]) -> list[str]:
@@ -310,8 +320,11 @@ def page(rows: list[Row], ranges: list[Range]) -> str:
             "`plan --exact` and `galore-mem trace` replay a history and need no such bound.",
         ),
         *table(
-            "update | GaLore by | live peak | workloads | reserved: of transient | of live | allocated: of live",
-            [(r.update, r.implementation, size_of(r.live_class), r.rows, *map(percent, shares_of(r))) for r in ranges],
+            "update | GaLore by | optimizer | live peak | rows | reserved: of transient | of live | allocated: of live",
+            [
+                (r.update, r.implementation, r.optimizer, size_of(r.live_class), r.rows, *map(percent, shares_of(r)))
+                for r in ranges
+            ],
         ),
         *widest(rows),
         "How far such a bound carries: each model's workloads held against ranges made of the other models alone.",

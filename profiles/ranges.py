@@ -27,6 +27,8 @@ class Range:
     update: Literal["whole", "per-layer"]
     implementation: Literal["galore-mem", "galore-torch"]
     """Decompositions of whole matrices, which galore_torch takes, leave other holes."""
+    optimizer: Literal["adafactor", "other"]
+    """Adafactor makes fp32 copies of whole matrices while it steps: larger than anything else in small models."""
     live_class: int
     """Position among the classes of live peaks that `EDGES_BYTES` divides."""
     rows: int
@@ -50,16 +52,17 @@ def class_of(live_bytes: int) -> int:
     return bisect_left(EDGES_BYTES, live_bytes)
 
 
-def choose(ranges: Iterable[Range], update: str, implementation: str, live_class: int) -> Range:
+def choose(ranges: Iterable[Range], update: str, implementation: str, optimizer: str, live_class: int) -> Range:
     """The range of a class; of the nearest class of sizes where none of it was traced."""
-    alike = [found for found in ranges if (found.update, found.implementation) == (update, implementation)]
+    kind = update, implementation, "adafactor" if optimizer == "adafactor" else "other"
+    alike = [found for found in ranges if (found.update, found.implementation, found.optimizer) == kind]
     return min(alike, key=lambda found: abs(found.live_class - live_class))
 
 
 @lru_cache(maxsize=64)
-def range_for(update: str, implementation: str, live_class: int) -> Range:
+def range_for(update: str, implementation: str, optimizer: str, live_class: int) -> Range:
     """The catalogue's range of a class of workloads."""
-    return choose(map(_parsed, catalogue.read_rows(_FILE)), update, implementation, live_class)
+    return choose(map(_parsed, catalogue.read_rows(_FILE)), update, implementation, optimizer, live_class)
 
 
 def _parsed(row: catalogue.Row) -> Range:
@@ -82,11 +85,13 @@ class Exactness:
     families: tuple[str, ...]
     """Types of the models among them."""
     methods: tuple[str, ...]
+    chunked_tokens: int
+    """Most tokens of a micro-batch under chunked loss, of which two pieces are written for all."""
     source: str
 
-    def covers(self, family: str, method: str) -> bool:
+    def covers(self, family: str, method: str, chunked_tokens: int = 0) -> bool:
         """Whether runs of this kind were compared."""
-        return family in self.families and method in self.methods
+        return family in self.families and method in self.methods and chunked_tokens <= self.chunked_tokens
 
 
 @lru_cache(maxsize=2)

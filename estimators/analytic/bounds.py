@@ -126,7 +126,7 @@ def reach_of(workload: Workload, gpu: Gpu | None, *, live_bytes: int, lasting_by
 def seen_range(workload: Workload, live_bytes: int) -> Range:
     """What was seen of workloads of this kind."""
     method = workload.method
-    return range_for(method.update, method.implementation, class_of(live_bytes))
+    return range_for(method.update, method.implementation, method.optimizer, class_of(live_bytes))
 
 
 @lru_cache(maxsize=4096)

@@ -32,7 +32,8 @@ def confirmed(workload: Workload, footprint: Footprint, gpu: Gpu | None) -> Foot
     margin, live = ceil(reserved * seen.shortfall_pct / 100), footprint.peak_live_bytes
     reason = f"by the allocator's replica; of {seen.rows} such figures none was more than {seen.shortfall_pct} % below"
     reason += " a traced one"
-    if not seen.covers(workload.model.model_type, workload.method.name):
+    chunked = workload.batch.tokens if workload.loss == "chunked" else 0
+    if not seen.covers(workload.model.model_type, workload.method.name, chunked):
         bound = live + sum(term.high_bytes for term in footprint.terms if term.name in _REPLACED)
         margin = max(margin, bound - reserved)
         reason = "by the allocator's replica; no run of this kind was compared, so the closed form's bound stands"

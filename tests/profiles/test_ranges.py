@@ -9,6 +9,7 @@ def made(live_class: int, transient_pct: int = 10, live_pct: int = 2) -> Range:
     return Range(
         update="whole",
         implementation="galore-mem",
+        optimizer="other",
         live_class=live_class,
         rows=1,
         transient_pct=transient_pct,
@@ -31,16 +32,19 @@ def test_classes_are_cut_at_their_edges() -> None:
 
 
 def test_the_nearest_class_stands_in_for_one_that_was_not_seen() -> None:
-    assert choose([made(0), made(1)], "whole", "galore-mem", 2).live_class == 1
+    assert choose([made(0), made(1)], "whole", "galore-mem", "adamw", 2).live_class == 1
     with pytest.raises(ValueError, match="empty"):
-        choose([made(0)], "per-layer", "galore-mem", 0)
+        choose([made(0)], "whole", "galore-mem", "adafactor", 0)
 
 
 @pytest.mark.parametrize("update", ["whole", "per-layer"])
 @pytest.mark.parametrize("implementation", ["galore-mem", "galore-torch"])
+@pytest.mark.parametrize("optimizer", ["adamw-8bit", "adafactor"])
 @pytest.mark.parametrize("live_class", [0, 1, 2])
-def test_every_class_has_a_range_with_its_source(update: str, implementation: str, live_class: int) -> None:
-    found = range_for(update, implementation, live_class)
+def test_every_class_has_a_range_with_its_source(
+    update: str, implementation: str, optimizer: str, live_class: int
+) -> None:
+    found = range_for(update, implementation, optimizer, live_class)
     assert found.live_class == live_class
     assert found.rows > 0
     assert found.source
