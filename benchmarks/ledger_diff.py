@@ -281,6 +281,4 @@ def _number(text: str) -> int | float | str:
 
 
 if __name__ == "__main__":
-    folder = str(Path(__file__).parent)  # its torchao.py is not the library that others look for
-    sys.path[:] = [entry for entry in sys.path if entry != folder]
     main()

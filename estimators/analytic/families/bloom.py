@@ -11,7 +11,7 @@ from estimators.analytic.shadow.attention import HEADS, SCORES
 from estimators.analytic.shadow.ops import Gradients, add, cast, dropout, embedding, like, matmul, part, scale, softmax
 from estimators.analytic.shadow.program import HIDDEN, Program
 from estimators.analytic.shadow.tape import Tensor, record
-from estimators.analytic.shadow.weights import Weight, linear, norm
+from estimators.analytic.shadow.weights import Weight, head, linear, norm
 from estimators.analytic.shadow.weights import embedding as table
 from estimators.analytic.tensors import Tensors
 from estimators.workload import Workload
@@ -48,9 +48,7 @@ def weights(shape: ModelShape) -> tuple[Weight, ...]:
         *linear(f"{MLP}.dense_4h_to_h", "h", "f", bias=True),
         *norm("transformer.ln_f", bias=True),
     ]
-    if not shape.tie_word_embeddings:
-        found.append(Weight(name="lm_head.weight", dims=("v", "h"), role="head"))
-    return tuple(found)
+    return (*found, *head(tied=shape.tie_word_embeddings))
 
 
 def sizes(shape: ModelShape) -> Mapping[str, int]:

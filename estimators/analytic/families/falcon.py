@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 from estimators.analytic.families.family import Family
 from estimators.analytic.families.llama import Llama
+from estimators.analytic.families.rotary import inverse_frequencies
 from estimators.analytic.shadow import attention as kernels
 from estimators.analytic.shadow.activations import activate
 from estimators.analytic.shadow.ops import Gradients, add, cast, dropout, embedding, part, rotate
 from estimators.analytic.shadow.program import HIDDEN
 from estimators.analytic.shadow.tape import Dims, Tensor, record
-from estimators.analytic.shadow.weights import Weight, linear, norm
+from estimators.analytic.shadow.weights import Weight, head, linear, norm
 from estimators.analytic.shadow.weights import embedding as table
 from estimators.analytic.tensors import Tensors
 from estimators.workload import Workload
@@ -23,7 +24,6 @@ from profiles.shapes import ModelShape
 LAYER = "transformer.h.*"
 ATTENTION, MLP = f"{LAYER}.self_attention", f"{LAYER}.mlp"
 BY_TOKEN: Dims = ("b", "s", "n", "d")
-_FP32_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +53,7 @@ def weights(shape: ModelShape) -> tuple[Weight, ...]:
         *(weight for name in norms for weight in norm(f"{LAYER}.{name}", bias=True)),
         *norm("transformer.ln_f", bias=True),
     ]
-    if not shape.tie_word_embeddings:
-        found.append(Weight(name="lm_head.weight", dims=("v", "h"), role="head"))
-    return tuple(found)
+    return (*found, *head(tied=shape.tie_word_embeddings))
 
 
 def sizes(shape: ModelShape) -> Mapping[str, int]:
@@ -65,12 +63,8 @@ def sizes(shape: ModelShape) -> Mapping[str, int]:
 
 
 def buffers(shape: ModelShape) -> tuple[Tensors, ...]:
-    """The rotary embedding's inverse frequencies, twice."""
-    nbytes = shape.head_dim // 2 * _FP32_BYTES
-    return tuple(
-        Tensors(name=f"transformer.rotary_emb.{name}", nbytes=nbytes, category="buffers", formula="2d")
-        for name in ("inv_freq", "original_inv_freq")
-    )
+    """The rotary embedding's."""
+    return inverse_frequencies("transformer.rotary_emb", shape.head_dim)
 
 
 def traits(workload: Workload) -> Traits:

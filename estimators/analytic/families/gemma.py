@@ -12,7 +12,7 @@ from estimators.analytic.shadow.ops import add, relayout, scale, tanh
 from estimators.analytic.shadow.program import Program
 from estimators.analytic.shadow.structure import Structure
 from estimators.analytic.shadow.tape import Tape, Tensor
-from estimators.analytic.shadow.weights import Weight, linear, norm
+from estimators.analytic.shadow.weights import Weight, head, linear, norm
 from estimators.analytic.shadow.weights import embedding as table
 from estimators.analytic.tensors import Tensors
 from estimators.analytic.windows import played_layers
@@ -62,9 +62,7 @@ def weights(shape: ModelShape) -> tuple[Weight, ...]:
     for name in _NORMS[shape.model_type]:
         found += norm(f"{_LAYER}.{name}")
     found += norm("model.norm")
-    if not shape.tie_word_embeddings:
-        found.append(Weight(name="lm_head.weight", dims=("v", "h"), role="head"))
-    return tuple(found)
+    return (*found, *head(tied=shape.tie_word_embeddings))
 
 
 def buffers(shape: ModelShape) -> tuple[Tensors, ...]:

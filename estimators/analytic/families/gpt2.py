@@ -11,7 +11,7 @@ from estimators.analytic.shadow.activations import activate
 from estimators.analytic.shadow.ops import add, chunk, dropout, embedding, relayout
 from estimators.analytic.shadow.program import HIDDEN, Program
 from estimators.analytic.shadow.tape import Tensor
-from estimators.analytic.shadow.weights import Weight, linear, norm
+from estimators.analytic.shadow.weights import Weight, head, linear, norm
 from estimators.analytic.shadow.weights import embedding as table
 from estimators.analytic.tensors import Tensors
 from estimators.workload import Workload
@@ -49,9 +49,7 @@ def weights(shape: ModelShape) -> tuple[Weight, ...]:
         *linear(f"{MLP}.c_proj", "h", "f", bias=True, transposed=True),
         *norm("transformer.ln_f", bias=True),
     ]
-    if not shape.tie_word_embeddings:
-        found.append(Weight(name="lm_head.weight", dims=("v", "h"), role="head"))
-    return tuple(found)
+    return (*found, *head(tied=shape.tie_word_embeddings))
 
 
 def sizes(shape: ModelShape) -> Mapping[str, int]:

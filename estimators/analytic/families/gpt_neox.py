@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 from estimators.analytic.families.family import Family
 from estimators.analytic.families.llama import Llama
+from estimators.analytic.families.rotary import inverse_frequencies, turned_sizes
 from estimators.analytic.shadow.activations import activate
 from estimators.analytic.shadow.ops import add, chunk, concatenate, dropout, embedding, part, relayout, rotate
 from estimators.analytic.shadow.program import HIDDEN
 from estimators.analytic.shadow.tape import Tensor
-from estimators.analytic.shadow.weights import Weight, linear, norm
+from estimators.analytic.shadow.weights import Weight, head, linear, norm
 from estimators.analytic.shadow.weights import embedding as table
 from estimators.analytic.tensors import Tensors
 from estimators.workload import Workload
@@ -21,7 +22,6 @@ from profiles.shapes import ModelShape
 
 LAYER = "gpt_neox.layers.*"
 ATTENTION, MLP = f"{LAYER}.attention", f"{LAYER}.mlp"
-_FP32_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,24 +51,18 @@ def weights(shape: ModelShape) -> tuple[Weight, ...]:
         *linear(f"{MLP}.dense_4h_to_h", "h", "f", bias=True),
         *norm("gpt_neox.final_layer_norm", bias=True),
     ]
-    if not shape.tie_word_embeddings:
-        found.append(Weight(name="lm_head.weight", dims=("v", "h"), role="head"))
-    return tuple(found)
+    return (*found, *head(tied=shape.tie_word_embeddings))
 
 
 def sizes(shape: ModelShape) -> Mapping[str, int]:
     """Symbols of its own: `p` is the part of a head that positions turn."""
-    d, p = shape.head_dim, _shape(shape).rotary_dim
-    return {"3h": 3 * shape.hidden_size, "3d": 3 * d, "p": p, "p/2": p // 2, "d-p": d - p}
+    d = shape.head_dim
+    return {"3h": 3 * shape.hidden_size, "3d": 3 * d, **turned_sizes(d, _shape(shape).rotary_dim)}
 
 
 def buffers(shape: ModelShape) -> tuple[Tensors, ...]:
-    """The rotary embedding's inverse frequencies, twice."""
-    nbytes = _shape(shape).rotary_dim // 2 * _FP32_BYTES
-    return tuple(
-        Tensors(name=f"gpt_neox.rotary_emb.{name}", nbytes=nbytes, category="buffers", formula="2p")
-        for name in ("inv_freq", "original_inv_freq")
-    )
+    """The rotary embedding's."""
+    return inverse_frequencies("gpt_neox.rotary_emb", _shape(shape).rotary_dim, "p")
 
 
 def traits(workload: Workload) -> Traits:

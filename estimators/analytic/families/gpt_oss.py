@@ -14,7 +14,7 @@ from estimators.analytic.shadow.norms import rms_norm_in_fp32
 from estimators.analytic.shadow.ops import add, cast, relayout, repeat, scale
 from estimators.analytic.shadow.sinks import attend_with_sinks, rotate_halves
 from estimators.analytic.shadow.tape import Tensor
-from estimators.analytic.shadow.weights import Weight, linear, norm
+from estimators.analytic.shadow.weights import Weight, head, linear, norm
 from estimators.analytic.shadow.weights import embedding as table
 from estimators.analytic.windows import played_layers
 from profiles.shapes import FULL, SLIDING, ModelShape
@@ -40,9 +40,7 @@ def weights(shape: ModelShape) -> tuple[Weight, ...]:
         *norm("model.layers.*.post_attention_layernorm"),
         *norm("model.norm"),
     ]
-    if not shape.tie_word_embeddings:
-        found.append(Weight(name="lm_head.weight", dims=("v", "h"), role="head"))
-    return tuple(found)
+    return (*found, *head(tied=shape.tie_word_embeddings))
 
 
 def masks(shape: ModelShape) -> tuple[str, ...]:

@@ -4,18 +4,18 @@ The program follows transformers 5 line by line (models/llama/modeling_llama.py)
 """
 
 from estimators.analytic.families.family import Family
+from estimators.analytic.families.rotary import inverse_frequencies
 from estimators.analytic.shadow.norms import rms_norm
 from estimators.analytic.shadow.ops import add, cast, embedding, multiply, relayout, rotate, scale, silu
 from estimators.analytic.shadow.program import HIDDEN, Program
 from estimators.analytic.shadow.tape import Tensor
-from estimators.analytic.shadow.weights import Weight, linear, norm
+from estimators.analytic.shadow.weights import Weight, head, linear, norm
 from estimators.analytic.shadow.weights import embedding as table
 from estimators.analytic.tensors import Tensors
 from estimators.analytic.windows import played_layers
 from profiles.shapes import FULL, SLIDING, ModelShape
 
 ATTENTION, MLP = "model.layers.*.self_attn", "model.layers.*.mlp"
-_FP32_BYTES = 4
 
 
 def weights(shape: ModelShape) -> tuple[Weight, ...]:
@@ -37,23 +37,12 @@ def weights(shape: ModelShape) -> tuple[Weight, ...]:
         *norm("model.layers.*.post_attention_layernorm"),
         *norm("model.norm"),
     ]
-    if not shape.tie_word_embeddings:
-        found.append(Weight(name="lm_head.weight", dims=("v", "h"), role="head"))
-    return tuple(found)
+    return (*found, *head(tied=shape.tie_word_embeddings))
 
 
 def rotary_buffers(shape: ModelShape) -> tuple[Tensors, ...]:
-    """The rotary embedding's inverse frequencies, twice, one pair for the whole model.
-
-    Both have `head_dim / 2` elements for every `rope_type` (modeling_llama.py, `LlamaRotaryEmbedding`), are not
-    persistent, and stay fp32 when a model is built or loaded in bf16. `model.to(torch.bfloat16)` casts them as well,
-    which changes nothing on the device up to `head_dim` 256: the allocator rounds both sizes up to 512 B.
-    """
-    nbytes = shape.head_dim // 2 * _FP32_BYTES
-    return tuple(
-        Tensors(name=f"model.rotary_emb.{name}", nbytes=nbytes, category="buffers", formula="2d")
-        for name in ("inv_freq", "original_inv_freq")
-    )
+    """The rotary embedding's."""
+    return inverse_frequencies("model.rotary_emb", shape.head_dim)
 
 
 class Llama(Program):

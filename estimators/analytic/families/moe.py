@@ -9,7 +9,7 @@ from estimators.analytic.families.family import Family
 from estimators.analytic.families.llama import ATTENTION, MLP, Llama, rotary_buffers
 from estimators.analytic.shadow.experts import grouped, route
 from estimators.analytic.shadow.tape import Tensor
-from estimators.analytic.shadow.weights import Weight, linear, norm
+from estimators.analytic.shadow.weights import Weight, head, linear, norm
 from estimators.analytic.shadow.weights import embedding as table
 from estimators.workload import Workload
 from profiles.families.moe import MoeShape
@@ -50,9 +50,7 @@ def weights(shape: ModelShape) -> tuple[Weight, ...]:
     found += norm("model.layers.*.input_layernorm")
     found += norm("model.layers.*.post_attention_layernorm")
     found += norm("model.norm")
-    if not shape.tie_word_embeddings:
-        found.append(Weight(name="lm_head.weight", dims=("v", "h"), role="head"))
-    return tuple(found)
+    return (*found, *head(tied=shape.tie_word_embeddings))
 
 
 def sizes(shape: ModelShape) -> dict[str, int]:

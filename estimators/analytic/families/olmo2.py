@@ -8,7 +8,7 @@ from estimators.analytic.families.llama import ATTENTION, MLP, Llama, rotary_buf
 from estimators.analytic.shadow.norms import rms_norm_in_fp32
 from estimators.analytic.shadow.ops import add, cast, relayout, rotate, scale
 from estimators.analytic.shadow.tape import Tensor
-from estimators.analytic.shadow.weights import Weight, linear, norm
+from estimators.analytic.shadow.weights import Weight, head, linear, norm
 from estimators.analytic.shadow.weights import embedding as table
 from profiles.shapes import ModelShape
 
@@ -30,9 +30,7 @@ def weights(shape: ModelShape) -> tuple[Weight, ...]:
         *norm("model.layers.*.post_feedforward_layernorm"),
         *norm("model.norm"),
     ]
-    if not shape.tie_word_embeddings:
-        found.append(Weight(name="lm_head.weight", dims=("v", "h"), role="head"))
-    return tuple(found)
+    return (*found, *head(tied=shape.tie_word_embeddings))
 
 
 class Olmo2(Llama):

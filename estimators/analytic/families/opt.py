@@ -11,7 +11,7 @@ from estimators.analytic.shadow.activations import activate
 from estimators.analytic.shadow.ops import add, dropout, embedding, relayout, scale
 from estimators.analytic.shadow.program import HIDDEN, Program
 from estimators.analytic.shadow.tape import Tensor
-from estimators.analytic.shadow.weights import Weight, linear, norm
+from estimators.analytic.shadow.weights import Weight, head, linear, norm
 from estimators.analytic.shadow.weights import embedding as table
 from estimators.analytic.tensors import Tensors
 from estimators.workload import Workload
@@ -59,8 +59,7 @@ def weights(shape: ModelShape) -> tuple[Weight, ...]:
     found += linear(f"{LAYER}.fc1", "f", "h", bias=shape.mlp_bias)
     found += linear(f"{LAYER}.fc2", "h", "f", bias=shape.mlp_bias)
     found += _norm(shape, f"{LAYER}.final_layer_norm")
-    if not shape.tie_word_embeddings:
-        found.append(Weight(name="lm_head.weight", dims=("v", width), role="head"))
+    found += head(columns=width, tied=shape.tie_word_embeddings)
     return tuple(found)
 
 

@@ -8,16 +8,15 @@ from dataclasses import dataclass
 
 from estimators.analytic.families.family import Family
 from estimators.analytic.families.llama import ATTENTION, MLP, Llama
+from estimators.analytic.families.rotary import inverse_frequencies, turned_sizes
 from estimators.analytic.shadow.ops import add, chunk, dropout, multiply, part, relayout, rotate_part, silu
 from estimators.analytic.shadow.tape import Tensor
-from estimators.analytic.shadow.weights import Weight, linear, norm
+from estimators.analytic.shadow.weights import Weight, head, linear, norm
 from estimators.analytic.shadow.weights import embedding as table
 from estimators.analytic.tensors import Tensors
 from estimators.workload import Workload
 from profiles.families.phi3 import Phi3Shape
 from profiles.shapes import ModelShape
-
-_FP32_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,34 +44,22 @@ def weights(shape: ModelShape) -> tuple[Weight, ...]:
         *norm("model.layers.*.post_attention_layernorm"),
         *norm("model.norm"),
     ]
-    if not shape.tie_word_embeddings:
-        found.append(Weight(name="lm_head.weight", dims=("v", "h"), role="head"))
-    return tuple(found)
+    return (*found, *head(tied=shape.tie_word_embeddings))
 
 
 def sizes(shape: ModelShape) -> Mapping[str, int]:
     """Symbols of its own: `p` is the part of a head that positions turn."""
-    d, p = shape.head_dim, _shape(shape).rotary_dim
+    d = shape.head_dim
     return {
         "q+2k": (shape.num_attention_heads + 2 * shape.num_key_value_heads) * d,
         "2f": 2 * shape.intermediate_size,
-        "p": p,
-        "p/2": p // 2,
-        "d-p": d - p,
+        **turned_sizes(d, _shape(shape).rotary_dim),
     }
 
 
 def buffers(shape: ModelShape) -> tuple[Tensors, ...]:
-    """The rotary embedding's inverse frequencies, twice."""
-    return tuple(
-        Tensors(
-            name=f"model.rotary_emb.{name}",
-            nbytes=_shape(shape).rotary_dim // 2 * _FP32_BYTES,
-            category="buffers",
-            formula="2p",
-        )
-        for name in ("inv_freq", "original_inv_freq")
-    )
+    """The rotary embedding's."""
+    return inverse_frequencies("model.rotary_emb", _shape(shape).rotary_dim, "p")
 
 
 def traits(workload: Workload) -> Traits:

@@ -47,3 +47,8 @@ def copy_name(name: str, saved_modules: tuple[str, ...]) -> str:
         if name.startswith(f"{module}."):
             return f"{module}.modules_to_save.{name.removeprefix(module).lstrip('.')}"
     return ""
+
+
+def head(path: str = "lm_head", columns: str = "h", *, tied: bool = False) -> tuple[Weight, ...]:
+    """The output head's weight; none of its own where it shares the embedding's."""
+    return () if tied else (Weight(name=f"{path}.weight", dims=("v", columns), role="head"),)

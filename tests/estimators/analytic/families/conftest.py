@@ -39,9 +39,20 @@ GRID: tuple[dict[str, Any], ...] = (
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test with an argument `run` is run for every entry of the grid."""
+    """A test with an argument `run` runs for every entry of the grid, those of `likeness` for what a module names."""
     if "run" in metafunc.fixturenames:
-        metafunc.parametrize("run", GRID, ids=lambda run: " ".join(f"{key}={value}" for key, value in run.items()))
+        metafunc.parametrize("run", GRID, ids=_words)
+    shared = metafunc.function.__module__.endswith("likeness")
+    if shared and "way" in metafunc.fixturenames:
+        metafunc.parametrize("way", metafunc.module.RUNS, ids=_words)
+    if shared and "change" in metafunc.fixturenames:
+        variants = metafunc.module.VARIANTS
+        named = isinstance(variants, dict)
+        metafunc.parametrize("change", variants.values() if named else variants, ids=variants if named else _words)
+
+
+def _words(run: dict[str, Any]) -> str:
+    return " ".join(f"{key}={value}" for key, value in run.items())
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from estimators.workload import Workload
+from tests.estimators.analytic.families.likeness import test_a_step_is_its_trace as test_a_step_is_its_trace
+from tests.estimators.analytic.families.likeness import test_variants_are_their_traces as test_variants_are_their_traces
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
 
@@ -33,20 +35,6 @@ VARIANTS: tuple[dict[str, Any], ...] = (
     {**LARGER, "num_ln_in_parallel_attn": 1, "hidden_dropout": 0.1, "num_hidden_layers": 1},
     {"ffn_hidden_size": 300, "tie_word_embeddings": False},
 )
-
-
-@pytest.mark.parametrize("way", RUNS, ids=lambda way: " ".join(f"{key}={value}" for key, value in way.items()))
-def test_a_step_is_its_trace(
-    way: dict[str, Any], workload_of: Callable[..., Workload], assert_like_trace: Callable[[Workload], None]
-) -> None:
-    assert_like_trace(workload_of(CONFIG, **way))
-
-
-@pytest.mark.parametrize("change", VARIANTS, ids=" ".join)
-def test_variants_are_their_traces(
-    change: dict[str, Any], workload_of: Callable[..., Workload], assert_like_trace: Callable[[Workload], None]
-) -> None:
-    assert_like_trace(workload_of(CONFIG | change, batch=2))
 
 
 CONFIGS = st.builds(

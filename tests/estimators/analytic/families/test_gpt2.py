@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from estimators.analytic.ledger import layer_ledger
 from estimators.workload import Workload
+from tests.estimators.analytic.families.likeness import test_a_step_is_its_trace as test_a_step_is_its_trace
+from tests.estimators.analytic.families.likeness import test_variants_are_their_traces as test_variants_are_their_traces
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"),
@@ -41,20 +43,6 @@ VARIANTS: tuple[dict[str, Any], ...] = (
     {"resid_pdrop": 0.0, "attn_pdrop": 0.0, "activation_function": "gelu_fast"},
     {"activation_function": "gelu", "scale_attn_by_inverse_layer_idx": True, "n_layer": 2},
 )
-
-
-@pytest.mark.parametrize("way", RUNS, ids=lambda way: " ".join(f"{key}={value}" for key, value in way.items()))
-def test_a_step_is_its_trace(
-    way: dict[str, Any], workload_of: Callable[..., Workload], assert_like_trace: Callable[[Workload], None]
-) -> None:
-    assert_like_trace(workload_of(CONFIG, **way))
-
-
-@pytest.mark.parametrize("change", VARIANTS, ids=" ".join)
-def test_variants_are_their_traces(
-    change: dict[str, Any], workload_of: Callable[..., Workload], assert_like_trace: Callable[[Workload], None]
-) -> None:
-    assert_like_trace(workload_of(CONFIG | change, batch=2))
 
 
 CONFIGS = st.builds(

@@ -13,6 +13,7 @@ from estimators.checks import check
 from estimators.workload import Workload
 from profiles.configs import shape_from_config
 from profiles.errors import InputError
+from tests.estimators.analytic.families.likeness import test_a_step_is_its_trace as test_a_step_is_its_trace
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
 
@@ -38,13 +39,6 @@ RUNS: tuple[dict[str, Any], ...] = (
     {"method": "lora", "rank": 4, "grad_accumulation": 2},
     {"method": "galore-adamw-8bit", "rank": 8, "update": "per-layer"},
 )
-
-
-@pytest.mark.parametrize("way", RUNS, ids=str)
-def test_a_step_is_its_trace(
-    way: dict[str, Any], workload_of: MakeWorkload, assert_like_trace: Callable[[Workload], None]
-) -> None:
-    assert_like_trace(workload_of(CONFIG, **way))
 
 
 def test_heads_of_their_own_and_a_cache_are_their_trace(

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from estimators.workload import Workload
+from tests.estimators.analytic.families.likeness import test_a_step_is_its_trace as test_a_step_is_its_trace
+from tests.estimators.analytic.families.likeness import test_variants_are_their_traces as test_variants_are_their_traces
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
 
@@ -37,20 +38,6 @@ VARIANTS: tuple[dict[str, Any], ...] = (
     {"layer_norm_elementwise_affine": False, "enable_bias": False, "tie_word_embeddings": False},
     {"activation_function": "gelu", "dropout": 0.0, "attention_dropout": 0.1, "num_hidden_layers": 1},
 )
-
-
-@pytest.mark.parametrize("way", RUNS, ids=lambda way: " ".join(f"{key}={value}" for key, value in way.items()))
-def test_a_step_is_its_trace(
-    way: dict[str, Any], workload_of: Callable[..., Workload], assert_like_trace: Callable[[Workload], None]
-) -> None:
-    assert_like_trace(workload_of(CONFIG, **way))
-
-
-@pytest.mark.parametrize("change", VARIANTS, ids=" ".join)
-def test_variants_are_their_traces(
-    change: dict[str, Any], workload_of: Callable[..., Workload], assert_like_trace: Callable[[Workload], None]
-) -> None:
-    assert_like_trace(workload_of(CONFIG | change, batch=2))
 
 
 CONFIGS = st.builds(

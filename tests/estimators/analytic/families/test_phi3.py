@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from estimators.analytic.ledger import layer_ledger
 from estimators.analytic.parameters import model_parameters, parameter_count
 from profiles.configs import shape_from_config
+from tests.estimators.analytic.families.likeness import test_a_step_is_its_trace as test_a_step_is_its_trace
+from tests.estimators.analytic.families.likeness import test_variants_are_their_traces as test_variants_are_their_traces
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
 
@@ -38,20 +40,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "residual dropout": {"resid_pdrop": 0.1, "tie_word_embeddings": True},
     "wide heads": {"head_dim": 32},
 }
-
-
-@pytest.mark.parametrize("way", RUNS, ids=lambda way: " ".join(f"{key}={value}" for key, value in way.items()))
-def test_a_step_is_its_trace(way: dict[str, Any], workload_of: Any, assert_like_trace: Any) -> None:  # noqa: ANN401
-    assert_like_trace(workload_of(CONFIG, **way))
-
-
-@pytest.mark.parametrize("change", VARIANTS.values(), ids=VARIANTS)
-def test_variants_are_their_traces(
-    change: dict[str, Any],
-    workload_of: Any,  # noqa: ANN401
-    assert_like_trace: Any,  # noqa: ANN401
-) -> None:
-    assert_like_trace(workload_of(CONFIG | change, batch=2))
 
 
 @st.composite

@@ -14,6 +14,7 @@ from estimators.work import work_per_token
 from estimators.workload import Workload
 from profiles.configs import shape_from_config
 from profiles.errors import InputError
+from tests.estimators.analytic.families.likeness import test_a_step_is_its_trace as test_a_step_is_its_trace
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
 
@@ -39,13 +40,6 @@ RUNS: tuple[dict[str, Any], ...] = (
     {"method": "lora", "rank": 4, "checkpointing": "full"},
     {"method": "galore-adamw", "rank": 8, "update": "per-layer"},
 )
-
-
-@pytest.mark.parametrize("way", RUNS, ids=str)
-def test_a_step_is_its_trace(
-    way: dict[str, Any], workload_of: MakeWorkload, assert_like_trace: Callable[[Workload], None]
-) -> None:
-    assert_like_trace(workload_of(CONFIG, **way))
 
 
 def test_a_gated_step_is_its_trace(workload_of: MakeWorkload, assert_like_trace: Callable[[Workload], None]) -> None:
