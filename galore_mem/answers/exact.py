@@ -32,8 +32,7 @@ def confirmed(workload: Workload, footprint: Footprint, gpu: Gpu | None) -> Foot
     margin, live = ceil(reserved * seen.shortfall_pct / 100), footprint.peak_live_bytes
     reason = f"by the allocator's replica; of {seen.rows} such figures none was more than {seen.shortfall_pct} % below"
     reason += " a traced one"
-    chunked = workload.batch.tokens if workload.loss == "chunked" else 0
-    if not seen.covers(workload.model.model_type, workload.method.name, chunked):
+    if not is_compared(workload, gpu):
         bound = live + sum(term.high_bytes for term in footprint.terms if term.name in _REPLACED)
         margin = max(margin, bound - reserved)
         reason = "by the allocator's replica; no run of this kind was compared, so the closed form's bound stands"
@@ -50,6 +49,13 @@ def confirmed(workload: Workload, footprint: Footprint, gpu: Gpu | None) -> Foot
         process_bytes=reserved + (low + high) // 2,
         upper_bytes=reserved + margin + sum(term.high_bytes for term in kept),
     )
+
+
+def is_compared(workload: Workload, gpu: Gpu | None) -> bool:
+    """Whether replays of such runs were compared with traced ones; where not, the closed form's bound stands."""
+    chunked = workload.batch.tokens if workload.loss == "chunked" else 0
+    seen = exactness(attention_kernel(workload, gpu))
+    return seen.covers(workload.model.model_type, workload.method.name, chunked)
 
 
 def confirmed_fit(workload: Workload, fit: Fit) -> Fit:

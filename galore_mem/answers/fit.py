@@ -182,7 +182,10 @@ def _search(named: NamedModel, wishes: Wishes, card: Card, cards: Sequence[Card]
     replays = Replays(card)
     best = replays.best(possible, free_size(wishes))
     misses = _near_misses([*map(replays.known, seen)], best.option if best else None, fitting)
-    misses = tuple(replays.of(option).option if place < MISSES else option for place, option in enumerate(misses))
+    misses = tuple(
+        replays.of(option).option if place < MISSES and option.least_missing_bytes <= 0 else option
+        for place, option in enumerate(misses)
+    )
     return CardResult(
         card=card,
         looked_at=len(seen),

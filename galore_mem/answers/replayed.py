@@ -14,7 +14,7 @@ from estimators.footprint import Footprint
 from estimators.verdict import MAX_MICRO_BATCH_SIZE, last_not_above
 from estimators.workload import Workload
 from galore_mem.answers.candidates import Option, option_of
-from galore_mem.answers.exact import confirmed
+from galore_mem.answers.exact import confirmed, is_compared
 from galore_mem.answers.names import Card
 from profiles.errors import InputError
 
@@ -104,12 +104,13 @@ class Replays:
         return best
 
     def _most(self, workload: Workload, free: Literal["micro_batch_size", "sequence_length"]) -> int:
-        """The largest number that could fit if nothing were lost between blocks."""
+        """The largest number that could fit if nothing were lost between blocks, where a replay may say so."""
         usable, gpu = self._card.gpu.usable_bytes - self._card.other_use_bytes, self._card.gpu
 
         def excess(number: int) -> int:
-            found = reach(_sized(workload, free, number), gpu)
-            return found.upper_bytes - found.fragmentation_bytes - usable
+            sized = _sized(workload, free, number)
+            found = reach(sized, gpu)
+            return found.upper_bytes - is_compared(sized, gpu) * found.fragmentation_bytes - usable
 
         longest = max(workload.model.max_position_embeddings, workload.batch.sequence_length)
         return last_not_above(excess, 1, MAX_MICRO_BATCH_SIZE if free == "micro_batch_size" else longest)

@@ -46,6 +46,8 @@ class Tape:
 
     def __init__(self) -> None:
         self.kinds: dict[Kind, int] = {}
+        self._named: dict[tuple[Dims, int, str, str], Kind] = {}
+        """Kinds by what they are made of, each made once: making and hashing them is most of a play's time."""
         self.events: list[int] = []
         """The kind's number plus one for a birth, its negative for a death."""
         self.births: list[int] = []
@@ -88,8 +90,12 @@ class Tape:
         """A new tensor, whose storage is born now."""
         if not category:
             category = "logits" if "v" in dims else "temporaries" if self.in_backward else "activations"
-        kind = Kind(Size(tuple(dims), itemsize), category, ".".join((*self.scope, name)))
-        return Tensor(Storage(self, kind), tuple(dims), itemsize)
+        dims = tuple(dims)
+        parts = dims, itemsize, category, ".".join((*self.scope, name))
+        kind = self._named.get(parts)
+        if kind is None:
+            kind = self._named[parts] = Kind(Size(dims, itemsize), category, parts[3])
+        return Tensor(Storage(self, kind), dims, itemsize)
 
 
 class Storage:
@@ -99,26 +105,27 @@ class Storage:
     the layers that the played one stands for.
     """
 
-    __slots__ = ("birth", "kind", "layer", "tape")
+    __slots__ = ("birth", "code", "kind", "layer", "tape")
 
     def __init__(self, tape: Tape, kind: Kind) -> None:
         self.tape = tape
         self.kind = kind
         self.layer = tape.layer
         self.birth = len(tape.events)
-        tape.events.append(tape.code_of(kind))
+        self.code = tape.code_of(kind)
+        tape.events.append(self.code)
         tape.births.append(self.birth)
 
     def relabel(self, category: str) -> None:
         """Count it under another category, from its birth on."""
         self.kind = replace(self.kind, category=category)
-        self.tape.events[self.birth] = self.tape.code_of(self.kind)
+        self.code = self.tape.events[self.birth] = self.tape.code_of(self.kind)
 
     def __del__(self) -> None:
-        tape, kind = self.tape, self.kind
+        tape, code = self.tape, self.code
         if self.layer == MIDDLE and tape.layer == OUTSIDE and tape.collapsed:
-            kind = replace(kind, in_every_middle_layer=True)
-        tape.events.append(-tape.code_of(kind))
+            code = tape.code_of(replace(self.kind, in_every_middle_layer=True))
+        tape.events.append(-code)
         tape.births.append(self.birth)
 
 

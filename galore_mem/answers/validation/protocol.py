@@ -4,6 +4,7 @@ Each stage is written down before the next begins: a prediction that is on disk 
 also where a run was killed and taken up again.
 """
 
+import json
 import time
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -93,7 +94,7 @@ def predicted(job: Job) -> Record:
         outcome="predicted",
         environment=bench.environment,
         workload=job.workload.to_dict(),
-        model=asdict(job.workload.model),
+        model=json.loads(json.dumps(asdict(job.workload.model))),
         attention_kernel=attention_kernel(job.workload, bench.gpu),
         usable_bytes=bench.usable_bytes,
         predicted_at=_now(),
