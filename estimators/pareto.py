@@ -1,7 +1,8 @@
 """The points of which no other is at least as good in every respect."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from operator import le
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -15,13 +16,19 @@ def front(points: Iterable[T], *costs: Callable[[T], object]) -> tuple[T, ...]:
         points: anything.
         costs: what should be small; values of one cost are comparable with each other.
     """
-    ordered: Sequence[tuple[tuple[object, ...], T]] = sorted(
+    ordered: Sequence[tuple[tuple[Any, ...], T]] = sorted(
         ((tuple(cost(point) for cost in costs), point) for point in points),
         key=lambda pair: pair[0],
     )
-    kept: list[tuple[tuple[object, ...], T]] = []
+    kept: list[T] = []
+    beaters: list[tuple[Any, ...]] = []
+    """Costs of what is kept, those that beat a point last in front: neighbours are mostly beaten by the same one."""
     for values, point in ordered:
         # Sorted by the first cost, so only points kept before can beat this one.
-        if not any(all(a <= b for a, b in zip(other, values, strict=True)) for other, _ in kept):  # type: ignore[operator]
-            kept.append((values, point))
-    return tuple(point for _, point in kept)
+        place = next((place for place, other in enumerate(beaters) if all(map(le, other, values))), None)
+        if place is None:
+            kept.append(point)
+            place = len(beaters)
+            beaters.append(values)
+        beaters.insert(0, beaters.pop(place))
+    return tuple(kept)
