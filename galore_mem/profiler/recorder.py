@@ -2,7 +2,7 @@
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Self
 
 import torch
@@ -47,6 +47,8 @@ class Recorder(Windows, TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Storages that were added to another one in backward: of the same kind as it."""
         self._scope: list[str] = []
         self._workspaces: set[str] = set()
+        self._attention = engine.InsideAttention()
+        self._entered = ExitStack()
         self._closed = False
 
     # What the step tells.
@@ -120,12 +122,15 @@ class Recorder(Windows, TorchDispatchMode):  # type: ignore[no-untyped-call]
             and isinstance(args[1], Tensor)
         ):
             return self._accumulate(args[0], args[1])
+        elif self._attention.now and func is engine.ADD:
+            return self._sum_in_place(args[0], args[1])
         elif in_backward and func in engine.REALLY_IN_PLACE and not torch.is_grad_enabled():
             return engine.REALLY_IN_PLACE[func](*args, **kwargs)
         else:
             result = self._run(func, args, kwargs)
         if isinstance(result, Tensor):
             self._see(result, name)
+            self._pass_by(engine.dropped_inside(func, result), name, result)
         elif result is not None:
             made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
             kernel = any(leaf.is_floating_point() for leaf in made)
@@ -140,8 +145,14 @@ class Recorder(Windows, TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __enter__(self) -> Self:
         """Starts to record."""
+        self._entered.enter_context(self._attention.watching())
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
+
+    def __exit__(self, *failure: Any) -> None:  # noqa: ANN401
+        """Looks away."""
+        super().__exit__(*failure)  # type: ignore[no-untyped-call]
+        self._entered.close()
 
     def close(self) -> Recording:
         """End the recording: later deaths are not noted."""
@@ -150,20 +161,28 @@ class Recorder(Windows, TorchDispatchMode):  # type: ignore[no-untyped-call]
         return self.recording
 
     def _accumulate(self, held: Tensor, arriving: Tensor) -> Tensor:
-        in_place = engine.adds_in_place(held, arriving)
-        result: Tensor = self._run(engine.ADD, (held, arriving), {})
-        number = self.number_of(held)
-        if in_place and number is not None:
-            key = held.untyped_storage()._cdata
-            del self._watches[key], self._alive[key]
-            self.watch(result.untyped_storage(), number)
+        if engine.adds_in_place(held, arriving):
+            result = self._sum_in_place(held, arriving)
         else:
+            result = self._run(engine.ADD, (held, arriving), {})
             self._see(result, "add")
         into = self.number_of(result)
         for term in (held, arriving):
             part = self.number_of(term)
             if into is not None and part is not None and part != into:
                 self._terms.setdefault(into, []).append(part)
+        return result
+
+    def _sum_in_place(self, held: Tensor, arriving: Tensor) -> Tensor:
+        """A new tensor to torch; in the books the sum goes on living as its first term."""
+        result: Tensor = self._run(engine.ADD, (held, arriving), {})
+        number = self.number_of(held)
+        if number is None:
+            self._see(result, "add")
+            return result
+        key = held.untyped_storage()._cdata
+        del self._watches[key], self._alive[key]
+        self.watch(result.untyped_storage(), number)
         return result
 
     def number_of(self, tensor: Tensor) -> int | None:
@@ -207,6 +226,13 @@ class Recorder(Windows, TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._workspaces.add(thread)
         life = Life(nbytes=self.rules.workspace_bytes, operator="cuBLAS", module="", category="workspaces")
         self._bear(life)
+
+    def _pass_by(self, sizes: tuple[int, ...], operator: str, result: Tensor) -> None:
+        """Storages that an operator has made after its result, and dropped."""
+        category = self.recording.lives[self.number_of(result) or 0].category if sizes else ""
+        lives = [Life(nbytes=size, operator=operator, module=self.module, category=category) for size in sizes]
+        made = [self._bear(life) for life in lives]
+        self.recording.events.extend(-number - 1 for number in reversed(made))
 
     def _see(
         self, tensor: Tensor, operator: str, category: str = "", module: str = "", *, beside_numbers: bool = False

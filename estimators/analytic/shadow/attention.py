@@ -107,6 +107,7 @@ def math(
     causal: bool = True,
     probability: float = 0.0,
     foldable: bool = False,
+    repeated: bool = False,
     broadcast: bool = False,
     bias: Tensor | None = None,
 ) -> Tensor:
@@ -114,21 +115,20 @@ def math(
 
     `batched`: more than one sequence, so the operands' memory order cannot be folded without a copy. `causal`: where
     there is no mask, one is made; without either nothing is masked. `foldable`: queries and keys lie in memory head
-    after head, so they need no copy. `broadcast`: one head of keys and values, which the products spread.
-    `bias`: an additive mask, which may be learned.
+    after head, so they need no copy. `repeated`: keys and values do, as copies that transformers made. `broadcast`: one
+    head of keys and values, which the products spread. `bias`: an additive mask, which may be learned.
     """
     tape, origin = q.tape, q.itemsize
+    bias_of_mask = tape.empty(mask.dims, origin, "additive mask") if mask is not None else None
     q32, k32, v32 = cast(q, 4, "q in fp32"), cast(k, 4, "k in fp32"), cast(v, 4, "v in fp32")
     q_scaled = scale(q32, "q scaled")
-    if mask is not None:
-        additive = tape.empty(mask.dims, origin, "additive mask")
-    elif causal:
-        additive = _causal_bias(tape)  # noqa: F841
+    if mask is None and causal:
+        bias_of_mask = _causal_bias(tape)  # noqa: F841
     k_used, v_used = k32, v32
     if grouped:
         k_used, v_used = repeat(k32, HEADS, "k repeated"), repeat(v32, HEADS, "v repeated")
     k_scaled = scale(k_used, "k scaled")
-    strided, single = batched and not foldable, grouped or broadcast
+    strided, single = batched and not foldable, grouped or repeated or broadcast
     q_used = q_scaled
     if broadcast:
         q_used = folded(q_scaled, "q folded") if strided else q_scaled
@@ -139,14 +139,22 @@ def math(
     if bias is not None:
         scores = _added(scores, bias, batched=batched)
     weights = softmax(scores, "attention weights")
-    safe = tape.empty(SCORES, 1, "masked scores")
-    del safe, scores
+    _look_for_masked_rows(tape)
+    del scores
     weights = dropout(weights, probability, "attention dropout")
     narrow = cast(weights.detach(), origin, "attention weights returned")  # noqa: F841
     if broadcast:
         v_used = spread(v32, "v spread", copied=batched)
     values = matmul(weights, v_used, HEADS, "values", copies=(False, batched and not single), copies_gradient=batched)
     return cast(values, origin, "attention output")
+
+
+def _look_for_masked_rows(tape: Tape) -> None:
+    """`_safe_softmax`: which rows are masked as a whole, and the zero that they are filled with in place."""
+    masked = tape.empty(SCORES, 1, "masked scores")
+    rows = tape.empty(("b", "n", "s"), 1, "masked rows")
+    zero = tape.empty((), 4, "zero")
+    del zero, rows, masked
 
 
 def folded(x: Tensor, name: str) -> Tensor:

@@ -305,11 +305,11 @@ class Program(ABC):
                 capped=self.caps_scores,
             )
             return _contiguous(values), weights
-        grouped = s.grouped
-        if grouped and mask is not None:  # transformers repeats heads itself beside a mask (use_gqa_in_sdpa)
+        repeated = s.grouped and mask is not None
+        grouped = s.grouped and not repeated
+        if repeated:  # transformers repeats heads itself beside a mask (use_gqa_in_sdpa)
             k = repeat(k, kernels.HEADS, "k repeated", single=s.single_head)
             v = repeat(v, kernels.HEADS, "v repeated", single=s.single_head)
-            grouped = False
         if s.autocast:
             q, k, v = (cast(x, s.autocast, f"{name} cast") for x, name in zip((q, k, v), "qkv", strict=True))
         if kernel == "math":
@@ -323,6 +323,7 @@ class Program(ABC):
                 causal=self.causal,
                 probability=s.dropout,
                 foldable=foldable,
+                repeated=repeated and not s.single_head,
             )
             return _contiguous(values), None
         fused = kernels.FUSED[kernel]

@@ -98,6 +98,8 @@ def test_micro_batches_after_the_third_find_the_blocks_of_those_before(steps: in
         ("adamw", {"precision": "amp-bf16", "batch": 2, "loss": "chunked"}),
         ("sgd-momentum", {"batch": 3, "checkpointing": "full"}),
         ("lora", {"attention": "eager", "batch": 2, "rank": 8}),
+        ("adamw", {"attention": "math", "batch": 2}),
+        ("sgd", {"attention": "math", "batch": 2, "padding": True}),
         ("galore-adamw-8bit", {"update": "per-layer", "rank": 32}),
         ("galore-adamw-8bit", {"implementation": "galore-torch", "rank": 32}),
     ],
@@ -111,7 +113,7 @@ def test_events_are_those_of_the_trace(method: str, words: dict[str, Any]) -> No
     from galore_mem.answers.steps import record
 
     workload = make(method, **words)
-    kernel = "eager" if words.get("attention") == "eager" else "flash"
+    kernel = words.get("attention", "flash")
     histories = [list(events_of(record(workload, kernel, workspace_bytes=8_519_680))), history_of(workload)]
     traced, written = map(large_blocks, histories)
     assert traced == written

@@ -108,6 +108,22 @@ def _profiled(step: Callable[[], object]) -> list[int]:
     return [event[1] for place, event in enumerate(found) if place not in dropped and abs(event[1]) != on_host]
 
 
+def _unwatched(workload: Workload) -> list[int]:
+    """Allocations and frees of a steady step under math attention that no dispatch mode watches."""
+    from contextlib import nullcontext
+
+    from galore_mem.training.session import Session
+
+    class Nobody:
+        def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+            return lambda *args, **kwargs: nullcontext()
+
+    session = Session(workload, "math", None)
+    session.iterate(Nobody(), "first")
+    session.optimizers[0].zero_grad()
+    return _profiled(lambda: session.iterate(Nobody(), "steady"))
+
+
 @pytest.mark.parametrize(
     ("family", "settings"),
     [
@@ -123,20 +139,35 @@ def test_peak_is_that_of_an_unwatched_step(small: Small, family: str, settings: 
     """Without any dispatch mode, as torch's profiler sees it: only so does the engine add gradients in place."""
     from galore_mem.answers.steps import record
     from galore_mem.profiler.recording import peaks_of
-    from galore_mem.training.session import Session
-
-    class Nobody:
-        def __getattr__(self, name: str) -> Any:  # noqa: ANN401
-            from contextlib import nullcontext
-
-            return lambda *args, **kwargs: nullcontext()
 
     workload = small("sgd", family=family, layers=3, attention="math", **settings)
-    session = Session(workload, "math", None)
-    session.iterate(Nobody(), "first")
-    session.optimizers[0].zero_grad()
-    truth = _peak(_profiled(lambda: session.iterate(Nobody(), "steady")))
+    truth = _peak(_unwatched(workload))
     recording = record(workload, "math")
     weights = sum(-(-life.nbytes // 512) * 512 for life in recording.lives if life.category in ("weights", "buffers"))
     traced = max(peak.live_bytes for peak in peaks_of(recording)) - weights
     assert abs(traced - truth) <= 512 * 4
+
+
+SCORES_BYTES = 4 * 4 * 96 * 96
+
+
+@pytest.mark.parametrize("settings", [{}, {"precision": "bf16"}, {"checkpointing": "full"}, {"padding": True}])
+def test_math_attention_adds_its_mask_in_place_as_an_unwatched_step_does(
+    small: Small, settings: dict[str, Any]
+) -> None:
+    """Births and deaths of everything as large as the scores of one layer, in order.
+
+    Watched, torch would make a sum beside them (native/transformers/attention.cpp, `areAnyTensorSubclassLike`).
+    """
+    from galore_mem.answers.steps import record
+
+    workload = small("sgd", attention="math", **{"seq": 96, "precision": "fp32", **settings})
+    truth = [size for size in _unwatched(workload) if abs(size) == SCORES_BYTES]
+    recording = record(workload, "math")
+    steady = [(begin, end) for begin, end, iteration, _ in recording.stretches() if iteration == "steady"]
+    traced = [
+        recording.lives[abs(code) - 1].nbytes * (1 if code > 0 else -1)
+        for begin, end in steady
+        for code in recording.events[begin:end]
+    ]
+    assert [size for size in traced if abs(size) == SCORES_BYTES] == truth
