@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal
 
-from estimators.analytic.estimate import estimate, reach
+from estimators.analytic.bounds import Reach
+from estimators.analytic.estimate import Reaches, estimate
 from estimators.footprint import Footprint
-from estimators.workload import Workload, with_batch
+from estimators.workload import Workload, resized
 from profiles.gpus import Gpu
 from profiles.ranges import EDGES_BYTES
 
@@ -94,32 +95,41 @@ def verdict_of(footprint: Footprint, usable_bytes: int) -> Verdict:
     return "tight" if footprint.process_bytes <= usable_bytes else "does-not-fit"
 
 
-def max_sequence_length(workload: Workload, gpu: Gpu, usable_bytes: int) -> int:
-    """The longest sequence whose upper bound fits, up to the model's positions or the length asked for."""
-    limit = max(workload.model.max_position_embeddings, workload.batch.sequence_length)
-    return _largest(lambda length: with_batch(workload, sequence_length=length), gpu, usable_bytes, limit)
+def max_sequence_length(workload: Workload, gpu: Gpu, usable_bytes: int, reaches: Reaches | None = None) -> int:
+    """The longest sequence whose upper bound fits, up to the model's positions or the length asked for.
+
+    `reaches` are those of the workload on the card, where they are at hand.
+    """
+    found, batch = reaches or Reaches(workload, gpu), workload.batch
+    limit = max(workload.model.max_position_embeddings, batch.sequence_length)
+    return _largest(lambda length: found.of(resized(batch, sequence_length=length)), usable_bytes, limit)
 
 
-def max_micro_batch_size(workload: Workload, gpu: Gpu, usable_bytes: int) -> int:
-    """The most sequences whose upper bound fits."""
-    return _largest(lambda size: with_batch(workload, micro_batch_size=size), gpu, usable_bytes, MAX_MICRO_BATCH_SIZE)
+def max_micro_batch_size(workload: Workload, gpu: Gpu, usable_bytes: int, reaches: Reaches | None = None) -> int:
+    """The most sequences whose upper bound fits; `reaches` as for `max_sequence_length`."""
+    found, batch = reaches or Reaches(workload, gpu), workload.batch
+    limit = MAX_MICRO_BATCH_SIZE
+    return _largest(lambda size: found.of(resized(batch, micro_batch_size=size)), usable_bytes, limit)
 
 
-def _largest(vary: Callable[[int], Workload], gpu: Gpu, usable_bytes: int, limit: int) -> int:
+def _largest(reach_at: Callable[[int], Reach], usable_bytes: int, limit: int) -> int:
     """The largest number in 1..limit whose upper bound fits, 0 if none does.
 
     Bounds grow with the number within a class of live peaks, and may drop where the next class begins
     (`profiles.ranges`), so what fits in a higher class is looked for as well.
     """
+    known = cache(reach_at)
 
     def excess(number: int) -> int:
-        return reach(vary(number), gpu).upper_bytes - usable_bytes
+        return known(number).upper_bytes - usable_bytes
 
     def beyond(edge: int, number: int) -> int:
-        return reach(vary(number), gpu).live_bytes - edge
+        return known(number).live_bytes - edge
 
     best = last_not_above(excess, 1, limit)
     for edge in sorted((edge for edge in EDGES_BYTES if edge < usable_bytes), reverse=True):
+        if best and beyond(edge, best) > 0:
+            continue
         first = 1 + last_not_above(partial(beyond, edge), 1, limit)
         if best < first <= limit and excess(first) <= 0:
             return last_not_above(excess, first, limit)
@@ -130,7 +140,7 @@ def last_not_above(value: Callable[[int], int], low: int, high: int) -> int:
     """The last number in low..high at which a growing value is not above 0; `low - 1` if none is.
 
     Values are nearly linear in the number, so the search tries where a straight line between its ends would meet zero,
-    and halves the interval where that gains nothing.
+    then what lies beside that, which is mostly on the other side, and halves the interval where neither ends it.
     """
     low_value = value(low)
     if low_value > 0:
@@ -138,13 +148,16 @@ def last_not_above(value: Callable[[int], int], low: int, high: int) -> int:
     high_value = value(high)
     if high_value <= 0:
         return high
-    linear = True
+    found, turn = low_value, 0
     while high - low > 1:
-        middle = (low + high) // 2
-        if linear:
+        if turn == 0:
             guess = low + (high - low) * -low_value // (high_value - low_value)
             middle = min(max(guess, low + 1), high - 1)
-        linear = not linear
+        elif turn == 1:
+            middle = low + 1 if found <= 0 else high - 1
+        else:
+            middle = (low + high) // 2
+        turn = (turn + 1) % 3
         found = value(middle)
         if found <= 0:
             low, low_value = middle, found

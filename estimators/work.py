@@ -17,6 +17,7 @@ from profiles.shapes import ModelShape
 
 GALORE_PASSES = 2
 """Products with B Bᵀ in a warm-started refresh of ours."""
+_PLAIN = Method()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +66,7 @@ def work_per_token(workload: Workload) -> Work:
 
 def relative_work(workload: Workload) -> float:
     """Work per token as a multiple of full-rank training of the same model and sequence, without recomputation."""
-    layers, head, _ = _linear(workload.model, Method())
+    layers, head, _ = _linear(workload.model, _PLAIN)
     return work_per_token(workload).total / (6.0 * (layers + head) + 3.0 * _scores(workload))
 
 

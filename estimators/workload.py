@@ -206,15 +206,20 @@ class Workload:
         return data
 
 
+def resized(batch: Batch, *, micro_batch_size: int | None = None, sequence_length: int | None = None) -> Batch:
+    """Another micro-batch size or sequence length, over as many micro-batches."""
+    return Batch(
+        micro_batch_size=micro_batch_size or batch.micro_batch_size,
+        sequence_length=sequence_length or batch.sequence_length,
+        gradient_accumulation_steps=batch.gradient_accumulation_steps,
+    )
+
+
 def with_batch(
     workload: Workload, *, micro_batch_size: int | None = None, sequence_length: int | None = None
 ) -> Workload:
     """The same workload at another micro-batch size or sequence length."""
-    batch = replace(
-        workload.batch,
-        micro_batch_size=micro_batch_size or workload.batch.micro_batch_size,
-        sequence_length=sequence_length or workload.batch.sequence_length,
-    )
+    batch = resized(workload.batch, micro_batch_size=micro_batch_size, sequence_length=sequence_length)
     return replace(workload, batch=batch)
 
 

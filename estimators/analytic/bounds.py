@@ -100,20 +100,39 @@ class Reach(NamedTuple):
     fragmentation_bytes: int
 
 
-def reach_of(workload: Workload, gpu: Gpu | None, *, live_bytes: int, lasting_bytes: int) -> Reach:
-    """Reserved and process figures of a workload on a card.
+class Margins(NamedTuple):
+    """What lies between the live peak of a configuration and its bound, whatever the batch."""
+
+    update: str
+    implementation: str
+    optimizer: str
+    segments_bytes: int
+    """What segments exceed the tensors by that live across steps."""
+    scratch_bytes: int
+    """The bound of unknown scratch."""
+    context_bytes: tuple[int, int]
+    """Least and most."""
+
+
+def margins_of(workload: Workload, gpu: Gpu | None) -> Margins:
+    """The margins of a workload on a card, or on a consumer card where `gpu` is None."""
+    method, measured = workload.method, gpu.svd_scratch if gpu is not None else ()
+    loss, scratch = _method_figures(workload.model, method, workload.precision, measured)
+    return Margins(method.update, method.implementation, method.optimizer, loss, scratch, context_range(gpu))
+
+
+def reach_within(margins: Margins, live_bytes: int, lasting_bytes: int) -> Reach:
+    """Reserved and process figures.
 
     Args:
-        workload: the run.
-        gpu: the card, or None for a consumer card.
+        margins: of the configuration.
         live_bytes: the live peak.
         lasting_bytes: weights, buffers and states.
     """
-    measured = gpu.svd_scratch if gpu is not None else ()
-    loss, scratch = _method_figures(workload.model, workload.method, workload.precision, measured)
+    update, implementation, optimizer, loss, scratch, (low, high) = margins
     reserved = live_bytes + loss
-    fragmentation = seen_range(workload, live_bytes).beyond_bytes(live_bytes, live_bytes - lasting_bytes)
-    low, high = context_range(gpu)
+    seen = range_for(update, implementation, optimizer, class_of(live_bytes))
+    fragmentation = seen.beyond_bytes(live_bytes, live_bytes - lasting_bytes)
     return Reach(
         live_bytes=live_bytes,
         reserved_bytes=reserved,

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Hashable
+from dataclasses import replace
 from functools import cached_property
 from itertools import accumulate
 from typing import NamedTuple
@@ -10,7 +11,7 @@ from estimators.analytic.layout import Layout, layout_of
 from estimators.analytic.shadow.play import play
 from estimators.analytic.structure import PLAYED_LAYERS, course_key, structure_of, symbol_sizes
 from estimators.analytic.tensors import ALIGNMENT_BYTES
-from estimators.workload import Workload
+from estimators.workload import Batch, Workload
 
 Categories = dict[str, int]
 
@@ -124,18 +125,51 @@ class Course:
             counts[abs(code)] += count * times if code > 0 else -count * times
 
 
-_COURSES: dict[tuple[Hashable, ...], Course] = {}
-_MOST_COURSES = 16384
+class Courses:
+    """Forward and backward of one configuration in any batch, each batch's course computed once.
+
+    Args:
+        workload: the run, whose own batch does not matter.
+        kernel: the attention kernel that runs.
+    """
+
+    def __init__(self, workload: Workload, kernel: str) -> None:
+        self._workload = workload
+        self._kernel = kernel
+        self._known: dict[tuple[int, int, int], Course] = {}
+
+    def of(self, batch: Batch) -> Course:
+        """The course in one batch."""
+        key = (batch.micro_batch_size, batch.sequence_length, batch.gradient_accumulation_steps)
+        course = self._known.get(key)
+        if course is None:
+            if len(self._known) >= _MOST_BATCHES:
+                self._known.clear()
+            course = self._known[key] = self._made(replace(self._workload, batch=batch))
+        return course
+
+    def _made(self, workload: Workload) -> Course:
+        structure, layers = structure_of(workload, self._kernel), workload.model.num_hidden_layers
+        deep = layers > structure.layers
+        return Course(layout_of(play(structure), deep), symbol_sizes(workload), layers, deep)
+
+
+_COURSES: dict[tuple[Hashable, ...], Courses] = {}
+_MOST_COURSES = 64
+_MOST_BATCHES = 256
+
+
+def courses_of(workload: Workload, kernel: str) -> Courses:
+    """The courses of a workload in any batch, shared by all runs whose forward and backward are the same."""
+    key = course_key(workload, kernel)
+    courses = _COURSES.get(key)
+    if courses is None:
+        if len(_COURSES) >= _MOST_COURSES:
+            _COURSES.clear()
+        courses = _COURSES[key] = Courses(workload, kernel)
+    return courses
 
 
 def course_of(workload: Workload, kernel: str) -> Course:
     """The course of a workload's forward and backward, without weights, buffers and states; computed once."""
-    key = course_key(workload, kernel)
-    course = _COURSES.get(key)
-    if course is None:
-        if len(_COURSES) >= _MOST_COURSES:
-            _COURSES.clear()
-        structure, layers = structure_of(workload, kernel), workload.model.num_hidden_layers
-        deep = layers > structure.layers
-        course = _COURSES[key] = Course(layout_of(play(structure), deep), symbol_sizes(workload), layers, deep)
-    return course
+    return courses_of(workload, kernel).of(workload.batch)

@@ -1,14 +1,17 @@
-"""One workload, one card, one answer: the analytic footprint."""
+"""One workload, one card, one answer: the analytic footprint, or its totals only."""
+
+from dataclasses import replace
 
 from estimators.analytic.attention import attention_kernel
-from estimators.analytic.bounds import Reach, reach_of, terms_of
+from estimators.analytic.bounds import Margins, Reach, margins_of, reach_within, terms_of
 from estimators.analytic.buffers import buffers
+from estimators.analytic.course import Courses, courses_of
 from estimators.analytic.moments import Outliner
 from estimators.analytic.parameters import workload_parameters
 from estimators.analytic.states import as_stepped, group_states, master_weights, shared_states
 from estimators.analytic.tensors import exact_bytes
 from estimators.footprint import Footprint
-from estimators.workload import Workload
+from estimators.workload import Batch, Workload
 from profiles.gpus import SMALL_WORKSPACE_BYTES, Gpu
 
 
@@ -22,14 +25,46 @@ def outliner_of(workload: Workload, gpu: Gpu | None) -> Outliner:
     return Outliner(workload, attention_kernel(workload, gpu), workspace)
 
 
+class Reaches:
+    """Totals of one configuration in batch after batch: what searches need, at a fraction of an estimate's cost.
+
+    Args:
+        workload: the run, whose own batch does not matter.
+        gpu: the card; None as in `estimate`.
+    """
+
+    def __init__(self, workload: Workload, gpu: Gpu | None) -> None:
+        self._workload = workload
+        self._gpu = gpu
+        self._known: dict[tuple[bool, bool], tuple[Outliner, Courses, Margins]] = {}
+        """What no batch changes but one that reaches a window, or is gathered over micro-batches."""
+
+    def of(self, batch: Batch) -> Reach:
+        """The totals in one batch.
+
+        Raises:
+            InputError: the workload cannot run on the card.
+        """
+        window = self._workload.model.sliding_window
+        key = (window is not None and batch.sequence_length >= window, batch.gradient_accumulation_steps > 1)
+        found = self._known.get(key)
+        if found is None or self._workload.eval_batch is not None:
+            found = self._known[key] = self._prepared(replace(self._workload, batch=batch))
+        outliner, courses, margins = found
+        return reach_within(margins, outliner.peak_bytes_in(courses.of(batch)), outliner.lasting_bytes)
+
+    def _prepared(self, workload: Workload) -> tuple[Outliner, Courses, Margins]:
+        outliner = outliner_of(workload, self._gpu)
+        return outliner, courses_of(workload, attention_kernel(workload, self._gpu)), margins_of(workload, self._gpu)
+
+
 def reach(workload: Workload, gpu: Gpu | None = None) -> Reach:
-    """Totals only: what sweeps and searches need, at a fraction of an estimate's cost.
+    """Totals only.
 
     Raises:
         InputError: the workload cannot run on the card.
     """
-    outliner = outliner_of(workload, gpu)
-    return reach_of(workload, gpu, live_bytes=outliner.peak_bytes, lasting_bytes=outliner.lasting_bytes)
+    return Reaches(workload, gpu).of(workload.batch)
 
 
 def estimate(workload: Workload, gpu: Gpu | None = None) -> Footprint:
@@ -46,7 +81,7 @@ def estimate(workload: Workload, gpu: Gpu | None = None) -> Footprint:
     outliner = outliner_of(workload, gpu)
     outlines = sorted(outliner.outlines(), key=lambda outline: outline.iteration)
     live = max(outline.total_bytes for outline in outlines)
-    found = reach_of(workload, gpu, live_bytes=live, lasting_bytes=outliner.lasting_bytes)
+    found = reach_within(margins_of(workload, gpu), live, outliner.lasting_bytes)
     return Footprint(
         source="analytic",
         moments=tuple(outline.moment(outliner.course) for outline in outlines),

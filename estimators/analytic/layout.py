@@ -7,6 +7,7 @@ stretches appear as intervals twice.
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from math import prod
 from operator import itemgetter
 
@@ -62,12 +63,19 @@ def _blocks(stretches: list[Stretch]) -> list[tuple[int, int]]:
     return [found[block] for block in sorted(found)]
 
 
-def _passed(stretches: list[Stretch], interval: Interval) -> int:
-    """How many passes over the middle layer have been repeated in full, but for the last time, at an interval."""
-    here = stretches[interval.stretch]
-    if here.block:
-        return here.block - (not interval.last)
-    return max((stretch.block for stretch in stretches[: interval.stretch]), default=0)
+def _passed(stretches: list[Stretch], intervals: list[Interval]) -> list[int]:
+    """How many passes over the middle layer have been repeated in full, but for the last time, at each interval."""
+    before = [0, *accumulate((stretch.block for stretch in stretches), max)]
+    return [
+        stretches[interval.stretch].block - (not interval.last)
+        if stretches[interval.stretch].block
+        else before[interval.stretch]
+        for interval in intervals
+    ]
+
+
+def _growth(stretch: Stretch, interval: Interval) -> tuple[str, bool, bool]:
+    return stretch.gradient if stretch.steps else "", bool(stretch.block) and not interval.last, interval.opens_last
 
 
 class Layout:
@@ -87,13 +95,16 @@ class Layout:
         self.updates = [i for i, interval in enumerate(self.intervals) if self.stretches[interval.stretch].steps]
         """Intervals that end with a gradient that steps."""
         self.update_names = tuple(self.stretches[self.intervals[i].stretch].gradient for i in self.updates)
+        self.growth = [_growth(self.stretches[interval.stretch], interval) for interval in self.intervals]
+        """By interval: the parameter that steps at its end, if one does; whether all repetitions but the last do the
+        same; whether it opens the last repetition."""
         self.pick = itemgetter(*played.events)
         """Takes what each event adds from a table by its code."""
         self.slices = [slice(min(stretch.start + 1, stretch.stop), stretch.stop + 1) for stretch in self.stretches]
         """The values that each stretch sees, after each of its events: what it begins with ends the one before."""
         self.blocks = _blocks(self.stretches)
         """First and last stretch of each pass over the middle layer."""
-        self.passed = [_passed(self.stretches, interval) for interval in self.intervals]
+        self.passed = _passed(self.stretches, self.intervals)
         """Passes whose repetitions lie before the interval: all of them up to that number."""
         self.places = [(i.stretch, passed) for i, passed in zip(self.intervals, self.passed, strict=True)]
         self.update_places = [

@@ -91,19 +91,19 @@ class Outliner:
 
     @property
     def peak_bytes(self) -> int:
-        """The largest total of all outlines, without drawing them.
+        """The largest total of all outlines, without drawing them."""
+        return self.peak_bytes_in(self.course)
+
+    def peak_bytes_in(self, course: Course) -> int:
+        """The same in another batch, where no evaluation comes between steps: its forward depends on the batch too.
 
         Forward and backward of the first iteration are left out: a steady one has the same, and all states besides.
         """
-        course, stepping = self.course, self.stepping
+        stepping = self.stepping
         largest = course.peak_bytes + stepping.states_bytes
         if self.per_layer:
             growth = states_before(stepping, course)
-            around = list(map(add, course.update_bytes, growth.update_totals))
-            for added in stepping.update_bytes("first", course.layout).values():
-                largest = max(largest, max(map(add, around, added)))
-            for added in stepping.update_bytes("steady", course.layout).values():
-                largest = max(largest, max(map(add, course.update_bytes, added)) + stepping.states_bytes)
+            largest = max(largest, max(map(add, course.update_bytes, growth.largest_update_bytes)))
         else:
             largest = max(largest, course.end_bytes - stepping.gradients_bytes + stepping.largest_step_bytes)
             clipped = course.end_bytes + stepping.states_bytes + self._clipping_bytes + self._cast_bytes

@@ -21,7 +21,7 @@ def up_to_multiple(value: int, step: int) -> int:
 
 
 def course_key(workload: Workload, kernel: str) -> tuple[Hashable, ...]:
-    """What decides forward and backward, so that runs that differ in other things share them."""
+    """What decides forward and backward besides the batch, so that runs that differ in other things share them."""
     method = workload.method
     adapters = (
         None
@@ -31,7 +31,6 @@ def course_key(workload: Workload, kernel: str) -> tuple[Hashable, ...]:
     return (
         workload.model,
         workload.precision,
-        workload.batch,
         kernel,
         workload.checkpointing,
         workload.loss,

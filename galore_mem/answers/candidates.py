@@ -7,11 +7,11 @@ from itertools import product
 from typing import Any, Literal
 
 from estimators.analytic.bounds import Reach
-from estimators.analytic.estimate import reach
+from estimators.analytic.estimate import Reaches
 from estimators.fidelity import Fidelity, fidelity
 from estimators.verdict import max_micro_batch_size, max_sequence_length
 from estimators.work import relative_work
-from estimators.workload import METHODS, Batch, Method, Update, Workload, with_batch
+from estimators.workload import METHODS, Batch, Method, Update, Workload, resized, with_batch
 from galore_mem.answers.names import Card
 from galore_mem.answers.wishes import DEFAULT_SEQUENCE, Wishes
 from profiles.errors import InputError
@@ -77,8 +77,13 @@ class Option:
         }
 
 
-def option_of(workload: Workload, card: Card) -> Option:
+def option_of(workload: Workload, card: Card, reaches: Reaches | None = None) -> Option:
     """One configuration looked at.
+
+    Args:
+        workload: the configuration.
+        card: what it is looked at on.
+        reaches: of the configuration on the card, where they are at hand.
 
     Raises:
         InputError: the workload cannot run on the card.
@@ -86,7 +91,7 @@ def option_of(workload: Workload, card: Card) -> Option:
     return Option(
         workload=workload,
         card=card,
-        reach=reach(workload, card.gpu),
+        reach=(reaches or Reaches(workload, card.gpu)).of(workload.batch),
         relative_work=relative_work(workload),
         fidelity=fidelity(workload.model, workload.method),
     )
@@ -125,37 +130,38 @@ def _method(name: str, rank: int | None, update: Update, wishes: Wishes) -> Meth
 def options(model: ModelShape, wishes: Wishes, card: Card) -> Iterator[Option]:
     """Every form in the batches that fit the card, or in the smallest one where none does."""
     for form in forms(model, wishes):
+        reaches = Reaches(form, card.gpu)
         with suppress(InputError):  # a kernel that the card lacks, or an update that cannot accumulate
-            yield from (option_of(workload, card) for workload in _batches(form, wishes, card))
+            for batch in _batches(form, wishes, card, reaches):
+                yield option_of(replace(form, batch=batch), card, reaches)
 
 
-def _batches(form: Workload, wishes: Wishes, card: Card) -> list[Workload]:
-    usable = card.gpu.usable_bytes - card.other_use_bytes
+def _batches(form: Workload, wishes: Wishes, card: Card, reaches: Reaches) -> list[Batch]:
+    usable, batch = card.gpu.usable_bytes - card.other_use_bytes, form.batch
     if wishes.global_batch:
-        return _accumulated(form, wishes, card, usable)
+        return _accumulated(form, wishes, usable, reaches)
     if wishes.objective == "sequence" and wishes.seq is None:
-        longest = max_sequence_length(form, card.gpu, usable)
-        return [with_batch(form, sequence_length=longest)] if longest else [with_batch(form, sequence_length=1)]
+        longest = max_sequence_length(form, card.gpu, usable, reaches)
+        return [resized(batch, sequence_length=max(longest, 1))]
     if wishes.batch:
-        return [form]
-    largest = max_micro_batch_size(form, card.gpu, usable)
+        return [batch]
+    largest = max_micro_batch_size(form, card.gpu, usable, reaches)
     sizes = {2**power for power in range(largest.bit_length())} | {max(largest, 1)}
-    return [with_batch(form, micro_batch_size=size) for size in sorted(sizes)]
+    return [resized(batch, micro_batch_size=size) for size in sorted(sizes)]
 
 
-def _accumulated(form: Workload, wishes: Wishes, card: Card, usable: int) -> list[Workload]:
+def _accumulated(form: Workload, wishes: Wishes, usable: int, reaches: Reaches) -> list[Batch]:
     """Divisions of the global batch into micro-batches that fit: the largest ones, and the smallest."""
     total = wishes.global_batch or 1
     sizes = [wishes.batch] if wishes.batch else [size for size in range(1, total + 1) if total % size == 0]
-    found: list[Workload] = []
+    found: list[Batch] = []
     for size in reversed(sizes):
         steps = total // size
         if steps > 1 and not can_accumulate(form.method):
             continue
         batch = replace(form.batch, micro_batch_size=size, gradient_accumulation_steps=steps)
-        workload = replace(form, batch=batch)
-        if size == sizes[0] or reach(workload, card.gpu).upper_bytes <= usable:
-            found.append(workload)
+        if size == sizes[0] or reaches.of(batch).upper_bytes <= usable:
+            found.append(batch)
         if len(found) == _DIVISIONS:
             break
     return found

@@ -282,6 +282,7 @@ def _recommendation(
         max_sequence_length=max(own.max_sequence_length, batch.sequence_length),
     )
     fits = (own, *(judge(option.workload, card.gpu, other_use_bytes=card.other_use_bytes) for card in others))
-    refused = [replays.known(other) for other in fitting if other.form == option.form]
+    alike = [other for other in fitting if _sort(other) == _sort(option) and other.form == option.form]
+    refused = [replays.known(other) for other in alike]
     why = reasons(option, best.footprint, misses, fitting, [other for other in refused if other.missing_bytes > 0])
     return Recommendation(option=option, footprint=best.footprint, fits=fits, why=why)
