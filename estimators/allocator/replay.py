@@ -171,30 +171,6 @@ def replay(
     )
 
 
-def peaks(events: Iterable[Event], settings: AllocatorSettings = DEFAULTS) -> tuple[int, int]:
-    """Allocated and reserved bytes at their peaks, of a history of `alloc` and `free` alone: nothing else is kept.
-
-    Raises:
-        InputError: the settings cannot be replayed.
-
-    >>> peaks([("alloc", 1, 3 << 20, 0, 0), ("free", 1, 0, 0, 0)])
-    (3145728, 20971520)
-    """
-    allocator = DeviceAllocator(settings)
-    alloc, free = allocator.alloc, allocator.free
-    allocated = reserved = 0
-    for action, block, size, stream, private_pool in events:
-        if action == "free":
-            free(block)
-            continue
-        alloc(block, size, stream, private_pool)
-        if allocator.allocated_bytes > allocated:
-            allocated = allocator.allocated_bytes
-        if allocator.reserved_bytes > reserved:
-            reserved = allocator.reserved_bytes
-    return allocated, reserved
-
-
 def _run(allocator: DeviceAllocator, events: Iterable[Event], series: Series, stop_at_oom: bool) -> list[OutOfMemory]:
     alloc, free, blocks = allocator.alloc, allocator.free, allocator.blocks
     live, allocated, active = series.live.append, series.allocated.append, series.active.append

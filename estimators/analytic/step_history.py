@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 from estimators.analytic.parameter_steps import adafactor
 from estimators.analytic.parameters import ParameterGroup
@@ -14,26 +14,68 @@ from estimators.analytic.tensors import Tensors
 from estimators.analytic.walk import Walk
 from estimators.workload import Method
 
-if TYPE_CHECKING:
-    from estimators.allocator.replay import Event
+
+class Recipe(NamedTuple):
+    """What stepping a parameter does, its blocks numbered from 1 on."""
+
+    codes: list[int]
+    """As in a ledger; 0 frees the parameter's gradient."""
+    sizes: list[int]
 
 
 class Ledger:
     """Allocations and frees in order."""
 
     def __init__(self) -> None:
-        self.events: list[Event] = []
-        self._made = 0
+        self.codes: list[int] = []
+        """A block's number for an allocation, its negative for a free, 0 where the cache is emptied."""
+        self.sizes = [0]
+        """Bytes asked for, by the block's number; there is no block 0."""
 
     def alloc(self, nbytes: int) -> int:
         """A new block; returns its number."""
-        self._made += 1
-        self.events.append(("alloc", self._made, nbytes, 0, 0))
-        return self._made
+        number = len(self.sizes)
+        self.sizes.append(nbytes)
+        self.codes.append(number)
+        return number
 
     def free(self, number: int) -> None:
         """A block is given back."""
-        self.events.append(("free", number, 0, 0, 0))
+        self.codes.append(-number)
+
+    def empty_cache(self) -> None:
+        """Cached memory is returned."""
+        self.codes.append(0)
+
+    def promise(self, sizes: Iterable[int]) -> int:
+        """Number blocks that are made later; returns the number before the first of them."""
+        before = len(self.sizes) - 1
+        self.sizes += sizes
+        return before
+
+    def play(self, events: list[int], before: int, gone: set[int]) -> None:
+        """Births and deaths of promised blocks, except of those that are gone already.
+
+        Args:
+            events: a block's number among those promised, or its negative.
+            before: the number before the first of them.
+            gone: blocks, by their own numbers.
+        """
+        if gone:
+            events = [code for code in events if before - code not in gone]
+        self.codes += [code + before if code > 0 else code - before for code in events]
+
+    def since(self, code: int, number: int, gradient: int) -> Recipe:
+        """What was written after so many codes and blocks, to be written again for other gradients."""
+        return Recipe(
+            [0 if made == -gradient else made - number if made > 0 else made + number for made in self.codes[code:]],
+            self.sizes[number + 1 :],
+        )
+
+    def repeat(self, recipe: Recipe, gradient: int) -> None:
+        """The same with new blocks, on another gradient."""
+        before = self.promise(recipe.sizes)
+        self.codes += [code + before if code > 0 else code - before if code else -gradient for code in recipe.codes]
 
 
 class Trail(Walk):
@@ -146,6 +188,8 @@ class StepWriter:
         """Gradients that the last step freed."""
         self._left: list[int] = []
         """What took the place of gradients."""
+        self._recipes: dict[tuple[str, bool, int], Recipe] = {}
+        """Of this package's GaLore, which leaves nothing of one parameter to the next; Adafactor replaces gradients."""
 
     def whole(self, gradients: Mapping[str, Sequence[int]], *, first: bool) -> None:
         """All parameters.
@@ -210,6 +254,9 @@ class StepWriter:
 
     def _one(self, group: ParameterGroup, gradient: int, layer: int, *, first: bool) -> None:
         assert self._loop is not None
+        if self._is_own and self._method.optimizer != "adafactor":
+            self._own_again(group, gradient, first=first)
+            return
         weights = self._weights[group.name]
         self._trail.gradients, self._trail.weight = [gradient], weights[layer]
         if self._is_own:
@@ -221,6 +268,20 @@ class StepWriter:
         if gradient not in left:
             self.freed.add(gradient)
         self._left += [number for number in left if number != gradient]
+
+    def _own_again(self, group: ParameterGroup, gradient: int, *, first: bool) -> None:
+        """Layer after layer does the same, but for what all parameters share, which the first of them makes."""
+        ledger, key = self._ledger, (group.name, first, self._trail.shared_made)
+        recipe = self._recipes.get(key)
+        if recipe is None:
+            written, made = len(ledger.codes), len(ledger.sizes) - 1
+            self._trail.gradients = [gradient]
+            self._own(group, first=first)
+            recipe = self._recipes[key] = ledger.since(written, made, gradient)
+        else:
+            ledger.repeat(recipe, gradient)
+        if 0 in recipe.codes:
+            self.freed.add(gradient)
 
     def _own(self, group: ParameterGroup, *, first: bool) -> None:
         """This package's GaLore (galore_mem/optim/galore.py): each inner step is a call of its own."""

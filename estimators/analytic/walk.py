@@ -69,6 +69,11 @@ class Walk:
             self._shared.add(shared.name)
             self.take_states((shared,))
 
+    @property
+    def shared_made(self) -> int:
+        """How many of the tensors that all parameters share live."""
+        return len(self._shared)
+
     def give(self, category: str, nbytes: int, count: int = 1) -> None:
         """`count` such tensors die."""
         self._add(category, -rounded(nbytes) * count)

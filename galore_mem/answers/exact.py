@@ -4,10 +4,12 @@ from dataclasses import replace
 from math import ceil
 
 from estimators.allocator.parse import parse_settings
-from estimators.allocator.replay import peaks
+from estimators.allocator.plain import plain_peaks
+from estimators.allocator.replay import replay
+from estimators.allocator.settings import DEFAULTS, AllocatorSettings
 from estimators.analytic.attention import attention_kernel
 from estimators.analytic.bounds import context_range
-from estimators.analytic.history import history_of
+from estimators.analytic.history import History, written_history
 from estimators.footprint import Footprint, Term
 from estimators.verdict import Fit, verdict_of
 from estimators.workload import Workload
@@ -27,7 +29,7 @@ def confirmed(workload: Workload, footprint: Footprint, gpu: Gpu | None) -> Foot
     Raises:
         InputError: the run's history cannot be written down, or its allocator settings do not parse.
     """
-    allocated, reserved = peaks(history_of(workload, gpu), parse_settings(workload.allocator_settings))
+    allocated, reserved = _peaks(written_history(workload, gpu), parse_settings(workload.allocator_settings))
     seen = exactness(attention_kernel(workload, gpu))
     margin, live = ceil(reserved * seen.shortfall_pct / 100), footprint.peak_live_bytes
     reason = f"by the allocator's replica; of {seen.rows} such figures none was more than {seen.shortfall_pct} % below"
@@ -49,6 +51,14 @@ def confirmed(workload: Workload, footprint: Footprint, gpu: Gpu | None) -> Foot
         process_bytes=reserved + (low + high) // 2,
         upper_bytes=reserved + margin + sum(term.high_bytes for term in kept),
     )
+
+
+def _peaks(history: History, settings: AllocatorSettings) -> tuple[int, int]:
+    """Allocated and reserved bytes at their peaks."""
+    if replace(settings, text="") == DEFAULTS and 0 not in history.codes:
+        return plain_peaks(history.codes, history.sizes)
+    run = replay(history.events(), settings)
+    return run.peak_allocated_bytes, run.peak_reserved_bytes
 
 
 def is_compared(workload: Workload, gpu: Gpu | None) -> bool:

@@ -1,0 +1,183 @@
+"""One iteration's forward and backward as births and deaths, in whatever batch: the played step, unrolled.
+
+The played step knows which storage each death ends. Where one dies in another layer than it was born in, it is the
+last made of those born at that place; and where none is left, of its own kind: layers hand on tensors like a chain.
+"""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+from estimators.analytic.handing_on import handed_on
+from estimators.analytic.layout import Layout, Stretch
+
+_GRADIENTS = (".weight", "gradient of the input")
+_PRODUCTS: dict[str, tuple[str, ...]] = {
+    "forward_end": (".q_proj", ".q_proj A"),
+    "loss": (),
+    "backward_start": (*_GRADIENTS, "loss.logits"),
+    "backward_end": _GRADIENTS,
+}
+"""How names of tensors end that the first matrix product of a window may make."""
+
+
+class Completed(NamedTuple):
+    """A parameter's gradient is complete: a per-layer update steps it here."""
+
+    name: str
+    """Of its group."""
+    storage: int
+    layer: int
+    """From the end: backward comes to the last layer first."""
+
+
+class Product(NamedTuple):
+    """The first matrix product of forward's thread, or of backward's: cuBLAS takes a workspace."""
+
+    threads: int
+
+
+Cue = Completed | Product
+
+
+class Script(NamedTuple):
+    """An iteration's storages, numbered from 1 on."""
+
+    kinds: list[int]
+    """The played kind of each storage."""
+    parts: list[tuple[list[int], Cue | None]]
+    """Births (a storage's number) and deaths (its negative), and what happens after them."""
+    left: list[int]
+    """What lives at the end, in the order in which the loop lets go of it."""
+
+
+class _Turn(NamedTuple):
+    """Stretches that are played together."""
+
+    stretches: tuple[Stretch, ...]
+    repetition: int
+    """Of the middle layer's; 0 outside of it."""
+
+
+@lru_cache(maxsize=64)
+def script_of(layout: Layout, repetitions: int, micro_batches: int) -> Script:
+    """The script of a played step.
+
+    Args:
+        layout: the played step, cut.
+        repetitions: how many layers the middle one stands for.
+        micro_batches: that are written; all after the first ones are alike.
+    """
+    writer = _Writer(layout, repetitions - 1)
+    for turn in _turns(layout, repetitions, micro_batches):
+        writer.play(turn)
+    return writer.written()
+
+
+def _turns(layout: Layout, repetitions: int, micro_batches: int) -> Iterator[_Turn]:
+    stretches, batches = layout.stretches, list[list[_Turn]]()
+    starts = {position for position, label, _ in layout.played.marks if label == "micro-batch"}
+    index = 0
+    while index < len(stretches):
+        if stretches[index].start in starts:
+            starts.remove(stretches[index].start)
+            batches.append([])
+        block, stop = stretches[index].block, index + 1
+        while stop < len(stretches) and block and stretches[stop].block == block:
+            stop += 1
+        own = tuple(stretches[index:stop])
+        batches[-1] += [_Turn(own, repetition) for repetition in range(repetitions if block else 1)]
+        index = stop
+    for batch in (*batches, *[batches[-1]] * (micro_batches - len(batches))):
+        yield from batch
+
+
+class _Writer:
+    """Plays turns one after another."""
+
+    def __init__(self, layout: Layout, last: int) -> None:
+        self._played = layout.played
+        self._handed_on = handed_on(layout)
+        self._last = last
+        names = [(kind.size, kind.category, kind.name) for kind in self._played.kinds]
+        numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+        self._same = [numbers[name] for name in names]
+        """Kinds by what they are apart from the layers they are in."""
+        self._kinds: list[int] = []
+        self._events: list[int] = []
+        self._parts: list[tuple[list[int], Cue | None]] = []
+        self._threads = 0
+        """That have run a matrix product."""
+        self._waiting: dict[int, list[int]] = {}
+        """Living storages by the position of their birth, in order."""
+        self._alike: dict[int, dict[int, int]] = {}
+        """Living storages by kind, in order of birth, each with the position of its birth."""
+        self._done: dict[str, int] = {}
+        """Complete gradients of each group."""
+        completed = (stretch for stretch in layout.stretches if stretch.gradient)
+        self._births = dict(zip(map(id, completed), self._played.gradients, strict=True))
+
+    def written(self) -> Script:
+        self._parts.append((self._events, None))
+        return Script(self._kinds, self._parts, [number for alike in self._alike.values() for number in alike])
+
+    def play(self, turn: _Turn) -> None:
+        """Every birth and death of a turn, and the gradients that are complete inside it."""
+        events, births = self._played.events, self._played.births
+        own: dict[int, int] = {}
+        for stretch in turn.stretches:
+            for position in range(stretch.start, stretch.stop):
+                code = events[position]
+                if code > 0:
+                    own[position] = self._bear(code - 1, position, stretch.window)
+                else:
+                    self._die(-code - 1, births[position], own, self._counterpart(position, turn.repetition))
+            if stretch.gradient and stretch.steps:
+                self._complete(stretch, turn.repetition, own)
+
+    def _cue(self, cue: Cue) -> None:
+        self._parts.append((self._events, cue))
+        self._events = []
+
+    def _bear(self, kind: int, position: int, window: str) -> int:
+        threads = 2 if window.startswith("backward") else 1
+        if self._threads < threads and self._played.kinds[kind].name.endswith(_PRODUCTS[window]):
+            self._threads = threads
+            self._cue(Product(threads))
+        self._kinds.append(kind)
+        number = len(self._kinds)
+        self._events.append(number)
+        self._waiting.setdefault(position, []).append(number)
+        self._alike.setdefault(self._same[kind], {})[number] = position
+        return number
+
+    def _counterpart(self, position: int, repetition: int) -> int | None:
+        """Where the neighbouring repetition made what dies here; None where it is the played storage itself."""
+        handed = self._handed_on.get(position)
+        if handed is None or repetition == (self._last if handed.by_last else 0):
+            return None
+        return handed.counterpart
+
+    def _die(self, kind: int, birth: int, own: dict[int, int], counterpart: int | None) -> None:
+        alike = self._alike[self._same[kind]]
+        if self._played.kinds[kind].in_every_middle_layer:
+            for number in list(self._waiting.get(birth, ())):
+                self._free(number, alike)
+        elif counterpart is not None:
+            theirs = [number for number in self._waiting.get(counterpart, ()) if number != own.get(counterpart)]
+            self._free(theirs[-1] if theirs else next(reversed(alike)), alike)
+        elif birth in own:
+            self._free(own.pop(birth), alike)
+        else:
+            waiting = self._waiting.get(birth)
+            self._free(waiting[-1] if waiting else next(reversed(alike)), alike)
+
+    def _free(self, number: int, alike: dict[int, int]) -> None:
+        self._waiting[alike.pop(number)].remove(number)
+        self._events.append(-number)
+
+    def _complete(self, stretch: Stretch, repetition: int, own: dict[int, int]) -> None:
+        birth = self._births[id(stretch)]
+        number = own[birth] if birth in own else self._waiting[birth][repetition]
+        done = self._done[stretch.gradient] = self._done.get(stretch.gradient, 0) + 1
+        self._cue(Completed(stretch.gradient, number, -done))
