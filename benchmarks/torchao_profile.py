@@ -7,6 +7,7 @@
 LLaMA-1B in fp32, 5 x 256 tokens, rank 128, galore_torch, torch and bitsandbytes (profiles/published.jsonl). The profile
 is of 2024; what transformers' LLaMA held then and does not now is listed tensor by tensor, sizes computed from shapes.
 Its largest moment lay in the loss, where the cache of keys and values was alive; today's lies where backward starts.
+Why activations differ between its rows is the matter of torchao_2024.py.
 """
 
 import sys

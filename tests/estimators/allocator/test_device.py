@@ -298,3 +298,20 @@ def test_a_segment_given_back_makes_room_for_its_address() -> None:
     events += [("alloc", 2, 20 * MIB, 0, 0)]
     (segment,) = replay(events, segment_addresses=[place, place]).segments
     assert segment.address == 8 << 40
+
+
+def test_a_hole_between_retained_factors_is_lent_whole() -> None:
+    """The rest of 0.66 MiB that docs/trace.md finds in torchao's profile of LLaMA-1B."""
+    matrix, factor, tensor = 4 * 5461 * 2048, 4 * 2048 * 2048, 4 * 5 * 256 * 2048
+    workspace = matrix + factor
+    behind = segment_bytes(workspace, DEFAULTS) - workspace
+    allocator = DeviceAllocator(DEFAULTS)
+    for name, nbytes in (("workspace", workspace), ("behind", behind)):
+        allocator.alloc(name, nbytes)
+    allocator.free("workspace")
+    for name in "abc":
+        allocator.alloc(name, factor)
+    lent = allocator.alloc("tensor", tensor)
+    assert not isinstance(lent, OutOfMemory)
+    assert (lent.size, lent.size - tensor) == (11_182_080, 696_320)
+    assert allocator.reserved_bytes == workspace + behind
