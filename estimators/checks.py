@@ -1,14 +1,14 @@
 """Whether a workload makes sense, and what a person should know about it although it does."""
 
 from estimators.analytic.bounds import between_steps_bytes
-from estimators.analytic.families import takes_chunked_loss
+from estimators.analytic.families import family_of, takes_chunked_loss
 from estimators.analytic.parameters import ParameterGroup, model_parameters, workload_parameters
 from estimators.analytic.states import group_states
 from estimators.analytic.windows import is_eager, window_is_reached
 from estimators.workload import Workload
 from profiles.errors import InputError
 from profiles.gpus import GIB, Gpu
-from profiles.shapes import SLIDING, ConfiguredShape, UncoveredShape
+from profiles.shapes import SLIDING, ConfiguredShape, ModelShape, UncoveredShape
 
 
 def check(workload: Workload, gpu: Gpu | None = None) -> tuple[str, ...]:
@@ -48,6 +48,8 @@ def check(workload: Workload, gpu: Gpu | None = None) -> tuple[str, ...]:
             "transformers asks for its weight, and two factors have none",
             "name other layers: --target-modules q k v o wi",
         )
+    if method.quantised:
+        _refuse_unquantised(workload.model)
     if method.update == "per-layer" and method.states_on == "host":
         raise InputError(
             f"--update per-layer means nothing to {method.name}",
@@ -72,6 +74,20 @@ def check(workload: Workload, gpu: Gpu | None = None) -> tuple[str, ...]:
         _resuming(workload),
     )
     return tuple(note for note in notes if note)
+
+
+def _refuse_unquantised(model: ModelShape) -> None:
+    """Refuse four-bit weights where no plan covers them.
+
+    Raises:
+        InputError: says why.
+    """
+    covered = not isinstance(model, UncoveredShape)
+    reason = family_of(model.model_type).not_quantised if covered else "no closed form covers the model"
+    if reason:
+        raise InputError(
+            f"--method qlora cannot be planned for {model.name}", reason, "use --method lora, or another model"
+        )
 
 
 _UNTOUCHED = {

@@ -4,7 +4,9 @@ There is no formula for a loss. What can be said without training is said in thi
 trained by Adam's rule, in which subspace, by another rule, or not at all. The order of the kinds is that of the
 perplexities in table 2 of the GaLore paper (arXiv 2403.03507; 1B model: full rank 15.56, GaLore 15.64, ReLoRA 18.33,
 LoRA 19.21, low-rank 142.53); 8-bit states count as the same kind (table 3, 7B: 14.65 beside 14.61). Plain SGD comes
-late: it trains transformers far worse than adaptive methods do (arXiv 1912.03194).
+late: it trains transformers far worse than adaptive methods do (arXiv 1912.03194). QLoRA is a kind of its own behind
+LoRA: its frozen weights are those of another, rounded model, however close a fine-tuned one may come (table 4 of the
+QLoRA paper, arXiv 2305.14314).
 """
 
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ KINDS = (
     "every weight by Adafactor's rule",
     "adapters, merged now and then",
     "adapters beside frozen weights",
+    "adapters beside frozen weights of four bits",
     "every weight by plain gradient descent",
     "factors in place of the matrices",
 )
@@ -36,9 +39,10 @@ _KIND = {
     "adafactor": 2,
     "relora": 3,
     "lora": 4,
-    "sgd-momentum": 5,
-    "sgd": 5,
-    "low-rank": 6,
+    "qlora": 5,
+    "sgd-momentum": 6,
+    "sgd": 6,
+    "low-rank": 7,
 }
 _STATES = ("adamw-32bit", "adamw", "adamw-8bit", "adafactor", "sgd-momentum", "sgd")
 """Inner optimizers from the most to the least that they remember of each weight."""

@@ -31,6 +31,8 @@ class MethodTraits:
     summary: str
     states_on: Residence = "device"
     """Where states of large parameters live: on the card, in CUDA's managed memory, or in host memory."""
+    quantised: bool = False
+    """Frozen linear layers keep four bits an element, as bitsandbytes' Linear4bit does."""
 
 
 METHODS: dict[str, MethodTraits] = {
@@ -75,6 +77,12 @@ METHODS: dict[str, MethodTraits] = {
     "lora": MethodTraits(
         optimizer="adamw", parameterisation="lora", summary="LoRA through peft: frozen weights, trained adapters"
     ),
+    "qlora": MethodTraits(
+        optimizer="adamw",
+        parameterisation="lora",
+        summary="QLoRA: LoRA through peft on bitsandbytes NF4 weights",
+        quantised=True,
+    ),
     "relora": MethodTraits(
         optimizer="adamw",
         parameterisation="relora",
@@ -113,6 +121,8 @@ class Method:
     unpaged: bool = False
     """A checkpoint has made ordinary tensors of paged states."""
     lora_dropout: float = 0.0
+    bnb_4bit_use_double_quant: bool = False
+    """QLoRA: scales of the 4-bit weights are quantised too. Name and default of transformers' BitsAndBytesConfig."""
     embedding_optim_bits: Literal[8, 32] = 8
     """States of embeddings under plain 8-bit optimizers; transformers' Trainer registers them for 32 bits."""
 
@@ -125,6 +135,11 @@ class Method:
     def parameterisation(self) -> Parameterisation:
         """Which parameters are trained, and through what."""
         return METHODS[self.name].parameterisation
+
+    @property
+    def quantised(self) -> bool:
+        """Whether frozen linear layers keep four bits an element."""
+        return METHODS[self.name].quantised
 
     @property
     def states_on(self) -> Residence:
@@ -231,10 +246,6 @@ def method_traits(name: str) -> MethodTraits:
     """
     if name in METHODS:
         return METHODS[name]
-    if "qlora" in name.lower():
-        raise InputError(
-            f"unknown method {name!r}", "plans cover lora on unquantised weights", "try lora, or galore-adamw-8bit"
-        )
     from difflib import get_close_matches
 
     near = get_close_matches(name.lower(), METHODS, n=3) or list(METHODS)

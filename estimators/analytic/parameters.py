@@ -6,12 +6,13 @@ from functools import lru_cache
 from typing import Literal
 
 from estimators.analytic.families import family_of
+from estimators.analytic.quantised import quantised
 from estimators.analytic.shadow.weights import copy_name
 from estimators.workload import Method, Precision, Workload
 from profiles.errors import InputError
 from profiles.shapes import ModelShape
 
-Kind = Literal["linear", "embedding", "head", "norm", "bias", "expert", "router", "adapter"]
+Kind = Literal["linear", "embedding", "head", "norm", "bias", "expert", "router", "adapter", "quantisation"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,8 @@ class ParameterGroup:
     """GaLore projects its gradient."""
     transposed: bool = False
     """A linear layer that keeps (in, out), as transformers' Conv1D does."""
+    packed: bool = False
+    """Two elements in a byte."""
 
     @property
     def numel(self) -> int:
@@ -42,7 +45,7 @@ class ParameterGroup:
     @property
     def nbytes(self) -> int:
         """Bytes of one of them."""
-        return self.numel * self.itemsize
+        return -(-self.numel // 2) if self.packed else self.numel * self.itemsize
 
 
 @lru_cache(maxsize=1024)
@@ -132,7 +135,10 @@ def parameters_of(shape: ModelShape, method: Method, precision: Precision) -> tu
             "GaLore, LoRA and low-rank factors need at least one",
             f"try --target-modules all-linear, or {_some_linear_layers(base)}",
         )
-    return tuple(part for group in base for part in _reparameterised(group, method, copied))
+    made = tuple(part for group in base for part in _reparameterised(group, method, copied))
+    if not method.quantised:
+        return made
+    return quantised(made, 4 if precision == "fp32" else 2, double=method.bnb_4bit_use_double_quant)
 
 
 def _copied_modules(shape: ModelShape, method: Method) -> tuple[str, ...]:

@@ -6,6 +6,8 @@ from math import ceil
 from estimators.analytic.families import family_of
 from estimators.analytic.families.family import PLAYED_LAYERS as PLAYED_LAYERS
 from estimators.analytic.parameters import shape_sizes, workload_parameters
+from estimators.analytic.quantised import blocks_of
+from estimators.analytic.shadow.quantised import FourBit, blocks_symbol_of
 from estimators.analytic.shadow.structure import Structure
 from estimators.analytic.windows import attention_dropout as attention_dropout
 from estimators.analytic.windows import kernel_beside_mask, window_is_reached
@@ -26,7 +28,14 @@ def course_key(workload: Workload, kernel: str) -> tuple[Hashable, ...]:
     adapters = (
         None
         if method.parameterisation in ("full", "galore")
-        else (method.parameterisation, method.rank, method.target_modules, method.lora_dropout)
+        else (
+            method.parameterisation,
+            method.rank,
+            method.target_modules,
+            method.lora_dropout,
+            method.quantised,
+            method.bnb_4bit_use_double_quant,
+        )
     )
     return (
         workload.model,
@@ -77,6 +86,9 @@ def structure_of(workload: Workload, kernel: str) -> Structure:
         targets=targets,
         parameterisation=method.parameterisation if targets else "full",
         adapter_dropout=method.lora_dropout if targets else 0.0,
+        four_bit=FourBit(itemsize=workload.compute_itemsize, double=method.bnb_4bit_use_double_quant)
+        if method.quantised
+        else None,
         loss_chunks=_loss_chunks(workload),
     )
 
@@ -114,6 +126,11 @@ def symbol_sizes(workload: Workload) -> dict[str, int]:
         "rest": max(b * s - 2 * chunk, 0),
         **family_of(model.model_type).batch_sizes(workload),
     }
+    if workload.method.quantised:
+        for weight in family_of(model.model_type).weights(model):
+            if weight.role == "linear":
+                out, into = weight.dims
+                sizes[blocks_symbol_of(weight.dims)] = blocks_of(sizes[out] * sizes[into])
     rank = workload.method.rank
     if rank is not None:
         sizes["R"] = rank

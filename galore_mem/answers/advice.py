@@ -27,6 +27,7 @@ FAITHFULNESS = (
     "low-rank",
     "relora",
     "lora",
+    "qlora",
 )
 """Methods from nearest to full AdamW to those that train the fewest weights: of what fits, the first is recommended.
 

@@ -30,7 +30,7 @@ def require_packages(workload: Workload) -> None:
     needed = [("a trace", "train", "torch"), ("a trace", "train", "transformers")]
     if method.implementation == "galore-torch" and method.parameterisation == "galore":
         needed.append(("--implementation galore-torch", "test", "galore_torch"))
-    if method.optimizer in ("adamw-8bit", "adamw-32bit"):
+    if method.optimizer in ("adamw-8bit", "adamw-32bit") or method.quantised:
         needed.append((f"--method {method.name}", "train", "bitsandbytes"))
     if method.parameterisation in ("lora", "relora"):
         needed.append((f"--method {method.name}", "test", "peft"))

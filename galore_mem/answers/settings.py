@@ -81,6 +81,8 @@ class Settings(_Stated):
     """8-bit states: those of embeddings, 32 as transformers' Trainer keeps them; 8 unless given."""
     lora_dropout: float | None = None
     """LoRA and ReLoRA: dropout before the adapters; 0 unless given."""
+    bnb_4bit_use_double_quant: bool = False
+    """QLoRA: scales of the 4-bit weights are quantised too, as in its paper; not transformers' default."""
     batch: int = 1
     """Sequences in one micro-batch."""
     seq: int = 256
@@ -245,7 +247,7 @@ def _useless(setting: str, methods: Iterable[str]) -> InputError:
     return InputError(
         f"{_option(setting)} means nothing to {', '.join(dict.fromkeys(methods))}",
         "",
-        f"leave it out, or use --method {owners[0]} (also: {', '.join(owners[1:])})",
+        f"leave it out, or use --method {owners[0]}" + f" (also: {', '.join(owners[1:])})" * (len(owners) > 1),
     )
 
 
@@ -269,6 +271,7 @@ _APPLIES: dict[str, Callable[[MethodTraits], bool]] = {
     "proj_type": _galore,
     "implementation": _galore,
     "lora_dropout": lambda traits: traits.parameterisation in ("lora", "relora"),
+    "bnb_4bit_use_double_quant": lambda traits: traits.quantised,
     "embedding_optim_bits": lambda traits: (traits.optimizer, traits.parameterisation) == ("adamw-8bit", "full"),
     "quant_blocksize": lambda traits: traits.optimizer == "adamw-8bit",
     "master_weights": lambda traits: (

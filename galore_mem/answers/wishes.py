@@ -25,8 +25,9 @@ DEFAULT_SEQUENCE = 256
 ENOUGH = 4
 """Hidden size over rank from which more rank is not looked for: the paper's choice at 7B, 0.3 % behind 8-bit Adam."""
 LORA_RANK = 16
-ONLY_NAMED = ("relora", "low-rank")
-"""No library runs them, so they are looked at only where --method names them."""
+ONLY_NAMED = ("relora", "low-rank", "qlora")
+"""Looked at only where --method names them: no library runs the first two, and the third trains beside other weights
+than the model's, which nobody should be handed unasked."""
 NOT_IN_TRAINER = ("sgd-momentum", "relora", "low-rank", "offload-adamw")
 
 

@@ -7,6 +7,7 @@ from galore_mem.answers.fit import CardResult, FitResult
 from galore_mem.answers.reasons import describe
 from galore_mem.errors import UsageError
 from galore_mem.render import words
+from galore_mem.render.emit_quantised import adapters, from_peft, load_dtype, preparation, quantisation
 
 _DTYPES = {"bf16": "torch.bfloat16", "fp32": "torch.float32", "amp-bf16": "torch.float32", "amp-fp16": "torch.float32"}
 _KERNELS = {"auto": "sdpa", "flash": "sdpa", "efficient": "sdpa", "cudnn": "sdpa", "math": "sdpa", "eager": "eager"}
@@ -74,10 +75,18 @@ def _body(workload: Workload) -> Iterator[str]:
     yield 'device = "cuda" if torch.cuda.is_available() else "cpu"'
     yield ""
     kernel = _KERNELS[workload.attention]
+    quantised = workload.method.quantised
+    if quantised:
+        yield from quantisation(workload)
     yield "model = AutoModelForCausalLM.from_pretrained("
-    dtype = _DTYPES[workload.precision]
+    dtype = load_dtype(workload) if quantised else _DTYPES[workload.precision]
     yield f"    arguments.model, dtype={dtype}, attn_implementation={kernel!r}, use_safetensors=True,"
-    yield ").to(device)"
+    if quantised:
+        yield "    quantization_config=quantization, device_map={'': device},"
+        yield ")"
+        yield from preparation(workload)
+    else:
+        yield ").to(device)"
     yield "model.train()"
     yield "model.config.use_cache = False"
     if workload.checkpointing == "full":
@@ -111,12 +120,12 @@ def _imports(workload: Workload) -> Iterator[str]:
     if method.name in _BITSANDBYTES:
         yield f"from bitsandbytes.optim import {_BITSANDBYTES[method.name]}"
     if method.parameterisation == "lora":
-        yield "from peft import LoraConfig, get_peft_model"
+        yield from_peft(workload)
     if workload.loss == "chunked":
         yield "from torch.utils.checkpoint import checkpoint"
     if method.states_on == "host":
         yield "from torchao.optim import CPUOffloadOptimizer"
-    yield "from transformers import AutoModelForCausalLM"
+    yield f"from transformers import AutoModelForCausalLM{', BitsAndBytesConfig' * method.quantised}"
     if method.optimizer == "adafactor" and method.parameterisation == "full":
         yield "from transformers.optimization import Adafactor"
     if method.parameterisation == "galore":
@@ -154,8 +163,7 @@ def _optimizer(workload: Workload) -> Iterator[str]:
             yield f"layers = PerLayer(optimizer, accumulation_steps={workload.batch.gradient_accumulation_steps})"
         return
     if method.parameterisation == "lora":
-        targets = "all-linear" if method.target_modules == ("all-linear",) else list(method.target_modules)
-        yield f'config = LoraConfig(r={method.rank}, target_modules={targets!r}, task_type="CAUSAL_LM")'
+        yield f"config = {adapters(method)}"
         yield "model = get_peft_model(model, config)"
     trained = "[p for p in model.parameters() if p.requires_grad]"
     if method.update == "whole":

@@ -8,6 +8,7 @@ from galore_mem.answers.reasons import describe
 from galore_mem.errors import UsageError
 from galore_mem.render import words
 from galore_mem.render.emit_python import recommended
+from galore_mem.render.emit_quantised import adapters, from_peft, load_dtype, preparation, quantisation
 
 _PLAIN = {
     "adamw": "adamw_torch",
@@ -17,6 +18,7 @@ _PLAIN = {
     "adafactor": "adafactor",
     "sgd": "sgd",
     "lora": "adamw_torch",
+    "qlora": "adamw_torch",
 }
 _GALORE = {
     "galore-adamw": "galore_adamw",
@@ -52,6 +54,20 @@ def _head(best: CardResult, workload: Workload) -> Iterator[str]:
     if workload.method.name == "lora":
         rank = workload.method.rank
         yield f'# Before: model = get_peft_model(model, LoraConfig(r={rank}, target_modules="all-linear")), from peft.'
+    if workload.method.quantised:
+        yield "# quantization and adapters belong to the model:"
+        yield f"# model = AutoModelForCausalLM.from_pretrained(..., dtype={load_dtype(workload)},"
+        yield "#     quantization_config=quantization)"
+        yield from (f"# {line}" for line in preparation(workload))
+        yield "# model = get_peft_model(model, adapters)"
+        yield f"# Sequences of {workload.batch.sequence_length:,} tokens are the data collator's business."
+        yield "import torch"
+        yield from_peft(workload)
+        yield "from transformers import AutoModelForCausalLM, BitsAndBytesConfig, TrainingArguments"
+        yield ""
+        yield from quantisation(workload)
+        yield f"adapters = {adapters(workload.method)}"
+        return
     dtype = "torch.bfloat16" if workload.precision == "bf16" else "torch.float32"
     yield f"# Load the model with dtype={dtype}; sequences of {workload.batch.sequence_length:,} tokens are"
     yield "# the data collator's business."

@@ -10,6 +10,7 @@ from galore_mem.render.text import Text
 
 PARTIAL = {
     "lora": "it trains adapters only",
+    "qlora": "it trains adapters only, beside weights rounded to four bits",
     "relora": "it trains adapters, merged now and then, beside embeddings, norms and head",
     "low-rank": "it trains factors in place of the matrices",
 }

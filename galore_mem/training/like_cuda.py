@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from galore_mem.training.quantised import gemm_4bit
+
 _IN_FP32 = (
     (torch.nn.functional, ("layer_norm", "group_norm", "softmax", "log_softmax")),
     (torch, ("softmax", "log_softmax", "pow", "exp", "rsqrt")),
@@ -30,11 +32,23 @@ def like_cuda(attention: Callable[..., Tensor] | None) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(replaced(functional, "dropout", _dropout))
         stack.enter_context(_dropout_inside_torch())
+        stack.enter_context(replaced(torch, "is_autocast_enabled", _is_autocast_enabled(torch.is_autocast_enabled)))
+        stack.enter_context(four_bit_products())
         if attention is not None:
             stack.enter_context(replaced(functional, "scaled_dot_product_attention", attention))
         for owner, names in _IN_FP32:
             for name in names:
                 stack.enter_context(replaced(owner, name, _in_fp32(getattr(owner, name))))
+        yield
+
+
+@contextmanager
+def four_bit_products() -> Iterator[None]:
+    """Let bitsandbytes' products with four-bit weights show what they hold meanwhile."""
+    if "bitsandbytes" not in sys.modules:
+        yield
+        return
+    with replaced(torch.ops.bitsandbytes.gemm_4bit, "default", gemm_4bit):
         yield
 
 
@@ -150,6 +164,11 @@ def _dropout_inside_torch() -> Iterator[None]:
         yield
     finally:
         library._destroy()  # type: ignore[no-untyped-call]
+
+
+def _is_autocast_enabled(original: Callable[..., bool]) -> Callable[..., bool]:
+    """Who names no device asks for CUDA's autocast, as peft does around four-bit layers."""
+    return lambda *device: original(*device or ("cpu",))
 
 
 def _in_fp32(function: Callable[..., Tensor]) -> Callable[..., Tensor]:

@@ -13,6 +13,7 @@ from estimators.workload import Workload
 from galore_mem.errors import GaloreMemError, MissingExtraError, UsageError
 from galore_mem.training.config import config_of
 from galore_mem.training.heads import AUTO_CLASSES, target_modules, trained_head
+from galore_mem.training.quantised import compute_dtype, fake_weight, is_four_bit, quantise, quantised_weight
 from profiles.errors import InputError
 
 _TASKS = {"causal-lm": "CAUSAL_LM", "seq2seq-lm": "SEQ_2_SEQ_LM", "classification": "SEQ_CLS"}
@@ -52,9 +53,9 @@ def build_model(workload: Workload, fake: FakeTensorMode | None, device: str = "
         ) from None
     model.train()
     if fake is not None:
-        _fill(model, fake)
+        _fill(model, fake, compute_dtype(workload))
     elif device != "cpu":
-        _place(model, device)
+        _place(model, device, compute_dtype(workload))
     if workload.checkpointing == "full":
         # transformers renamed it, and warns of the old name.
         getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
@@ -95,7 +96,7 @@ def post_order(module: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Modu
 
 
 @torch.no_grad()
-def _place(model: nn.Module, device: str) -> None:
+def _place(model: nn.Module, device: str, quantised_dtype: torch.dtype) -> None:
     """Make every weight on the device, in the order of `model.to(device)`, and fill it there; shared ones stay shared.
 
     Initialising billions of weights on the CPU first would take minutes. The values are those of a fresh model in kind:
@@ -107,9 +108,10 @@ def _place(model: nn.Module, device: str) -> None:
             if old is None:
                 continue
             if id(old) not in made:
-                new = torch.empty(old.shape, dtype=old.dtype, device=device)
+                packs = is_four_bit(old)
+                new = torch.empty(old.shape, dtype=quantised_dtype if packs else old.dtype, device=device)
                 _initialise(name, new)
-                made[id(old)] = nn.Parameter(new, old.requires_grad)
+                made[id(old)] = quantised_weight(old, new) if packs else nn.Parameter(new, old.requires_grad)
             module._parameters[name] = made[id(old)]  # type: ignore[assignment]
         for name, buffer in module._buffers.items():
             if buffer is not None:
@@ -124,7 +126,7 @@ def _initialise(name: str, weight: torch.Tensor) -> None:
         weight.fill_(0.0 if "bias" in name else 1.0)
 
 
-def _fill(model: nn.Module, fake: FakeTensorMode) -> None:
+def _fill(model: nn.Module, fake: FakeTensorMode, quantised_dtype: torch.dtype) -> None:
     """Give every parameter and buffer a fake tensor in the place of its meta tensor; shared ones stay shared."""
     made: dict[int, torch.Tensor] = {}
     for module in model.modules():
@@ -132,6 +134,8 @@ def _fill(model: nn.Module, fake: FakeTensorMode) -> None:
             for name, old in table.items():
                 if old is None:
                     continue
+                if id(old) not in made and is_four_bit(old):
+                    made[id(old)] = fake_weight(old, quantised_dtype, fake)
                 if id(old) not in made:
                     with fake:
                         new = torch.empty_strided(old.shape, old.stride(), dtype=old.dtype, device="cpu")
@@ -141,6 +145,8 @@ def _fill(model: nn.Module, fake: FakeTensorMode) -> None:
 
 def _reparameterised(model: Any, workload: Workload) -> Any:  # noqa: ANN401
     kind = workload.method.parameterisation
+    if workload.method.quantised:
+        quantise(model, workload)
     if kind in ("lora", "relora"):
         return _with_adapters(model, workload)
     if kind == "low-rank":

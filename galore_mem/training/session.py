@@ -16,11 +16,12 @@ from galore_mem.training import attention
 from galore_mem.training.clipping import clip_gradients
 from galore_mem.training.evaluation import evaluate
 from galore_mem.training.heads import target_modules
-from galore_mem.training.like_cuda import as_if_real, like_cuda, no_waiting, replaced
+from galore_mem.training.like_cuda import as_if_real, four_bit_products, like_cuda, no_waiting, replaced
 from galore_mem.training.master_weights import MasterWeights
 from galore_mem.training.model import build_model, post_order
 from galore_mem.training.offload import OffloadedAdamW, is_managed
 from galore_mem.training.optimizers import build_optimizer
+from galore_mem.training.quantised import DYNAMIC_MAP, dynamic_map, statistics_of
 from galore_mem.training.step import Batcher, Witness, empty_cache, marked_loss, run_backwards
 from galore_mem.witness import HOST
 
@@ -70,6 +71,7 @@ class Session:
         else:
             attention.register(kernel, lambda: masks.scope())
         self.model = build_model(workload, fake, device)
+        self._dynamic_map = dynamic_map(workload, fake)
         self.named = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
         targets = target_modules(self.model, workload.method.target_modules)
         self.targets = frozenset(f"{name}.weight" for name in targets)
@@ -171,6 +173,10 @@ class Session:
                     if tensor is not None and id(tensor) not in seen:
                         seen.add(id(tensor))
                         yield category, f"{path}.{name}".lstrip("."), tensor
+                        for what, held in statistics_of(tensor):
+                            yield category, f"{path}.{name}.{what}", held
+        if self._dynamic_map is not None:
+            yield "weights", DYNAMIC_MAP, self._dynamic_map
         for optimizer in self.optimizers:
             if isinstance(optimizer, MasterWeights):
                 for parameter, tensor in optimizer.masters.items():
@@ -262,6 +268,8 @@ class Session:
                 if any(map(attention.is_fused, kernels)):
                     runs = attention.as_on_cuda(self.kernel, beside)
                 stack.enter_context(like_cuda(runs))
+            elif self.workload.method.quantised and not self.on_gpu:
+                stack.enter_context(four_bit_products())
             if self.is_fake or not torch.cuda.is_available():
                 stack.enter_context(no_waiting())
             if self.is_fake:

@@ -224,4 +224,5 @@ FAMILY = Family(
     traits=traits,
     passed=passed,
     saved_modules=SAVED_MODULES,
+    not_quantised="models that read are not planned with them",
 )

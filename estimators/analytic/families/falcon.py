@@ -208,4 +208,5 @@ FAMILY = Family(
     chunked_loss=True,
     sizes=sizes,
     traits=traits,
+    not_quantised="transformers quantises none of its layers, which have a class of their own",
 )

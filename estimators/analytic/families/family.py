@@ -74,6 +74,8 @@ class Family:
     """Layers that are played: three where the middle one stands for the others, all where layers differ."""
     saved_modules: tuple[str, ...] = ()
     """Modules that peft trains in full beside LoRA's adapters, as a copy: a classifier's head."""
+    not_quantised: str = ""
+    """Why no plan covers its weights in four bits; empty where one does."""
     masks: Callable[[ModelShape], tuple[str, ...]] = _one_for_all
     """For which kinds of layers the model makes masks, in its order."""
     score_layers: Callable[[ModelShape], int] = _layers

@@ -148,4 +148,5 @@ FAMILY = Family(
     chunked_loss=True,
     sizes=sizes,
     traits=traits,
+    not_quantised="its layers are Conv1D, which transformers turns round as it quantises them",
 )

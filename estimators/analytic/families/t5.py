@@ -358,4 +358,5 @@ FAMILY = Family(
     traits=traits,
     played_layers=all_layers,
     score_layers=score_layers,
+    not_quantised="its code asks for the dtype of a weight",
 )

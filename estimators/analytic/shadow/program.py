@@ -12,6 +12,7 @@ from estimators.analytic.shadow import attention as kernels
 from estimators.analytic.shadow import loss as losses
 from estimators.analytic.shadow.norms import layer_norm
 from estimators.analytic.shadow.ops import add, cast, dropout, linear, repeat, scale
+from estimators.analytic.shadow.quantised import FourBit, clone, linear_4bit
 from estimators.analytic.shadow.structure import Structure
 from estimators.analytic.shadow.tape import (
     MIDDLE,
@@ -40,6 +41,8 @@ class Linear:
     """It keeps (in, out), as transformers' Conv1D does."""
     lora_a: Parameter | None = None
     lora_b: Parameter | None = None
+    packed: bool = False
+    """Frozen in four bits."""
     factor: Parameter | None = None
     """The first of two factors; `weight` is the second."""
 
@@ -146,6 +149,7 @@ class Program(ABC):
             self._parameter(spec, trainable=not frozen),
             self._parameter(bias, trainable=kind != "lora") if bias is not None else None,
             spec.transposed,
+            packed=s.four_bit is not None and spec.role == "linear",
         )
         if target and kind == "low-rank":
             out.factor = Parameter(f"{path}.A.weight", (f"R {path}", in_dim), s.itemsize)
@@ -162,6 +166,8 @@ class Program(ABC):
         if layer.factor is not None:
             inner = linear(x, layer.factor, None, f"{name} A", autocast=s.autocast)
             return linear(inner, layer.weight, layer.bias, f"{name} B", autocast=s.autocast)
+        if layer.packed and s.four_bit is not None:
+            return self._linear_4bit(x, layer, name, s.four_bit)
         out = linear(
             x,
             layer.weight,
@@ -188,6 +194,26 @@ class Program(ABC):
             f"{name} with adapter",
         )
         return cast(out, result_size, f"{name} with adapter cast")
+
+    def _linear_4bit(self, x: Tensor, layer: Linear, name: str, kept: FourBit) -> Tensor:
+        """Linear4bit, and peft's adapter around it, which under autocast casts nothing."""
+        autocast = self.structure.autocast
+        out = linear_4bit(x, layer.weight, name, kept)
+        if layer.lora_a is None or layer.lora_b is None:
+            return out
+        out = clone(out, f"{name} cloned")
+        size = out.itemsize
+        if not autocast:
+            x = cast(x, layer.lora_a.itemsize, f"{name} adapter input in fp32")
+        dropped = dropout(x, self.structure.adapter_dropout, f"{name} adapter dropout")
+        inner = linear(dropped, layer.lora_a, None, f"{name} A", autocast=autocast)
+        del dropped
+        outer = linear(inner, layer.lora_b, None, f"{name} B", autocast=autocast)
+        del inner
+        outer = scale(outer, f"{name} adapter scaled")
+        if not autocast:
+            outer = cast(outer, size, f"{name} adapter cast")
+        return add(out, outer, f"{name} with adapter")
 
     def layer_norm(self, x: Tensor, path: str) -> Tensor:
         """A LayerNorm of the model, with the parameters that it has."""

@@ -3,6 +3,7 @@
 from collections.abc import Hashable
 from dataclasses import dataclass
 
+from estimators.analytic.shadow.quantised import FourBit
 from estimators.analytic.shadow.weights import Weight
 
 
@@ -48,5 +49,7 @@ class Structure:
     """Linear layers with adapters or factors, by their path."""
     parameterisation: str = "full"
     adapter_dropout: float = 0.0
+    four_bit: FourBit | None = None
+    """How frozen linear layers are kept; None where they are as transformers makes them."""
     loss_chunks: int = 0
     """Pieces in which head and loss are computed; 0 for all at once."""

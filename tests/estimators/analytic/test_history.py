@@ -100,6 +100,7 @@ def test_micro_batches_after_the_third_find_the_blocks_of_those_before(steps: in
         ("lora", {"attention": "eager", "batch": 2, "rank": 8}),
         ("adamw", {"attention": "math", "batch": 2}),
         ("sgd", {"attention": "math", "batch": 2, "padding": True}),
+        ("qlora", {"checkpointing": "full", "batch": 2, "rank": 8, "bnb_4bit_use_double_quant": True}),
         ("galore-adamw-8bit", {"update": "per-layer", "rank": 32}),
         ("galore-adamw-8bit", {"implementation": "galore-torch", "rank": 32}),
     ],

@@ -33,7 +33,7 @@ def small(method: str, *, tied: bool) -> Workload:
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("method", ["sgd", "lora", "low-rank"])
+@pytest.mark.parametrize("method", ["sgd", "lora", "qlora", "low-rank"])
 def test_weights_made_in_place_are_those_of_an_ordinary_model(method: str, tied: bool) -> None:
     from contextlib import ExitStack
 
