@@ -83,7 +83,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines += [
         "",
         f"What stays is equal to the byte in {equal} of {len(rows)} rows; traced reserved memory is under the plan's bound",
-        f"in {under}. What is left of live bytes are one-element tensors, and one integer a token under checkpointing.",
+        f"in {under}. What is left of live bytes are one-element tensors and, under checkpointing, one integer for each",
+        "position.",
     ]
     return "\n".join(lines)
 
