@@ -82,9 +82,9 @@ def table(rows: list[dict[str, Any]]) -> str:
     under = sum(row["traced_reserved_bytes"] <= row["bound_reserved_bytes"] for row in rows)
     lines += [
         "",
-        f"What stays is equal to the byte in {equal} of {len(rows)} rows; traced reserved memory is under the plan's bound",
-        f"in {under}. What is left of live bytes are one-element tensors and, under checkpointing, one integer for each",
-        "position.",
+        f"What stays is equal to the byte in {equal} of {len(rows)} rows; traced reserved memory is under the plan's",
+        f"bound in {under}. What is left of live bytes are one-element tensors and, under checkpointing, one integer for",
+        "each position.",
     ]
     return "\n".join(lines)
 
