@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.family_judge import read_rows, title
 from benchmarks.ledger_diff import compare
-from estimators.allocator.replay import peaks
+from estimators.allocator.replay import replay
 from estimators.analytic.history import history_of
 from estimators.workload import Workload
 from galore_mem.answers.lengths import events_of
@@ -50,16 +50,16 @@ def judge(name: str, workload: Workload) -> dict[str, Any]:
     """One row."""
     start = time.process_time()
     found = compare(workload)
-    traced = peaks(list(events_of(found.recording)))
-    written = peaks(history_of(workload))
+    traced = replay(list(events_of(found.recording)))
+    written = replay(history_of(workload))
     unallocated = sum(term.high_bytes for term in found.analytic.terms if term.name == "context")
     return {
         "title": name,
         "analytic_live_bytes": found.analytic.peak_live_bytes,
         "traced_live_bytes": found.traced_live_bytes,
         "resident_apart_bytes": found.resident_apart_bytes,
-        "traced_reserved_bytes": traced[1],
-        "written_reserved_bytes": written[1],
+        "traced_reserved_bytes": traced.peak_reserved_bytes,
+        "written_reserved_bytes": written.peak_reserved_bytes,
         "bound_reserved_bytes": found.analytic.upper_bytes - unallocated,
         "cpu_seconds": round(time.process_time() - start, 1),
     }
@@ -83,8 +83,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines += [
         "",
         f"What stays is equal to the byte in {equal} of {len(rows)} rows; traced reserved memory is under the plan's",
-        f"bound in {under}. What is left of live bytes are one-element tensors and, under checkpointing, one integer for",
-        "each position.",
+        f"bound in {under}. What is left of live bytes are one-element tensors and, under checkpointing, one integer",
+        "for each position.",
     ]
     return "\n".join(lines)
 
