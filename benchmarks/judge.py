@@ -123,11 +123,10 @@ def large_grid() -> Iterator[Workload]:
             for variant in variants(method):
                 number += 1
                 run = RUNS[number % len(RUNS)]
-                if variant["update"] == "per-layer":
-                    run = {key: value for key, value in run.items() if key != "grad_accumulation"}
-                workload = one(shape, method, variant | run | {"seq": LENGTHS[number % len(LENGTHS)]})
-                if is_possible(workload):
-                    yield workload
+                runs = [variant | run | {"seq": LENGTHS[number % len(LENGTHS)]}]
+                if variant["update"] == "per-layer" and "grad_accumulation" in run:
+                    runs.append({key: value for key, value in runs[0].items() if key != "grad_accumulation"})
+                yield from filter(is_possible, (one(shape, method, words) for words in runs))
     for place, (name, method, words) in enumerate(FIT_LIKE):
         usual = {} if place < NOT_CHECKPOINTED else {"checkpointing": "full"}
         yield one(find_model(name).shape, method, usual | words)

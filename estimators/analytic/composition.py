@@ -43,14 +43,14 @@ def _rows(workload: Workload, outliner: Outliner, outline: Outline) -> tuple[Ten
     left = dict(outline.moment(outliner.course).by_category)
     for row in rows:
         left[row.category] = left.get(row.category, 0) - row.live_bytes
-    states = [*_states(workload, outliner)]
-    sums: dict[str, int] = {}
-    for row in states:
-        sums[row.category] = sums.get(row.category, 0) + row.live_bytes
-    if all(left.get(category, 0) >= nbytes for category, nbytes in sums.items()):
-        rows += states
-        for category, nbytes in sums.items():
-            left[category] -= nbytes
+    for whole in ([*_states(workload, outliner)], [*_gathered(workload, outliner)]):
+        sums: dict[str, int] = {}
+        for row in whole:
+            sums[row.category] = sums.get(row.category, 0) + row.live_bytes
+        if all(left.get(category, 0) >= nbytes for category, nbytes in sums.items()):
+            rows += whole
+            for category, nbytes in sums.items():
+                left[category] -= nbytes
     for category, nbytes in left.items():
         if nbytes < 0:
             rows = _without(rows, category, -nbytes)
@@ -80,8 +80,12 @@ def _lasting(workload: Workload, outliner: Outliner) -> Iterator[Tensors]:
     for group in groups:
         for copy in master_weights(group, workload.method):
             yield replace(copy, name=f"{group.name}: {copy.name}")
+
+
+def _gathered(workload: Workload, outliner: Outliner) -> Iterator[Tensors]:
+    """Sums of gradients that passes of a per-layer update leave to the next; all of them live between two passes."""
     if workload.method.update == "per-layer" and workload.batch.gradient_accumulation_steps > 1:
-        for group in groups:
+        for group in outliner.stepping.groups:
             yield from accumulated_gradients(group, workload.method)
 
 

@@ -51,7 +51,7 @@ class Course:
         self.interval_bytes = [maxima[stretch] + shifts[passed] for stretch, passed in layout.places]
         """Largest live bytes in each interval."""
         self.update_bytes = [values[stop] + shifts[passed] for stop, passed in layout.update_places]
-        """Live bytes where each stepping gradient is complete."""
+        """Live bytes where each gradient of each pass is complete."""
         self.peak_bytes = max(self.interval_bytes)
         self.end_bytes = values[-1] + shifts[-1]
 

@@ -10,7 +10,7 @@ from math import prod
 from estimators.analytic.galore_scratch import inner_scratch_bytes, refresh_scratch_bytes, step_scratch_bytes
 from estimators.analytic.parameters import ParameterGroup
 from estimators.analytic.projection import projection_of
-from estimators.analytic.states import group_states, inner_states, shared_states
+from estimators.analytic.states import accumulated_gradients, group_states, inner_states, shared_states
 from estimators.analytic.tensors import rounded
 from estimators.analytic.walk import Walk
 from estimators.workload import Method, Optimizer
@@ -34,21 +34,53 @@ def own_galore(walk: Walk, group: ParameterGroup, method: Method, *, first: bool
             for shared in shared_states((group,), method):
                 walk.take_once(shared)
         walk.take_states(states)
-    if group.projected and method.optimizer == "adafactor":
-        _low_rank_adafactor(walk, group, method, first=first)
+    _inner_step(walk, group, method, first=first)
+
+
+def take_pass(walk: Walk, group: ParameterGroup, method: Method, *, first: bool, opening: bool) -> None:
+    """A projected gradient inside an accumulation (galore_mem/optim/per_layer.py, `_accumulate`).
+
+    The first pass refreshes, and what it projects stays; later ones add theirs to it.
+    """
+    if opening:
+        walk.enter("refresh")
+        walk.brief(_refresh_bytes(group, method, first=first))
+        if first:
+            walk.take_states(state for state in group_states(group, method) if state.category == "projectors")
+        walk.enter("step")
+        (low,) = accumulated_gradients(group, method)
+        walk.hold("between", _projecting_bytes(group, method) - rounded(low.nbytes))
+        walk.take("gradients", low.nbytes)
+        walk.drop("between")
     else:
-        walk.brief(_step_bytes(group, method, method.optimizer))
+        walk.brief(_projecting_bytes(group, method))
+    walk.give("gradients", group.nbytes)
 
 
-def _low_rank_adafactor(walk: Walk, group: ParameterGroup, method: Method, *, first: bool) -> None:
-    """Adafactor makes a new RMS in every step: the figure of its step counts it, that of the landing does not."""
+def end_accumulation(walk: Walk, group: ParameterGroup, method: Method, *, first: bool) -> None:
+    """The last pass: its projected gradient joins the sum of those before, which the inner optimizer then steps."""
+    take_pass(walk, group, method, first=first, opening=False)
+    if first:
+        walk.take_states(inner_states(group, method))
+    (low,) = accumulated_gradients(group, method)
+    _inner_step(walk, group, method, first=first, held_bytes=rounded(low.nbytes))
+
+
+def _inner_step(walk: Walk, group: ParameterGroup, method: Method, *, first: bool, held_bytes: int = 0) -> None:
+    """The inner optimizer's step, and the landing; `held_bytes` of their scratch live already.
+
+    Adafactor makes a new RMS in every step: the figure of its step counts it, that of the landing does not.
+    """
+    if not group.projected or method.optimizer != "adafactor":
+        walk.brief(_step_bytes(group, method, method.optimizer) - held_bytes)
+        return
     new_rms_bytes = 4
     if not first:
         walk.take("optimizer_states", new_rms_bytes)
-    walk.brief(_step_bytes(group, method, "adafactor") - rounded(new_rms_bytes))
+    walk.brief(_step_bytes(group, method, "adafactor") - held_bytes - rounded(new_rms_bytes))
     if not first:
         walk.give("optimizer_states", new_rms_bytes)
-    walk.brief(_step_bytes(group, method, "sgd"))
+    walk.brief(_step_bytes(group, method, "sgd") - held_bytes)
 
 
 @lru_cache(maxsize=16384)

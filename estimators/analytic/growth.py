@@ -1,4 +1,4 @@
-"""States that appear while the first backward of a per-layer update goes on."""
+"""What appears and goes while the backward passes of a per-layer update go on: states, and sums of gradients."""
 
 from functools import cached_property
 from operator import add
@@ -6,82 +6,121 @@ from operator import add
 from estimators.analytic.course import Course
 from estimators.analytic.layout import Layout
 from estimators.analytic.stepping import Categories, Stepping, plus, times
+from estimators.analytic.walk import Pass
+from estimators.footprint import Iteration
+
+Counts = dict[tuple[Pass, str], int]
+_SHARED: tuple[Pass, str] = ("only", "")
+"""What the first parameter that needs it makes for all."""
 
 
 class Growth:
-    """States alive before each interval of a course, and before each parameter's update."""
+    """What lives before each interval of a course, and before each parameter's update, that no course has.
+
+    In a first iteration that are states, in any iteration of an accumulation what passes before have left.
+    """
+
+    def __init__(self, stepping: Stepping, layout: Layout, repetitions: int, iteration: Iteration) -> None:
+        self._layout = layout
+        self._repetitions = repetitions
+        self._sharers = stepping.sharers if iteration == "first" else frozenset()
+        taken = {key for key, _, _ in layout.growth if key is not None}
+        self._left = {key: stepping.left_by(iteration, *key) for key in taken} | {_SHARED: stepping.shared}
+        self.totals: list[int] = []
+        """Bytes before each interval."""
+        self.update_totals: list[int] = []
+        """Bytes before each update."""
+        left = {key: sum(categories.values()) for key, categories in self._left.items()}
+        total, block_total, to_share = 0, 0, bool(self._sharers)
+        for key, in_block, opens_last in layout.growth:
+            if opens_last:
+                total, block_total = total + (repetitions - 2) * block_total, 0
+            self.totals.append(total)
+            if key is None:
+                continue
+            if to_share and self._shares(key):
+                total, to_share = total + left[_SHARED], False
+            self.update_totals.append(total)
+            total += left[key]
+            if in_block:
+                block_total += left[key]
+
+    def _shares(self, key: tuple[Pass, str]) -> bool:
+        return key[0] in ("only", "closing") and key[1] in self._sharers
+
+    @cached_property
+    def _counts(self) -> tuple[list[Counts], list[Counts]]:
+        """Gradients that have been taken before each interval and each update, by pass and group."""
+        found, before_updates = list[Counts](), list[Counts]()
+        counts: Counts = {}
+        block: list[tuple[Pass, str]] = []
+        for key, in_block, opens_last in self._layout.growth:
+            if opens_last:
+                counts = {key: count + (self._repetitions - 2) * block.count(key) for key, count in counts.items()}
+                block = []
+            found.append(counts)
+            if key is None:
+                continue
+            if self._shares(key):
+                counts = {**counts, _SHARED: 1}
+            before_updates.append(counts)
+            counts = {**counts, key: counts.get(key, 0) + 1}
+            if in_block:
+                block.append(key)
+        return found, before_updates
+
+    @cached_property
+    def categories(self) -> list[Categories]:
+        """The same by category, before each interval."""
+        return [self._categories(counts) for counts in self._counts[0]]
+
+    @cached_property
+    def update_categories(self) -> list[Categories]:
+        """Before each update."""
+        return [self._categories(counts) for counts in self._counts[1]]
+
+    def _categories(self, counts: Counts) -> Categories:
+        return plus(*(times(self._left[key], count) for key, count in counts.items()))
+
+
+class Growths:
+    """The growth of both iterations."""
 
     def __init__(self, stepping: Stepping, layout: Layout, repetitions: int) -> None:
         self._stepping = stepping
         self._layout = layout
-        self._repetitions = repetitions
-        self.totals: list[int] = []
-        """Bytes before each interval."""
-        own, total, block_total = stepping.own_bytes, 0, 0
-        for gradient, in_block, opens_last in layout.growth:
-            if opens_last:
-                total += (repetitions - 2) * block_total
-            self.totals.append(total)
-            if gradient:
-                total += own[gradient]
-                if in_block:
-                    block_total += own[gradient]
-        self.update_totals = [self.totals[index] for index in layout.updates]
-        """Bytes before each update."""
+        self.first = Growth(stepping, layout, repetitions, "first")
+        self.steady = Growth(stepping, layout, repetitions, "steady")
+
+    def of(self, iteration: Iteration) -> Growth:
+        """One of them."""
+        return self.first if iteration == "first" else self.steady
 
     @cached_property
     def largest_update_bytes(self) -> list[int]:
-        """The most that lives, in any iteration, while each parameter is updated: its own refresh or step and states.
+        """The most that lives, in any iteration, while each gradient is taken: its own refresh or step and states.
 
         What forward and backward hold there is to be added.
         """
-        stepping, layout = self._stepping, self._layout
-        steady = stepping.update_bytes("steady", layout).values()
-        growing = [
-            list(map(add, self.update_totals, added)) for added in stepping.update_bytes("first", layout).values()
-        ]
-        return list(map(max, *growing, *([nbytes + stepping.states_bytes for nbytes in added] for added in steady)))
+        return list(map(max, *self._updates(self.first, "first"), *self._updates(self.steady, "steady")))
 
-    @cached_property
-    def _counts(self) -> list[dict[str, int]]:
-        """Parameters that have stepped before each interval, by group."""
-        found: list[dict[str, int]] = []
-        counts: dict[str, int] = {}
-        block: list[str] = []
-        for gradient, in_block, opens_last in self._layout.growth:
-            if opens_last:
-                counts = {name: count + (self._repetitions - 2) * block.count(name) for name, count in counts.items()}
-            found.append(counts)
-            if gradient:
-                counts = {**counts, gradient: counts.get(gradient, 0) + 1}
-                if in_block:
-                    block.append(gradient)
-        return found
-
-    @cached_property
-    def categories(self) -> list[Categories]:
-        """States before each interval."""
-        return [self._categories(counts) for counts in self._counts]
-
-    @cached_property
-    def update_categories(self) -> list[Categories]:
-        """States before each update."""
-        return [self.categories[index] for index in self._layout.updates]
-
-    def _categories(self, counts: dict[str, int]) -> Categories:
-        return plus(*(times(self._stepping.own[name], count) for name, count in counts.items()))
+    def _updates(self, growth: Growth, iteration: Iteration) -> list[list[int]]:
+        states = self._stepping.states_bytes if iteration == "steady" else 0
+        around = [nbytes + states for nbytes in growth.update_totals]
+        found = self._stepping.update_bytes(iteration, self._layout)
+        return [list(map(add, around, added)) for added in found.values()]
 
 
-_GROWTHS: dict[tuple[Stepping, Layout, int], Growth] = {}
+_GROWTHS: dict[tuple[Stepping, Layout, int], Growths] = {}
 _MOST_GROWTHS = 4096
 
 
-def states_before(stepping: Stepping, course: Course) -> Growth:
-    """The growth of a method's states along a course; computed once, for it depends on no batch."""
+def growth_of(stepping: Stepping, course: Course) -> Growths:
+    """The growth of a method along a course; computed once, for it depends on no batch."""
     key = (stepping, course.layout, course.repetitions)
     growth = _GROWTHS.get(key)
     if growth is None:
         if len(_GROWTHS) >= _MOST_GROWTHS:
             _GROWTHS.clear()
-        growth = _GROWTHS[key] = Growth(stepping, course.layout, course.repetitions)
+        growth = _GROWTHS[key] = Growths(stepping, course.layout, course.repetitions)
     return growth

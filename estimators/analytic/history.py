@@ -5,7 +5,7 @@ Sizes and order are the closed form's, so that the allocator's replica makes of 
 history (docs/accuracy.md), without torch and in a fraction of a second.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from estimators.allocator.replay import Event
@@ -13,7 +13,7 @@ from estimators.analytic.attention import attention_kernel
 from estimators.analytic.buffers import buffers
 from estimators.analytic.course import course_of
 from estimators.analytic.layout import Layout
-from estimators.analytic.script import Product, Script, script_of
+from estimators.analytic.script import Completed, Product, Script, script_of
 from estimators.analytic.states import master_weights
 from estimators.analytic.step_history import Ledger, StepWriter, in_model_order
 from estimators.analytic.stepping import stepping_of
@@ -23,7 +23,9 @@ from profiles.errors import InputError
 from profiles.gpus import SMALL_WORKSPACE_BYTES, Gpu
 
 MICRO_BATCHES = 3
-"""Written of a longer accumulation: each one after the second finds the blocks that the one before has left."""
+"""Written of a longer accumulation: each one after the second finds the blocks that the one before has left.
+
+Of a per-layer update's, one between the first and the last."""
 
 
 class History(NamedTuple):
@@ -62,12 +64,6 @@ def written_history(workload: Workload, gpu: Gpu | None = None) -> History:
     Raises:
         InputError: the workload cannot run on the card, or its history cannot be written down.
     """
-    if workload.method.update == "per-layer" and workload.batch.gradient_accumulation_steps > 1:
-        raise InputError(
-            "no exact history of per-layer updates over several micro-batches",
-            "sums of gradients between backward passes are in no played step",
-            "ask galore-mem trace",
-        )
     if workload.eval_batch:
         raise InputError(
             "no exact history with evaluation between steps",
@@ -133,6 +129,8 @@ class _Iterations:
     steps: StepWriter
     workspace_bytes: int
     per_layer: bool
+    gathered: dict[str, list[int]] = field(default_factory=dict)
+    """What the first of several passes of a per-layer update has left of gradients, in the order of backward."""
     workspaces: int = 0
     """CuBLAS's: taken at the first matrix product of forward's and of backward's thread, once and for good."""
 
@@ -141,20 +139,43 @@ class _Iterations:
         before = ledger.promise(sizes[kind] for kind in script.kinds)
         gradients: dict[str, list[int]] = {}
         gone: set[int] = set()
-        """Gradients that a step has freed already."""
+        """Gradients that a step has freed already, or keeps for a later pass."""
+        self.gathered.clear()
         for events, cue in script.parts:
             ledger.play(events, before, gone)
             if isinstance(cue, Product):
                 self._take_workspace(cue.threads)
-            elif cue is not None:
-                gradient = before + cue.storage
-                gradients.setdefault(cue.name, []).append(gradient)
-                if self.per_layer and self.steps.single(cue.name, gradient, cue.layer, first=first):
-                    gone.add(gradient)
+            elif cue is None:
+                continue
+            elif not self.per_layer:
+                if cue.part in ("only", "closing"):
+                    gradients.setdefault(cue.name, []).append(before + cue.storage)
+            elif cue.part != "only":
+                gone.add(before + cue.storage)
+                self._gather(cue, before + cue.storage, first=first)
+            elif self.steps.single(cue.name, before + cue.storage, cue.layer, first=first):
+                gone.add(before + cue.storage)
         if not self.per_layer:
             self.steps.whole(gradients, first=first)
         ledger.play([-number for number in script.left], before, gone | self.steps.freed)
         self.steps.end()
+
+    def _gather(self, cue: Completed, gradient: int, *, first: bool) -> None:
+        """One of several passes: the first keeps the gradient or its projection, the last one steps the sum."""
+        kept, is_last = self.gathered.setdefault(cue.name, []), cue.part == "closing"
+        if self.steps.projects(cue.name):
+            if is_last:
+                self.steps.finish(cue.name, (gradient, kept[-1 - cue.layer]), first=first)
+            else:
+                left = self.steps.gather(cue.name, gradient, opening=cue.part == "opening", first=first)
+                kept += [left] if left else []
+        elif cue.part == "opening":
+            kept.append(gradient)
+        else:
+            self.ledger.free(gradient)
+            total = kept[-1 - cue.layer]
+            if is_last and not self.steps.single(cue.name, total, cue.layer, first=first):
+                self.ledger.free(total)
 
     def _take_workspace(self, threads: int) -> None:
         if self.workspaces < threads:

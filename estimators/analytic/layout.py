@@ -14,6 +14,7 @@ from operator import itemgetter
 from estimators.analytic.shadow.play import Played
 from estimators.analytic.shadow.tape import MIDDLE, OUTSIDE, Dims
 from estimators.analytic.structure import PLAYED_LAYERS
+from estimators.analytic.walk import Pass
 from estimators.footprint import Phase
 
 PHASES: dict[str, Phase] = {
@@ -40,8 +41,13 @@ class Stretch:
     """Number of the pass over the middle layer that it belongs to; 0 outside of them."""
     gradient: str
     """The parameter whose gradient is complete at its end; empty where none is."""
-    steps: bool
-    """That gradient belongs to the last micro-batch."""
+    part: Pass
+    """Which of a step's backward passes it belongs to."""
+
+    @property
+    def steps(self) -> bool:
+        """Its gradient is the last one of its parameter before the step."""
+        return bool(self.gradient) and self.part in ("only", "closing")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +80,9 @@ def _passed(stretches: list[Stretch], intervals: list[Interval]) -> list[int]:
     ]
 
 
-def _growth(stretch: Stretch, interval: Interval) -> tuple[str, bool, bool]:
-    return stretch.gradient if stretch.steps else "", bool(stretch.block) and not interval.last, interval.opens_last
+def _growth(stretch: Stretch, interval: Interval) -> tuple[tuple[Pass, str] | None, bool, bool]:
+    taken = (stretch.part, stretch.gradient) if stretch.gradient else None
+    return taken, bool(stretch.block) and not interval.last, interval.opens_last
 
 
 class Layout:
@@ -92,12 +99,13 @@ class Layout:
         starts = [self.stretches[interval.stretch].start for interval in self.intervals]
         self.product = next((i for i, start in enumerate(starts) if start >= played.product), len(starts))
         """The first interval in which backward's thread has run a matrix product."""
-        self.updates = [i for i, interval in enumerate(self.intervals) if self.stretches[interval.stretch].steps]
-        """Intervals that end with a gradient that steps."""
+        self.updates = [i for i, interval in enumerate(self.intervals) if self.stretches[interval.stretch].gradient]
+        """Intervals that end with a gradient of one pass complete: where a per-layer update takes it."""
         self.update_names = tuple(self.stretches[self.intervals[i].stretch].gradient for i in self.updates)
+        self.update_parts = tuple(self.stretches[self.intervals[i].stretch].part for i in self.updates)
         self.growth = [_growth(self.stretches[interval.stretch], interval) for interval in self.intervals]
-        """By interval: the parameter that steps at its end, if one does; whether all repetitions but the last do the
-        same; whether it opens the last repetition."""
+        """By interval: the pass and the parameter whose gradient is complete at its end, if one is; whether all
+        repetitions but the last do the same; whether it opens the last repetition."""
         self.pick = itemgetter(*played.events)
         """Takes what each event adds from a table by its code."""
         self.slices = [slice(min(stretch.start + 1, stretch.stop), stretch.stop + 1) for stretch in self.stretches]
@@ -110,7 +118,7 @@ class Layout:
         self.update_places = [
             (self.stretches[stretch].stop, passed) for stretch, passed in (self.places[i] for i in self.updates)
         ]
-        """Events that have happened where each stepping gradient is complete, and passes before it."""
+        """Events that have happened where each such gradient is complete, and passes over layers before it."""
         self.dims: list[Dims] = list(dict.fromkeys(kind.size.dims for kind in played.kinds))
         number = {dims: index for index, dims in enumerate(self.dims)}
         self.kinds = [(number[kind.size.dims], kind.size.itemsize) for kind in played.kinds]
@@ -145,7 +153,7 @@ def _stretches(played: Played) -> list[Stretch]:
                     window=window,
                     block=block,
                     gradient=gradient,
-                    steps=bool(gradient) and micro_batch == last,
+                    part=_part(micro_batch, last),
                 )
             )
             start = position
@@ -157,6 +165,14 @@ def _stretches(played: Played) -> list[Stretch]:
             blocks += middle
             block = blocks if middle else 0
     return cuts
+
+
+def _part(micro_batch: str, last: str) -> Pass:
+    if last == "0":
+        return "only"
+    if micro_batch == last:
+        return "closing"
+    return "middle" if micro_batch not in ("", "0") else "opening"
 
 
 def _window(window: str, label: str, detail: str, layers: int) -> str:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from estimators.analytic.clipping import clipping_bytes
 from estimators.analytic.course import Course, Point, course_of
 from estimators.analytic.evaluation import evaluation_of
-from estimators.analytic.growth import states_before
+from estimators.analytic.growth import growth_of
 from estimators.analytic.layout import PHASES
 from estimators.analytic.resuming import aliased_bytes, copied_by_loader, file_bytes
 from estimators.analytic.states import as_stepped
@@ -63,9 +63,8 @@ class Outliner:
         }
         if self.stepping.masters_bytes:
             held["optimizer_states"] = self.stepping.masters_bytes
-        self._accumulates = workload.batch.gradient_accumulation_steps > 1
-        if self.per_layer and self._accumulates:
-            held["gradients"] = self.stepping.accumulators_bytes
+        self._gathers = self.per_layer and workload.batch.gradient_accumulation_steps > 1
+        """Backward passes of a per-layer update leave sums of gradients to each other."""
         self.lasting_bytes = (
             self.stepping.weights_bytes
             + self.stepping.buffers_bytes
@@ -102,7 +101,9 @@ class Outliner:
         stepping = self.stepping
         largest = course.peak_bytes + stepping.states_bytes
         if self.per_layer:
-            growth = states_before(stepping, course)
+            growth = growth_of(stepping, course)
+            if self._gathers:
+                largest = max(map(add, course.interval_bytes, growth.steady.totals)) + stepping.states_bytes
             largest = max(largest, max(map(add, course.update_bytes, growth.largest_update_bytes)))
         else:
             largest = max(largest, course.end_bytes - stepping.gradients_bytes + stepping.largest_step_bytes)
@@ -117,15 +118,12 @@ class Outliner:
     @property
     def _around_evaluation(self) -> Categories:
         """What lives around an evaluation besides what is always held."""
-        accumulators = self._held.get("gradients", 0)  # between steps there are none
-        return plus(self.stepping.states, {"gradients": self._evaluated_gradients_bytes - accumulators})
+        return plus(self.stepping.states, {"gradients": self._evaluated_gradients_bytes})
 
     def _resuming(self) -> Outline:
         """Model and optimizer are built, and take up a checkpoint: see `resuming`."""
         stepping, method = self.stepping, self.stepping.method
-        held = plus(
-            self._held, {"workspaces": -2 * self._workspace_bytes, "gradients": -self._held.get("gradients", 0)}
-        )
+        held = plus(self._held, {"workspaces": -2 * self._workspace_bytes})
         found = dict(stepping.states)
         if self._resume == "device":
             copied = copied_by_loader(stepping.groups, method)
@@ -157,9 +155,12 @@ class Outliner:
             yield from self._all()
 
     def _all(self) -> Iterator[Outline]:
-        yield from self._windows("steady", self.stepping.states, self.stepping.states_bytes)
+        if self._gathers:
+            yield from self._windows_while_it_grows("steady")
+        else:
+            yield from self._windows("steady", self.stepping.states, self.stepping.states_bytes)
         if self.per_layer:
-            yield from self._windows_while_states_grow()
+            yield from self._windows_while_it_grows("first")
             yield from self._updates("first")
             yield from self._updates("steady")
         else:
@@ -206,27 +207,34 @@ class Outliner:
             parts = (self._held, {"gradients": -gradients}, addition.by_category)
             yield Outline(iteration, addition.name, addition.phase, total, point, parts)
 
-    def _windows_while_states_grow(self) -> Iterator[Outline]:
-        """First iteration of a per-layer update: states appear as backward goes on."""
-        before, course = states_before(self.stepping, self.course), self.course
-        totals = list(map(add, course.interval_bytes, before.totals))
-        totals[: course.layout.product] = [total - self._workspace_bytes for total in totals[: course.layout.product]]
+    def _windows_while_it_grows(self, iteration: Iteration) -> Iterator[Outline]:
+        """Per-layer update: states appear as a first backward goes on, and sums of gradients come and go."""
+        course = self.course
+        growth = growth_of(self.stepping, course).of(iteration)
+        totals = list(map(add, course.interval_bytes, growth.totals))
+        around, around_bytes = {}, 0
+        if iteration == "first":
+            product = course.layout.product
+            totals[:product] = [total - self._workspace_bytes for total in totals[:product]]
+        else:
+            around, around_bytes = self.stepping.states, self.stepping.states_bytes
         for name, intervals in course.layout.windows.items():
             index = max(intervals, key=totals.__getitem__)
-            states, states_bytes = before.categories[index], before.totals[index]
-            yield self._window("first", name, PHASES[name], course.point(index), states, states_bytes)
+            found, nbytes = plus(around, growth.categories[index]), around_bytes + growth.totals[index]
+            yield self._window(iteration, name, PHASES[name], course.point(index), found, nbytes)
 
     def _updates(self, iteration: Iteration) -> Iterator[Outline]:
         """Per-layer update: the largest refresh and the largest step of one parameter inside backward."""
         course, stepping = self.course, self.stepping
-        names = course.layout.update_names
-        growth = states_before(stepping, course) if iteration == "first" else None
-        around = list(map(add, course.update_bytes, growth.update_totals)) if growth else course.update_bytes
-        for name, added in stepping.update_bytes(iteration, course.layout).items():
+        layout, around = course.layout, course.update_bytes
+        growth = growth_of(stepping, course).of(iteration) if iteration == "first" or self._gathers else None
+        if growth is not None:
+            around = list(map(add, around, growth.update_totals))
+        states = stepping.states if iteration == "steady" else {}
+        for name, added in stepping.update_bytes(iteration, layout).items():
             totals = list(map(add, around, added))
             index = totals.index(max(totals))
-            addition = stepping.updates[iteration][names[index]][name]
-            states = growth.update_categories[index] if growth else stepping.states
-            total = totals[index] + self._held_bytes + (0 if growth else stepping.states_bytes)
-            parts = (self._held, states, addition.by_category)
+            addition = stepping.update_of(iteration, layout.update_parts[index], layout.update_names[index])[name]
+            total = totals[index] + self._held_bytes + sum(states.values())
+            parts = (self._held, states, growth.update_categories[index] if growth else {}, addition.by_category)
             yield Outline(iteration, name, UPDATE_PHASES[name], total, course.update(index), parts)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from estimators.analytic.handing_on import handed_on
 from estimators.analytic.layout import Layout, Stretch
+from estimators.analytic.walk import Pass
 
 _GRADIENTS = (".weight", "gradient of the input")
 _PRODUCTS: dict[str, tuple[str, ...]] = {
@@ -22,13 +23,15 @@ _PRODUCTS: dict[str, tuple[str, ...]] = {
 
 
 class Completed(NamedTuple):
-    """A parameter's gradient is complete: a per-layer update steps it here."""
+    """A parameter's gradient of one pass is complete: a per-layer update takes it here."""
 
     name: str
     """Of its group."""
     storage: int
     layer: int
     """From the end: backward comes to the last layer first."""
+    part: Pass
+    """Which of the step's backward passes it is."""
 
 
 class Product(NamedTuple):
@@ -112,8 +115,8 @@ class _Writer:
         """Living storages by the position of their birth, in order."""
         self._alike: dict[int, dict[int, int]] = {}
         """Living storages by kind, in order of birth, each with the position of its birth."""
-        self._done: dict[str, int] = {}
-        """Complete gradients of each group."""
+        self._done: dict[tuple[Pass, str], int] = {}
+        """Complete gradients of each group, by pass."""
         completed = (stretch for stretch in layout.stretches if stretch.gradient)
         self._births = dict(zip(map(id, completed), self._played.gradients, strict=True))
 
@@ -132,7 +135,7 @@ class _Writer:
                     own[position] = self._bear(code - 1, position, stretch.window)
                 else:
                     self._die(-code - 1, births[position], own, self._counterpart(position, turn.repetition))
-            if stretch.gradient and stretch.steps:
+            if stretch.gradient:
                 self._complete(stretch, turn.repetition, own)
 
     def _cue(self, cue: Cue) -> None:
@@ -179,5 +182,6 @@ class _Writer:
     def _complete(self, stretch: Stretch, repetition: int, own: dict[int, int]) -> None:
         birth = self._births[id(stretch)]
         number = own[birth] if birth in own else self._waiting[birth][repetition]
-        done = self._done[stretch.gradient] = self._done.get(stretch.gradient, 0) + 1
-        self._cue(Completed(stretch.gradient, number, -done))
+        key = stretch.part, stretch.gradient
+        done = self._done[key] = self._done.get(key, 0) + 1
+        self._cue(Completed(stretch.gradient, number, -done, stretch.part))

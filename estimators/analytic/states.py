@@ -116,11 +116,14 @@ def accumulated_gradients(group: ParameterGroup, method: Method) -> tuple[Tensor
     """
     if not group.trainable:
         return ()
-    numel = group.numel
-    if group.projected and method.update == "per-layer" and method.implementation == "galore-mem":
-        numel = projection_of(group, method).low_rank_numel
-    nbytes = group.itemsize * numel
+    projects = projects_each_pass(group, method)
+    nbytes = group.itemsize * (projection_of(group, method).low_rank_numel if projects else group.numel)
     return (Tensors(name="gradient", nbytes=nbytes, count=group.count, category="gradients", formula="e*mn"),)
+
+
+def projects_each_pass(group: ParameterGroup, method: Method) -> bool:
+    """Whether an accumulation keeps projected gradients: this package's per-layer GaLore does."""
+    return group.projected and method.update == "per-layer" and method.implementation == "galore-mem"
 
 
 def retains_factors(group: ParameterGroup, method: Method) -> bool:

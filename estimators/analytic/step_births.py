@@ -76,9 +76,11 @@ def _around(group: ParameterGroup, method: Method, stepping: Stepping, course: C
         level = course.end_bytes - own
         grown = stepping.stepped_gradients_bytes - stepping.gradients_bytes  # others may have been cast already
         return level, level + grown + (_other_roots(group, stepping) if _keeps_roots(method) else 0)
-    names = zip(course.layout.update_names, course.update_bytes, strict=True)
-    levels = [level - own for name, level in names if name == group.name]
-    return min(levels), max(levels)
+    layout = course.layout
+    places = zip(layout.update_names, layout.update_parts, course.update_bytes, strict=True)
+    levels = [level - own for name, part, level in places if name == group.name and part in ("only", "closing")]
+    gathered = 0 if layout.update_parts[-1] == "only" else stepping.accumulators_bytes
+    return min(levels), max(levels) + gathered
 
 
 def _keeps_roots(method: Method) -> bool:

@@ -8,7 +8,7 @@ from estimators.analytic.parameter_steps import adafactor
 from estimators.analytic.parameters import ParameterGroup
 from estimators.analytic.projection import projection_of
 from estimators.analytic.refresh_history import write_refresh
-from estimators.analytic.states import as_stepped, group_states, inner_states, shared_states
+from estimators.analytic.states import as_stepped, group_states, inner_states, projects_each_pass, shared_states
 from estimators.analytic.steps import looping_optimizer, optimizer_groups, runs_of
 from estimators.analytic.tensors import Tensors
 from estimators.analytic.walk import Walk
@@ -227,6 +227,31 @@ class StepWriter:
         self.end()
         return gradient in self.freed
 
+    def projects(self, name: str) -> bool:
+        """Whether an accumulation keeps projections of the group's gradients."""
+        return projects_each_pass(self._groups[name], self._method)
+
+    def gather(self, name: str, gradient: int, *, opening: bool, first: bool) -> int:
+        """A projected gradient of a pass before the last one; returns the block of what the first pass keeps, or 0."""
+        group = self._groups[name]
+        self._trail.gradients = [gradient]
+        if opening:
+            write_refresh(self._trail, group, self._method, first=first)
+        self._project(group)
+        if opening:
+            self._trail.keep_as_gradient("low")
+            return self._trail.gradients.pop()
+        self._trail.drop("low")
+        return 0
+
+    def finish(self, name: str, gradients: tuple[int, int], *, first: bool) -> None:
+        """The last pass of an accumulation: its gradient joins what the others have left, which is stepped."""
+        gradient, gathered = gradients
+        self.gather(name, gradient, opening=False, first=first)
+        self._step_low(self._groups[name], first=first)
+        self._trail.drop_all()
+        self._ledger.free(gathered)
+
     def end(self) -> None:
         """Gradients are let go of."""
         for number in self._left:
@@ -285,23 +310,31 @@ class StepWriter:
 
     def _own(self, group: ParameterGroup, *, first: bool) -> None:
         """This package's GaLore (galore_mem/optim/galore.py): each inner step is a call of its own."""
-        trail, method, inner = self._trail, self._method, group
         if group.projected:
-            projection = projection_of(group, method)
-            write_refresh(trail, group, method, first=first)
-            low_bytes = group.itemsize * projection.low_rank_numel
-            if len(projection.sides) == 2:
-                trail.hold("half", group.itemsize * projection.rank * min(group.shape))
-            trail.hold("low", low_bytes)
-            trail.drop("half")
-            if method.update == "per-layer":
-                trail.give("gradients", group.nbytes)
-            trail.hold("proxy", low_bytes)
-            inner = replace(group, shape=projection.low_rank_shape, projected=False)
-            if method.optimizer == "adafactor":
-                trail.hold("rms", 4)
-        self._inner(inner, first=first)
-        trail.drop_all()
+            write_refresh(self._trail, group, self._method, first=first)
+            self._project(group)
+            self._step_low(group, first=first)
+        else:
+            self._inner(group, first=first)
+        self._trail.drop_all()
+
+    def _project(self, group: ParameterGroup) -> None:
+        """The projected gradient, in whose favour a per-layer update lets go of the whole one."""
+        trail, projection = self._trail, projection_of(group, self._method)
+        if len(projection.sides) == 2:
+            trail.hold("half", group.itemsize * projection.rank * min(group.shape))
+        trail.hold("low", group.itemsize * projection.low_rank_numel)
+        trail.drop("half")
+        if self._method.update == "per-layer":
+            trail.give("gradients", group.nbytes)
+
+    def _step_low(self, group: ParameterGroup, *, first: bool) -> None:
+        """The inner optimizer steps a stand-in of the low-rank shape."""
+        projection = projection_of(group, self._method)
+        self._trail.hold("proxy", group.itemsize * projection.low_rank_numel)
+        if self._method.optimizer == "adafactor":
+            self._trail.hold("rms", 4)
+        self._inner(replace(group, shape=projection.low_rank_shape, projected=False), first=first)
 
     def _inner(self, group: ParameterGroup, *, first: bool) -> None:
         trail, method = self._trail, self._method

@@ -7,10 +7,17 @@ from functools import cached_property, lru_cache
 from estimators.analytic.buffers import buffers
 from estimators.analytic.layout import Layout
 from estimators.analytic.parameters import ParameterGroup, parameters_of
-from estimators.analytic.states import accumulated_gradients, as_stepped, group_states, master_weights, shared_states
+from estimators.analytic.states import (
+    accumulated_gradients,
+    as_stepped,
+    group_states,
+    master_weights,
+    projects_each_pass,
+    shared_states,
+)
 from estimators.analytic.steps import parameter_step, walk_whole_step, whole_step
 from estimators.analytic.tensors import live_bytes, rounded
-from estimators.analytic.walk import StepMoment, Walk
+from estimators.analytic.walk import Pass, StepMoment, Walk
 from estimators.footprint import Iteration, Phase
 from estimators.workload import Method, Precision
 from profiles.shapes import ModelShape
@@ -52,9 +59,10 @@ class Stepping:
         self.method = method
         self.weights_bytes = sum(rounded(group.nbytes) * group.count for group in self.groups)
         self.buffers_bytes = live_bytes(buffers(model))
+        self.shared = plus(*({state.category: state.live_bytes} for state in shared_states(self.groups, method)))
+        """States that all parameters share."""
         self.states = plus(
-            *(times(own, group.count) for own, group in zip(self._own_states, self.groups, strict=True)),
-            *({state.category: state.live_bytes} for state in shared_states(self.groups, method)),
+            *(times(own, group.count) for own, group in zip(self._own_states, self.groups, strict=True)), self.shared
         )
         """Live bytes of states and projectors, made by the first step."""
         self.states_bytes = sum(self.states.values())
@@ -65,6 +73,8 @@ class Stepping:
             rounded(as_stepped(group, method).nbytes) * group.count for group in self.groups if group.trainable
         )
         """Gradients as the optimizer takes them."""
+        self._updates: dict[tuple[Iteration, Pass, str], dict[str, Addition]] = {}
+        self._trainable = {group.name: group for group in self.groups if group.trainable}
         self._vectors: dict[tuple[Iteration, Layout], dict[str, list[int]]] = {}
 
     @cached_property
@@ -88,7 +98,7 @@ class Stepping:
     @cached_property
     def accumulators_bytes(self) -> int:
         """Sums of gradients that a per-layer update keeps over micro-batches, low-rank where they are projected."""
-        return live_bytes(entry for group in self.groups for entry in accumulated_gradients(group, self.method))
+        return sum(nbytes * self._trainable[name].count for name, nbytes in self.accumulators.items())
 
     @cached_property
     def whole(self) -> dict[Iteration, tuple[Addition, ...]]:
@@ -112,19 +122,50 @@ class Stepping:
         return tuple(_addition(moment, moment.phase, moment.by_category) for moment in found)
 
     @cached_property
-    def updates(self) -> dict[Iteration, dict[str, dict[str, Addition]]]:
-        """Refresh and step of one parameter, by its group and the moment: what they add to what was there before."""
-        trainable = [group for group in self.groups if group.trainable]
+    def sharers(self) -> frozenset[str]:
+        """Groups whose parameters need what is shared."""
+        return frozenset(name for name, group in self._trainable.items() if shared_states((group,), self.method))
+
+    @cached_property
+    def accumulators(self) -> dict[str, int]:
+        """Live bytes of the sum that an accumulation keeps of one parameter's gradients, by its group's name."""
         return {
-            "first": {group.name: self._update(group, "first") for group in trainable},
-            "steady": {group.name: self._update(group, "steady") for group in trainable},
+            name: sum(rounded(entry.nbytes) for entry in accumulated_gradients(group, self.method))
+            for name, group in self._trainable.items()
         }
 
-    def _update(self, group: ParameterGroup, iteration: Iteration) -> dict[str, Addition]:
+    def left_by(self, iteration: Iteration, part: Pass, name: str) -> Categories:
+        """By how much what lives grows when a per-layer update has taken one parameter's gradient of a pass.
+
+        The last pass makes states, the first one projectors; the sum of gradients lives from the first to the last.
+        """
+        own = self.own[name] if iteration == "first" else {}
+        if part == "only":
+            return own
+        if part == "middle":
+            return {}
+        held, early = {"gradients": self.accumulators[name]}, Categories()
+        if projects_each_pass(self._trainable[name], self.method):
+            early = {category: nbytes for category, nbytes in own.items() if category == "projectors"}
+        if part == "opening":
+            return plus(held, early)
+        return plus(own, times(early, -1), times(held, -1))
+
+    def update_of(self, iteration: Iteration, part: Pass, name: str) -> dict[str, Addition]:
+        """What taking one parameter's gradient adds to what was there before, by moment: a refresh, and a step."""
+        key = (iteration, part, name)
+        found = self._updates.get(key)
+        if found is None:
+            found = self._updates[key] = self._update(self._trainable[name], iteration, part)
+        return found
+
+    def _update(self, group: ParameterGroup, iteration: Iteration, part: Pass) -> dict[str, Addition]:
         before = {"gradients": -rounded(group.nbytes)}
         if iteration == "steady":
             before = plus(before, times(self.own[group.name], -1))
-        found = parameter_step(group, self.method, iteration, refresh=True)
+        if part in ("middle", "closing"):
+            before = plus(before, times(self.left_by(iteration, "opening", group.name), -1))
+        found = parameter_step(group, self.method, iteration, refresh=True, part=part)
         names = ["refresh" if moment.phase == "refresh" else "layer_update" for moment in found]
         return {
             name: _addition(moment, name, plus(before, moment.by_category))
@@ -136,7 +177,8 @@ class Stepping:
         key = (iteration, layout)
         found = self._vectors.get(key)
         if found is None:
-            additions = [self.updates[iteration][name] for name in layout.update_names]
+            places = zip(layout.update_parts, layout.update_names, strict=True)
+            additions = [self.update_of(iteration, part, name) for part, name in places]
             moments = sorted({moment for addition in additions for moment in addition})
             found = self._vectors[key] = {
                 moment: [addition[moment].total_bytes if moment in addition else _NEVER_BYTES for addition in additions]

@@ -12,12 +12,18 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Protocol
 
-from estimators.analytic.galore_steps import own_galore
+from estimators.analytic.galore_steps import end_accumulation, own_galore, take_pass
 from estimators.analytic.parameter_steps import adafactor, adamw_8bit, adamw_of_galore_torch
 from estimators.analytic.parameters import ParameterGroup
-from estimators.analytic.states import as_stepped, group_states, shared_states
+from estimators.analytic.states import (
+    accumulated_gradients,
+    as_stepped,
+    group_states,
+    projects_each_pass,
+    shared_states,
+)
 from estimators.analytic.tensors import rounded
-from estimators.analytic.walk import StepMoment, Walk
+from estimators.analytic.walk import Pass, StepMoment, Walk
 from estimators.footprint import Iteration
 from estimators.workload import Method
 
@@ -64,7 +70,7 @@ def walk_whole_step(walk: Walk, groups: Groups, method: Method, *, first: bool, 
 
 @lru_cache(maxsize=65536)
 def parameter_step(
-    group: ParameterGroup, method: Method, iteration: Iteration, *, refresh: bool
+    group: ParameterGroup, method: Method, iteration: Iteration, *, refresh: bool, part: Pass = "only"
 ) -> tuple[StepMoment, ...]:
     """Peaks of stepping one parameter of the group alone, in its post-accumulate-grad hook.
 
@@ -73,24 +79,48 @@ def parameter_step(
         method: the optimizer; each parameter has one of its own.
         iteration: `first` creates its states, and always refreshes its projector.
         refresh: its projector is recomputed.
+        part: the backward pass; only the last one of an accumulation steps.
 
     Returns:
-        One moment for each phase, none for a frozen parameter. `gradients` holds this parameter's gradient only,
-        `optimizer_states` and `projectors` its own.
+        One moment for each phase, none for a frozen parameter. `gradients` holds this parameter's gradient only, and
+        beside it what earlier passes have left; `optimizer_states` and `projectors` its own.
     """
     if not group.trainable:
         return ()
     walk = Walk()
-    walk_parameter_step(walk, group, method, first=iteration == "first", refreshes=refresh)
+    walk_parameter_step(walk, group, method, first=iteration == "first", refreshes=refresh, part=part)
     return walk.moments()
 
 
-def walk_parameter_step(walk: Walk, group: ParameterGroup, method: Method, *, first: bool, refreshes: bool) -> None:
-    """Take a walk through the step of one parameter alone."""
-    walk.take("gradients", group.nbytes)
-    if not first:
-        walk.take_states(group_states(group, method))
-    _step_part(walk, (replace(group, count=1),), method, first=first, refreshes=refreshes or first)
+def walk_parameter_step(
+    walk: Walk, group: ParameterGroup, method: Method, *, first: bool, refreshes: bool, part: Pass = "only"
+) -> None:
+    """Take a walk through the step of one parameter alone, or through what an earlier pass does with its gradient.
+
+    A gradient that is added to an accumulated one has died when hooks are called (torch/csrc/autograd/functions/
+    accumulate_grad.h); a projected one lives until its hook lets go of it.
+    """
+    group, projects, is_later = (
+        replace(group, count=1),
+        projects_each_pass(group, method),
+        part in ("middle", "closing"),
+    )
+    states = group_states(group, method) if not first else ()
+    if first and is_later and projects:
+        states = tuple(state for state in group_states(group, method) if state.category == "projectors")
+    walk.take_states(states)
+    if is_later:
+        for held in accumulated_gradients(group, method):
+            walk.take("gradients", held.nbytes)
+    if projects or not is_later:
+        walk.take("gradients", group.nbytes)
+    if projects and part != "only":
+        if part == "closing":
+            end_accumulation(walk, group, method, first=first)
+        else:
+            take_pass(walk, group, method, first=first, opening=part == "opening")
+    elif part in ("only", "closing"):
+        _step_part(walk, (group,), method, first=first, refreshes=refreshes or first)
 
 
 def optimizer_groups(groups: Groups, method: Method) -> list[Groups]:

@@ -82,7 +82,7 @@ def structure_of(workload: Workload, kernel: str) -> Structure:
         keep_outputs=workload.keep_outputs,
         use_cache=workload.use_cache,
         update_in_backward=method.update == "per-layer",
-        micro_batches=min(batch.gradient_accumulation_steps, 2),
+        micro_batches=min(batch.gradient_accumulation_steps, 2 if method.update == "whole" else 3),
         targets=targets,
         parameterisation=method.parameterisation if targets else "full",
         adapter_dropout=method.lora_dropout if targets else 0.0,

@@ -7,6 +7,8 @@ from typing import Literal
 from estimators.analytic.tensors import Tensors, rounded
 
 StepPhase = Literal["refresh", "step"]
+Pass = Literal["only", "opening", "middle", "closing"]
+"""Which backward pass of a step it is: the only one, or of an accumulation the first, one between, or the last."""
 InsideSvd = Callable[[int, int], int]
 STEP_CATEGORIES = ("gradients", "optimizer_states", "projectors", "temporaries")
 

@@ -178,7 +178,7 @@ _DIVISIONS = 3
 
 
 def can_accumulate(method: Method) -> bool:
-    """Per-layer updates step in every micro-batch, unless they accumulate in GaLore's low-rank space."""
+    """Whether accumulating is worth it: per-layer updates keep whole gradients for it, but for GaLore's."""
     if method.update == "whole":
         return True
     return method.parameterisation == "galore" and method.implementation == "galore-mem"

@@ -84,6 +84,8 @@ class Session:
         self._names = {id(parameter): name for name, parameter in self.named}
         self._batcher = Batcher(workload, self.device)
         self._witness: SessionWitness | None = None
+        self._passes = 0
+        """Micro-batches of this step that have been through backward."""
         self._attach()
 
     @property
@@ -144,8 +146,9 @@ class Session:
 
     def _updater(self, optimizer: Any) -> Callable[[Tensor], None]:  # noqa: ANN401
         def update(parameter: Tensor) -> None:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            if self._passes + 1 == self.workload.batch.gradient_accumulation_steps:
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
 
         return update
 
@@ -205,7 +208,8 @@ class Session:
         per_layer = self.workload.method.update == "per-layer"
         if self.workload.zero_grad == "start" and not per_layer:
             self._zero_grad()
-        after = self.per_layer.step if self.per_layer is not None else _nothing
+        self._passes = 0
+        after = self.per_layer.step if self.per_layer is not None else self._end_pass
         held = run_backwards(self.model, self.workload, self._batcher, witness, self.device, after)
         if not per_layer:
             stepped = self._prepared(witness)
@@ -221,6 +225,10 @@ class Session:
             self._zero_grad()
         if self.workload.empty_cache == "step":
             empty_cache(witness, self.device)
+
+    def _end_pass(self) -> None:
+        """One more micro-batch has been through backward: hooks step in the last one, with the sum of its gradients."""
+        self._passes += 1
 
     def _prepared(self, witness: SessionWitness) -> list[Any]:
         """What the optimizer steps, with gradients."""
@@ -294,10 +302,6 @@ class _Masks:
     """Around the making of masks."""
 
     scope: Callable[[], Any] = ExitStack
-
-
-def _nothing() -> None:
-    """Whole updates do nothing after a backward pass."""
 
 
 def claim_state(witness: Witness, state: Mapping[str, Any], owner: str, *, on_host: bool) -> None:

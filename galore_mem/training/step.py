@@ -1,7 +1,8 @@
 """The canonical step: what one iteration of training does, in which order, and what it drops when.
 
 `zero_grad(set_to_none=True)` at the top (or after the step, where the workload says so); per micro-batch forward with
-labels, loss kept, `outputs` dropped before backward unless kept, backward; then the optimizer's step.
+labels, loss kept, `outputs` dropped before backward unless kept, backward; then the optimizer's step. Per-layer updates
+step inside the last micro-batch's backward, each parameter with the sum of its gradients.
 """
 
 from collections.abc import Callable, Iterable, Iterator

@@ -56,14 +56,14 @@ class Llama(Program):
     def forward(self, inputs: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Hidden states after the last norm, and the key-value cache."""
         embedded = self.entered(self.embedded())
-        position_ids = self.tape.empty(("s",), 8, "position ids", "inputs")  # noqa: F841
+        position_ids = self.tape.empty(("s",), 8, "position ids", "inputs")
         masks = self.masks()
         hidden = embedded
         tables = self.tables(hidden)
         cache: list[Tensor] = []
         for index in range(self.structure.layers):
             kind = self.layer_type(index)
-            hidden = self.inside(index, self.decoder, hidden, *tables[kind], masks[kind], cache)
+            hidden = self.inside(index, self.decoder, hidden, *tables[kind], masks[kind], cache, held=position_ids)
         self.outside()
         hidden = self.normalised(hidden, "model.norm")
         return hidden, cache

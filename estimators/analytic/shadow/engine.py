@@ -28,7 +28,8 @@ def backward(loss: Tensor, hook: Hook | None = None) -> None:
     tape.in_backward = True
     root = loss.node
     assert root is not None
-    gradients = {root: tape.empty((), 4, "loss gradient")}
+    start = tape.empty((), 4, "loss gradient")  # `torch.autograd.backward` holds it until it returns
+    gradients = {root: start}
     queue = [root]
     del root
     loss.node = None

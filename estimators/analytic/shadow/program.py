@@ -181,19 +181,27 @@ class Program(ABC):
             return out
         result_size = out.itemsize
         x = cast(x, layer.lora_a.itemsize, f"{name} adapter input in fp32")
-        inner = linear(
-            dropout(x, s.adapter_dropout, f"{name} adapter dropout"),
-            layer.lora_a,
+        out = add(out, scale(self._adapted(x, layer, name), f"{name} adapter scaled"), f"{name} with adapter")
+        return cast(out, result_size, f"{name} with adapter cast")
+
+    def _adapted(self, x: Tensor, layer: Linear, name: str) -> Tensor:
+        """`lora_B(lora_A(dropout(x)))`: no variable holds what lies between them."""
+        s = self.structure
+        assert layer.lora_a is not None
+        assert layer.lora_b is not None
+        return linear(
+            linear(
+                dropout(x, s.adapter_dropout, f"{name} adapter dropout"),
+                layer.lora_a,
+                None,
+                f"{name} A",
+                autocast=s.autocast,
+            ),
+            layer.lora_b,
             None,
-            f"{name} A",
+            f"{name} B",
             autocast=s.autocast,
         )
-        out = add(
-            out,
-            scale(linear(inner, layer.lora_b, None, f"{name} B", autocast=s.autocast), f"{name} adapter scaled"),
-            f"{name} with adapter",
-        )
-        return cast(out, result_size, f"{name} with adapter cast")
 
     def _linear_4bit(self, x: Tensor, layer: Linear, name: str, kept: FourBit) -> Tensor:
         """Linear4bit, and peft's adapter around it, which under autocast casts nothing."""
@@ -222,13 +230,20 @@ class Program(ABC):
         with self.named(path.rpartition(".")[2]):
             return layer_norm(x, weight, bias, autocast=self.structure.autocast)
 
-    def inside(self, index: int, run: Callable[..., Made], *inputs: object) -> Made:
-        """Run one layer's code on its inputs, checkpointed where the structure says so."""
+    def inside(self, index: int, run: Callable[..., Made], *inputs: object, held: Tensor | None = None) -> Made:
+        """Run one layer's code on its inputs, checkpointed where the structure says so.
+
+        `held` is handed to the layer, too, which makes nothing of it: checkpointing keeps it for the second run.
+        """
+
+        def layer(_: Tensor | None = held) -> Made:
+            return run(*inputs)
+
         tape = self.tape
         tape.layer = index
         tape.mark("forward of layer", str(index))
         tape.scope.append("layer")
-        out = checkpoint(tape, lambda: run(*inputs)) if self.structure.checkpointing else run(*inputs)
+        out = checkpoint(tape, layer) if self.structure.checkpointing else layer()
         tape.scope.pop()
         return out
 

@@ -44,7 +44,7 @@ class Structure:
     update_in_backward: bool = False
     """Gradients die in the hook that steps their parameter."""
     micro_batches: int = 1
-    """Played: 2 stands for every accumulation."""
+    """Played: 2 stand for every accumulation of whole updates, 3 for those of updates inside backward."""
     targets: frozenset[str] = frozenset()
     """Linear layers with adapters or factors, by their path."""
     parameterisation: str = "full"

@@ -9,7 +9,6 @@ from estimators.analytic.estimate import estimate
 from estimators.analytic.history import history_of
 from estimators.workload import METHODS, Workload
 from galore_mem.answers.settings import Settings, workloads
-from profiles.errors import InputError
 from profiles.shapes import ModelShape
 
 SHAPE = ModelShape(
@@ -77,9 +76,11 @@ def test_every_side(proj_type: str) -> None:
     check(make("galore-adamw", proj_type=proj_type))
 
 
-def test_accumulation_per_layer_is_refused() -> None:
-    with pytest.raises(InputError, match="no exact history"):
-        history_of(make("galore-adamw", update="per-layer", grad_accumulation=2))
+@pytest.mark.parametrize("method", list(METHODS))
+@pytest.mark.parametrize("steps", [2, 3])
+def test_every_method_gathers_gradients_of_several_passes(method: str, steps: int) -> None:
+    if METHODS[method].states_on != "host":
+        check(make(method, update="per-layer", grad_accumulation=steps))
 
 
 @pytest.mark.parametrize("steps", [4, 9])
@@ -102,6 +103,8 @@ def test_micro_batches_after_the_third_find_the_blocks_of_those_before(steps: in
         ("sgd", {"attention": "math", "batch": 2, "padding": True}),
         ("qlora", {"checkpointing": "full", "batch": 2, "rank": 8, "bnb_4bit_use_double_quant": True}),
         ("galore-adamw-8bit", {"update": "per-layer", "rank": 32}),
+        ("galore-adafactor", {"update": "per-layer", "rank": 32, "grad_accumulation": 3}),
+        ("adamw", {"update": "per-layer", "grad_accumulation": 2}),
         ("galore-adamw-8bit", {"implementation": "galore-torch", "rank": 32}),
     ],
 )

@@ -29,4 +29,4 @@ def test_allocator_settings_are_applied() -> None:
 
 def test_what_has_no_history_is_refused_in_one_line() -> None:
     with pytest.raises(InputError, match="no exact history"):
-        plan("llama-60m", methods="galore-adamw", update="per-layer", grad_accumulation=2, exact=True)
+        plan("llama-60m", methods="galore-adamw", empty_cache="backward", exact=True)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from estimators.analytic.estimate import estimate
+from estimators.footprint import Moment
 from galore_mem.answers.settings import Settings, workloads
 from profiles.shapes import ModelShape
 
@@ -59,6 +60,33 @@ def test_closed_form_and_trace_agree(method: str, settings: dict[str, Any]) -> N
     assert dict(analytic.resident_bytes) == dict(traced.resident_bytes)
     assert {moment.label for moment in analytic.moments} == {moment.label for moment in traced.moments}
     assert traced.peak_live_bytes <= traced.peak_allocated_bytes <= traced.peak_reserved_bytes < traced.process_bytes
+
+
+GATHERED: list[tuple[str, dict[str, Any]]] = [
+    ("adamw", {"grad_accumulation": 2}),
+    ("adamw-8bit", {"grad_accumulation": 3, "checkpointing": "full"}),
+    ("adafactor", {"grad_accumulation": 4}),
+    ("lora", {"rank": 8, "grad_accumulation": 3}),
+    ("galore-adamw", {"rank": 16, "grad_accumulation": 3, "proj_type": "full"}),
+    ("galore-adamw-8bit", {"rank": 16, "grad_accumulation": 2}),
+    ("galore-adafactor", {"rank": 16, "grad_accumulation": 4}),
+]
+
+
+@pytest.mark.parametrize(("method", "settings"), GATHERED)
+def test_accumulation_per_layer_is_the_traced_one_to_the_byte(method: str, settings: dict[str, Any]) -> None:
+    """Every category at every moment: what passes leave to each other, and who steps it when."""
+    from galore_mem.answers.trace import trace
+
+    (workload,) = workloads(SHAPE, (method,), Settings(**{"seq": 64, "update": "per-layer", **settings}))
+    traced, analytic = trace(workload).footprint, estimate(workload)
+    assert [(moment.label, dict(moment.by_category)) for moment in sorted(analytic.moments, key=_label)] == [
+        (moment.label, dict(moment.by_category)) for moment in sorted(traced.moments, key=_label)
+    ]
+
+
+def _label(moment: Moment) -> str:
+    return moment.label
 
 
 def test_files_and_json(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Habits of training loops that change next to nothing, counted in real steps: docs/habits.md quotes these figures."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from itertools import accumulate
 from typing import Any
 
@@ -41,6 +42,51 @@ def test_a_grad_scaler_holds_scalars_only(live_bytes: Any) -> None:  # noqa: ANN
     without = peak_of(plain, live_bytes)
     scaled()
     assert 0 <= peak_of(scaled, live_bytes) - without <= SCALER_SCALARS * SCALAR_BYTES
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning")
+def test_per_layer_updates_step_once_for_all_micro_batches() -> None:
+    """As whole updates do: same batches, same weights afterwards."""
+    pytest.importorskip("transformers")
+    from galore_mem.answers.settings import Settings, workloads
+    from galore_mem.training.session import Session
+    from profiles.shapes import ModelShape
+
+    shape = ModelShape(
+        name="small",
+        model_type="llama",
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=16,
+        vocab_size=64,
+        max_position_embeddings=32,
+    )
+
+    def after(update: str) -> list[Any]:
+        words: dict[str, Any] = {"seq": 8, "precision": "fp32", "grad_accumulation": 3, "update": update}
+        (workload,) = workloads(shape, ("adamw",), Settings(**words))
+        torch.manual_seed(0)
+        session = Session(workload, "cpu", None)
+        with torch.no_grad():
+            for parameter in session.model.parameters():
+                parameter.normal_(std=0.1)
+        for iteration in ("first", "steady"):
+            session.iterate(Nobody(), iteration)
+        session.close()
+        return [parameter.detach() for parameter in session.model.parameters()]
+
+    for whole, layers in zip(after("whole"), after("per-layer"), strict=True):
+        assert torch.allclose(whole, layers, atol=1e-7)
+
+
+class Nobody:
+    """A witness that looks away."""
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        return lambda *args, **kwargs: nullcontext()
 
 
 def test_clipping_scales_in_place(live_bytes: Any) -> None:  # noqa: ANN401
