@@ -123,9 +123,22 @@ def test_what_misses_by_its_bound_only_is_replayed_before_it_is_given_up() -> No
     assert best.fits[0].verdict == "fits"
 
 
-def test_a_run_without_a_written_history_keeps_the_bound_of_the_closed_form() -> None:
-    found = fit("llama-1b", gpus="4060", methods=("galore-adamw",), update="per-layer", global_batch=8, batch=1)
-    best = found.best.recommended
+ACCUMULATED: dict[str, Any] = {"gpus": "4060", "methods": ("galore-adamw",), "update": "per-layer"}
+ACCUMULATED |= {"global_batch": 8, "batch": 1}
+
+
+def test_a_run_that_accumulates_per_layer_is_replayed() -> None:
+    best = fit("llama-1b", **ACCUMULATED).best.recommended
+    assert best is not None
+    assert best.option.is_replayed
+
+
+def test_a_run_without_a_written_history_keeps_the_bound_of_the_closed_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise InputError("no exact history")
+
+    monkeypatch.setattr("galore_mem.answers.replayed.confirmed", refuse)
+    best = fit("llama-1b", **ACCUMULATED).best.recommended
     assert best is not None
     assert not best.option.is_replayed
     assert best.footprint == estimate(best.option.workload, find_gpu("4060"))
