@@ -5,6 +5,7 @@ import sys
 from typing import TYPE_CHECKING, cast
 
 from galore_mem.errors import ExitCode, GaloreMemError, missing_extra
+from galore_mem.interrupts import came_of_interrupt, forget
 from galore_mem.streams import narrate, silence
 
 if TYPE_CHECKING:
@@ -23,13 +24,15 @@ def report(error: BaseException) -> int:
     if isinstance(error, OSError):
         silence()
     line, code = outcome_of(error)
+    if code is ExitCode.INTERRUPTED:
+        forget()
     narrate(f"{_label()} {line}")
     return code
 
 
 def outcome_of(error: BaseException) -> tuple[str, ExitCode]:
     """The line and the exit code of an error."""
-    if isinstance(error, KeyboardInterrupt):
+    if came_of_interrupt(error):
         return "interrupted", ExitCode.INTERRUPTED
     if isinstance(error, ModuleNotFoundError):
         error = missing_extra(error, "this command") or error

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import weakref
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -134,8 +135,64 @@ def test_interrupt_in_a_finaliser_is_not_lost() -> None:
         assert watch() is None, "the run went on"
         time.sleep(60)
 
-    with interrupts.kept(), pytest.raises(KeyboardInterrupt):
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), interrupts.kept():
         run()
+    assert time.monotonic() - begun < 30, "it came at the end only"
+
+
+def test_interrupt_that_a_library_turns_into_an_error(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As imports of transformers do with one that falls into a `__set_name__`."""
+
+    class Named:
+        def __set_name__(self, owner: type, name: str) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    def importing(_: str) -> None:
+        try:
+            type("Attention", (), {"kernel": Named()})
+        except BaseException as error:
+            raise ModuleNotFoundError("Could not import module 'Attention'") from error
+
+    monkeypatch.setattr("galore_mem.answers.trace.run_asked", lambda *_: importing(""))
+    monkeypatch.setattr(sys, "argv", ["galore-mem", "trace", "llama-60m"])
+    assert main() == 130
+    assert capsys.readouterr() == ("", "error: interrupted\n")
+
+
+def test_interrupt_that_is_swallowed_comes_at_the_end() -> None:
+    with pytest.raises(KeyboardInterrupt), interrupts.kept(), suppress(BaseException):
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_interrupt_that_comes_again_too_late_is_called_off() -> None:
+    """It would kill a process that has said what happened, and is ending."""
+
+    class Storage:
+        pass
+
+    storage = [Storage()]
+    watch = weakref.ref(storage[0], lambda _: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt), interrupts.kept():
+        storage.clear()
+    assert watch() is None
+    time.sleep(2 * interrupts.AGAIN_SECONDS)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no process ends by a signal there")
+def test_interrupt_while_a_dataclass_is_made_ends_with_the_exit_code(tmp_path: Path) -> None:
+    script = tmp_path / "made.py"
+    script.write_text(
+        "import sys\nfrom galore_mem.outcomes import report\n"
+        "try:\n    exec('raise KeyboardInterrupt')\nexcept KeyboardInterrupt as error:\n    sys.exit(report(error))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)], env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (130, b"error: interrupted\n")
 
 
 def test_interrupted_writing_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
