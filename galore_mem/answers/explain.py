@@ -1,26 +1,24 @@
 """Why a run takes what it takes: the ledger of a layer, the peak tensor by tensor, and what each setting is worth."""
 
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from estimators.analytic.attention import attention_kernel
 from estimators.analytic.composition import composition
-from estimators.analytic.estimate import estimate, reach
+from estimators.analytic.estimate import estimate
 from estimators.analytic.ledger import layer_counts, layer_ledger
 from estimators.analytic.parameters import parameter_count
 from estimators.analytic.tensors import Tensors
 from estimators.checks import check, closed_form_notes
 from estimators.footprint import Footprint
 from estimators.workload import Workload
-from galore_mem.answers.advice import alternatives
 from galore_mem.answers.asked import words_asked
+from galore_mem.answers.changes import offers
 from galore_mem.answers.differences import Difference, difference
 from galore_mem.answers.galore_questions import Remark, remarks
 from galore_mem.answers.names import Card, NamedModel, resolve_cards, resolve_model
 from galore_mem.answers.settings import Settings, workloads
 from galore_mem.answers.sizes import size_bytes
-from profiles.errors import InputError
 
 if TYPE_CHECKING:
     from galore_mem.answers.written.run import WrittenRun
@@ -189,9 +187,10 @@ def _card(name: str | None, other_use_bytes: int | None) -> Card | None:
 
 
 def _changes(workload: Workload, footprint: Footprint, card: Card | None) -> tuple[Change, ...]:
-    found: list[Change] = []
-    for options, other in alternatives(workload, fits=False):
-        with suppress(InputError):  # a change may lead to what the card cannot run
-            upper = reach(other, card.gpu if card else None).upper_bytes
-            found.append(Change(options=options, upper_bytes=upper, saved_bytes=footprint.upper_bytes - upper))
+    found = [
+        Change(
+            options=offer.options, upper_bytes=offer.upper_bytes, saved_bytes=footprint.upper_bytes - offer.upper_bytes
+        )
+        for offer in offers(workload, card.gpu if card else None, fits=False)
+    ]
     return tuple(sorted(found, key=lambda change: -change.saved_bytes))

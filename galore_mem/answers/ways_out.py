@@ -1,41 +1,16 @@
 """The cheapest change, or the fewest changes, that make a run fit a card."""
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from estimators.analytic.estimate import reach
 from estimators.verdict import Fit, judge
 from estimators.workload import Workload
-from galore_mem.answers.advice import alternatives
+from galore_mem.answers.changes import Offer, alternatives, cost_of, in_order, offers
 from profiles.errors import InputError
 from profiles.gpus import Gpu
-
-COSTS: tuple[tuple[str, str], ...] = (
-    ("no --keep-outputs", "costs nothing: drop the model's outputs before backward"),
-    ("no --use-cache", "costs nothing: training has no use for the cache"),
-    ("--zero-grad start", "costs nothing: zero_grad(set_to_none=True) before the forward"),
-    ("--optimizer-kernel fused", "costs nothing: AdamW(fused=True)"),
-    ("--implementation galore-mem", "costs nothing: the same algorithm with less scratch"),
-    ("--resume cpu", 'costs nothing: torch.load(path, map_location="cpu")'),
-    ("--attention auto", "costs nothing: the kernel that torch would choose"),
-    ("no --eval-keep", "no metric over all logits: preprocess_logits_for_metrics, or batch_eval_metrics"),
-    ("--eval-batch", "evaluation in smaller batches"),
-    ("--loss chunked", "head and loss are computed twice, the model once"),
-    ("--update per-layer", "no gradient of the whole model to clip; each parameter steps alone"),
-    ("--batch 1", "the same tokens a step in smaller products, which a GPU runs less well"),
-    ("--checkpointing full", "one more forward: about a third more computing"),
-    ("--method adamw-8bit", "optimizer states in 8 bits"),
-    ("--method galore-adamw-8bit", "optimizer states in 8 bits, and low-rank where they were not"),
-    ("no --master-weights", "small updates of bf16 weights are rounded away"),
-    ("--precision bf16", "weights and states in bf16: small updates are rounded away"),
-    ("--method galore-adamw", "states live in a low-rank subspace: another optimizer"),
-    ("--method galore-adafactor", "states live in a low-rank subspace: another optimizer"),
-    ("--rank", "a smaller subspace"),
-    ("--seq", "shorter sequences: other data"),
-)
-"""Changes from the cheapest on, by what they begin with, and what each costs. A third: backward is two forwards."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,13 +36,6 @@ class Way:
         }
 
 
-def cost_of(options: str) -> tuple[int, str]:
-    """Rank and description of what a change costs; the longest beginning wins."""
-    rows = [(rank, start, words) for rank, (start, words) in enumerate(COSTS) if options.startswith(start)]
-    rank, _, words = max(rows, key=lambda row: len(row[1]), default=(len(COSTS), "", ""))
-    return rank, words
-
-
 def ways_out(workload: Workload, gpu: Gpu, *, other_use_bytes: int = 0) -> tuple[Way, ...]:
     """Ways to make a run fit: each single change that suffices, cheapest first; if none does, several together.
 
@@ -77,51 +45,94 @@ def ways_out(workload: Workload, gpu: Gpu, *, other_use_bytes: int = 0) -> tuple
     Returns:
         Nothing where no change that is known here makes it fit.
     """
+    return tuple(_ways(workload, gpu, offers(workload, gpu, fits=False), other_use_bytes))
+
+
+def first_way_out(workload: Workload, gpu: Gpu, singles: Sequence[Offer], *, other_use_bytes: int = 0) -> Way | None:
+    """The first of `ways_out`, without the work for the others.
+
+    Args:
+        workload: a run that does not fit.
+        gpu: the card.
+        singles: `offers` for it.
+        other_use_bytes: memory that other processes take.
+    """
+    return next(_ways(workload, gpu, singles, other_use_bytes), None)
+
+
+def way_by(offer: Offer, before_bytes: int, gpu: Gpu, *, other_use_bytes: int = 0) -> Way:
+    """One change, whether or not it suffices.
+
+    Args:
+        offer: the change.
+        before_bytes: the upper bound without it.
+        gpu: the card.
+        other_use_bytes: memory that other processes take.
+    """
+    return _way((offer.options,), offer.workload, gpu, other_use_bytes, before_bytes)
+
+
+def _ways(workload: Workload, gpu: Gpu, singles: Sequence[Offer], other_use_bytes: int) -> Iterator[Way]:
     usable = gpu.usable_bytes - other_use_bytes
     start = reach(workload, gpu).upper_bytes
-    singles = sorted(_changes(workload, gpu), key=lambda change: cost_of(change[0])[0])
-    chosen = [((options,), other) for options, other, bound in singles if bound <= usable]
+    chosen = [offer for offer in in_order(singles, usable) if offer.upper_bytes <= usable]
+    for offer in chosen:
+        yield way_by(offer, start, gpu, other_use_bytes=other_use_bytes)
     if not chosen:
-        together = _together(workload, gpu, usable)
-        return (_way(*together, gpu, other_use_bytes, start),) if together else ()
-    return tuple(_way(changes, other, gpu, other_use_bytes, start) for changes, other in chosen)
+        together = _together(workload, gpu, singles, usable)
+        if together is not None:
+            yield _way(*together, gpu, other_use_bytes, start)
 
 
-def _changes(workload: Workload, gpu: Gpu) -> list[tuple[str, Workload, int]]:
-    found = []
-    for options, other in alternatives(workload, fits=False):
-        with suppress(InputError):  # a change may lead to what the card cannot run
-            found.append((options, other, reach(other, gpu).upper_bytes))
-    return found
-
-
-def _together(workload: Workload, gpu: Gpu, usable_bytes: int) -> tuple[tuple[str, ...], Workload] | None:
+def _together(
+    workload: Workload, gpu: Gpu, singles: Sequence[Offer], usable_bytes: int
+) -> tuple[tuple[str, ...], Workload] | None:
     """Changes that suffice together, cheapest first and none more than once."""
     made: list[str] = []
-    current = workload
+    current, offered = workload, singles
     bound = reach(workload, gpu).upper_bytes
     while bound > usable_bytes:
-        helpful = [change for change in _changes(current, gpu) if change[2] < bound and change[0] not in made]
+        helpful = [offer for offer in offered if offer.upper_bytes < bound and offer.options not in made]
         if not helpful:
             return None
-        options, current, bound = min(helpful, key=lambda change: cost_of(change[0])[0])
-        made.append(options)
+        cheapest = in_order(helpful, bound)[0]
+        current, bound = cheapest.workload, cheapest.upper_bytes
+        offered = offers(current, gpu, fits=False) if bound > usable_bytes else ()
+        made.append(cheapest.options)
     for options in reversed(made[:-1]):
         fewer = [other for other in made if other != options]
-        without = _made(workload, gpu, fewer)
-        if without is not None and reach(without, gpu).upper_bytes <= usable_bytes:
+        without = _made(workload, fewer)
+        if without is not None and _bound(without, gpu) <= usable_bytes:
             made, current = fewer, without
-    return tuple(made), current
+    return tuple(_last_of_each(made)), current
 
 
-def _made(workload: Workload, gpu: Gpu, changes: Sequence[str]) -> Workload | None:
+def _made(workload: Workload, changes: Sequence[str]) -> Workload | None:
     """The workload after these changes; None where one of them is not on offer then."""
     for options in changes:
-        offered = {found: other for found, other, _ in _changes(workload, gpu)}
-        if options not in offered:
+        found = dict(alternatives(workload, fits=False)).get(options)
+        if found is None:
             return None
-        workload = offered[options]
+        workload = found
     return workload
+
+
+def _bound(workload: Workload, gpu: Gpu) -> float:
+    """What the run takes at most; without end where the card cannot run it."""
+    try:
+        return reach(workload, gpu).upper_bytes
+    except InputError:
+        return inf
+
+
+def _last_of_each(changes: Sequence[str]) -> list[str]:
+    """Without changes of an option that is changed again later, as `--method` may be."""
+    names = [change.split()[0] for change in changes]
+    return [
+        change
+        for number, change in enumerate(changes)
+        if names[number] == "no" or names[number] not in names[number + 1 :]
+    ]
 
 
 def _way(changes: Sequence[str], workload: Workload, gpu: Gpu, other_use_bytes: int, start_bytes: int) -> Way:

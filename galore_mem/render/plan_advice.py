@@ -1,8 +1,9 @@
-"""Which configuration to take, in a sentence, and the one change that would help it most."""
+"""Which configuration to take, in a sentence, and the change that would help it at the least cost."""
 
 from estimators.verdict import Fit
-from galore_mem.answers.advice import Advice, Change
+from galore_mem.answers.advice import Advice
 from galore_mem.answers.plan import PlanResult
+from galore_mem.answers.ways_out import Way
 from galore_mem.render import words
 from galore_mem.render.flow import flow
 from galore_mem.render.terminal import Terminal
@@ -65,15 +66,19 @@ def _recommendation(result: PlanResult, advice: Advice) -> Text:
     )
 
 
-def _help(advice: Advice, change: Change) -> Text:
-    text = Text.assemble(
-        "What would help it most: ",
-        (change.options, "bold"),
-        f" takes {words.gib(change.saved_bytes)} GiB off",
-    )
-    if change.fit.verdict == "fits":
-        return text.append(f"{'' if advice.fit.verdict == 'fits' else ', and it fits'}; then {_room(change.fit)} fit.")
-    return text.append(f", which still leaves it {words.gib(-change.fit.headroom_bytes)} GiB above the card.")
+def _help(advice: Advice, way: Way) -> Text:
+    lead = {"fits": "Cheapest way to more room: ", "tight": "Cheapest way to be sure: "}
+    suffices = way.fit.verdict == "fits"
+    text = Text(lead.get(advice.fit.verdict, "Cheapest way to fit: ") if suffices else "What would help it most: ")
+    for number, (change, cost) in enumerate(zip(way.changes, way.costs, strict=True)):
+        text.append("" if not number else " and " if number == len(way.changes) - 1 else ", ")
+        text.append(change, style="bold")
+        text.append(f" ({cost})" if cost else "")
+    verb = "takes" if len(way.changes) == 1 else "together take"
+    text.append(f" {verb} {words.gib(way.saved_bytes)} GiB off")
+    if suffices:
+        return text.append(f"; then {_room(way.fit)} fit.")
+    return text.append(f", which still leaves it {words.gib(-way.fit.headroom_bytes)} GiB above the card.")
 
 
 def _room(fit: Fit) -> str:

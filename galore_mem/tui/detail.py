@@ -21,7 +21,7 @@ class Detail(Page):
     """Why a row holds what it holds."""
 
     HELP = """
-Everything about the row under the cursor on the selected card: its verdict, the one change that would help it most,
+Everything about the row under the cursor on the selected card: its verdict, the cheapest change that would help it,
 the moments of the step, what is alive at the peak and what comes on top, and the tensors that one layer keeps for
 backward. After a trace, the traced figures stand beside.
 """

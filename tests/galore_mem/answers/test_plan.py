@@ -1,12 +1,16 @@
 """The plan's answers: the story, its verdicts, and what Python callers get."""
 
 import json
+from typing import Any
 
 import pytest
 
 import galore_mem as gm
+from galore_mem.answers.advice import NOTABLE_SHARE
+from galore_mem.answers.changes import Offer, cost_of, in_order, offers
 from galore_mem.answers.plan import PlanResult
 from galore_mem.answers.settings import Settings
+from galore_mem.answers.ways_out import ways_out
 from profiles.errors import InputError
 
 GIB = 2**30
@@ -54,6 +58,54 @@ def test_the_one_change_is_really_estimated_and_is_no_row_of_the_plan(story: Pla
     assert change is not None
     assert change.saved_bytes == story.advice.fit.upper_bytes - change.fit.upper_bytes > 0
     assert change.workload not in [plan.workload for plan in story.plans]
+
+
+@pytest.mark.parametrize(
+    ("card", "words"),
+    [
+        ("a100-40gb", {"methods": "galore-adamw-8bit"}),
+        ("4090", {"methods": "adamw"}),
+        ("4090", {"methods": "adamw-8bit", "update": "per-layer"}),
+    ],
+)
+def test_a_run_that_does_not_fit_gets_the_cheapest_way_out(card: str, words: dict[str, Any]) -> None:
+    """The same that `galore-mem oom` names for it, be it one change or several."""
+    advice = gm.plan("llama-7b", gpus=card, batch=4, **words).advice
+    assert advice is not None
+    assert advice.fit.verdict != "fits"
+    way = ways_out(advice.workload, advice.fit.gpu)[0]
+    assert advice.change == way
+    assert (way.fit.verdict, len(way.costs)) == ("fits", len(way.changes))
+    names = [change.split()[0] for change in way.changes]
+    assert len(set(names)) == len(names), "each option is typed once"
+
+
+def test_more_room_is_looked_for_where_it_costs_least() -> None:
+    """Halving the rank would free more, and change the training."""
+    advice = gm.plan("llama-7b", gpus="a100-80gb", methods="galore-adamw").advice
+    assert advice is not None
+    assert advice.change is not None
+    assert advice.change.changes != ("--rank 512",)
+    singles = offers(advice.workload, advice.fit.gpu, fits=True)
+    cheaper = [one for one in singles if cost_of(one.options)[0] < cost_of(advice.change.changes[0])[0]]
+    assert all(one.upper_bytes > advice.fit.upper_bytes * (1 - NOTABLE_SHARE) for one in cheaper)
+
+
+def test_enough_comes_before_cheap_and_cheap_before_large() -> None:
+    workload = gm.plan("llama-60m", methods="adamw").plans[0].workload
+    made = [
+        Offer(options=options, workload=workload, upper_bytes=nbytes)
+        for options, nbytes in (
+            ("--seq 128", 10),
+            ("--zero-grad start", 90),
+            ("--checkpointing full", 50),
+            ("--loss chunked", 60),
+            ("--rank 4", 99),
+        )
+    ]
+    assert [one.options for one in in_order(made, 60)] == [
+        *("--loss chunked", "--checkpointing full", "--seq 128", "--zero-grad start", "--rank 4")
+    ]
 
 
 def test_where_nothing_fits_the_nearest_is_named() -> None:
