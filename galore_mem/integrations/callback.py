@@ -149,7 +149,7 @@ class GaLoreMem(TrainerCallback):  # type: ignore[misc]
         try:
             if self.tape is not None:
                 write_tape(self.tape, tape)
-                _LOG.info("wrote %s", self.tape)
+                _tell(f"galore-mem wrote {self.tape}")
             if self.report is not None:
                 self._draw(tape)
         except UsageError as error:
@@ -165,7 +165,14 @@ class GaLoreMem(TrainerCallback):  # type: ignore[misc]
         if done.returncode:
             _LOG.warning("galore-mem could not draw %s: %s", self.report, done.stderr.strip()[-500:])
         else:
-            _LOG.info("wrote %s", self.report)
+            _tell(f"galore-mem wrote {self.report}: open it in a browser")
+
+
+def _tell(line: str) -> None:
+    """One line on stderr, above the Trainer's progress bar."""
+    from tqdm.auto import tqdm
+
+    tqdm.write(line, file=sys.stderr)
 
 
 def _paths() -> dict[str, str]:

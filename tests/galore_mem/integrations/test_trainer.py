@@ -92,6 +92,7 @@ def test_accelerate_launch_among_modules_of_the_same_names(tmp_path: Path) -> No
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "trained with LayerwiseGaLoreAdamW8bit" in done.stdout
+    assert "galore-mem wrote out.html" in done.stderr
     page = (tmp_path / "out.html").read_text(encoding="utf-8")
     assert "Fits on RTX 4060" in page
     assert "train.py galore_adamw_8bit_layerwise" in page
