@@ -49,10 +49,12 @@ class MissingExtraError(GaloreMemError):
     """
 
     def __init__(self, feature: str, extra: str, module: str = "") -> None:
+        from galore_mem.installed import command
+
         super().__init__(
             f"{feature} needs packages that are not installed",
             f"no module {module}" if module else "",
-            f"run: pip install '{f'galore-mem[{extra}]' if extra else 'galore-mem'}'",
+            f"run: {command(extra)}",
         )
 
 

@@ -31,7 +31,8 @@ from profiles.errors import InputError
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
 )
-def test_lines_and_codes(error: BaseException, line: str, code: int) -> None:
+def test_lines_and_codes(error: BaseException, line: str, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("galore_mem.installed._source", lambda: ("", False))
     assert outcome_of(error) == (line, code)
 
 

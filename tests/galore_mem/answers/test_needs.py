@@ -28,6 +28,7 @@ def test_missing_package_is_named_with_what_brings_it(
     from galore_mem.answers.trace import trace
 
     (workload,) = workloads(LLAMA, (method,), Settings(**settings))
+    monkeypatch.setattr("galore_mem.installed._source", lambda: ("", False))
     for needed in ("torch", "transformers"):
         monkeypatch.setitem(sys.modules, needed, sys)
     monkeypatch.setitem(sys.modules, module, None)
