@@ -4,9 +4,10 @@ The program follows transformers 5 line by line (models/t5/modeling_t5.py). All 
 and of the decoder differ, and what crosses from one to the other is not the same for each.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from estimators.analytic.families.family import Family
+from estimators.analytic.families.t5_parameters import bias_path, sizes, t5_shape, weights
 from estimators.analytic.shadow import attention as kernels
 from estimators.analytic.shadow import biased
 from estimators.analytic.shadow.activations import activate
@@ -15,11 +16,8 @@ from estimators.analytic.shadow.ops import add, cast, dropout, embedding, multip
 from estimators.analytic.shadow.pooling import classification_loss
 from estimators.analytic.shadow.program import HIDDEN, Program
 from estimators.analytic.shadow.tape import Tensor
-from estimators.analytic.shadow.weights import Weight, linear, norm
-from estimators.analytic.shadow.weights import embedding as table
 from estimators.analytic.tensors import Tensors
 from estimators.workload import Workload
-from profiles.families.t5 import T5Shape
 from profiles.shapes import ModelShape
 
 ALIGNMENT = 16
@@ -40,55 +38,6 @@ class Traits:
     """The sequence is a multiple of what the kernel wants of a bias."""
 
 
-def _shape(shape: ModelShape) -> T5Shape:
-    assert isinstance(shape, T5Shape)
-    return shape
-
-
-def weights(shape: ModelShape) -> tuple[Weight, ...]:
-    """Every parameter that transformers builds, in the order of `named_parameters`."""
-    gated = _shape(shape).gated
-    found = [table("shared")]
-    for stack, layers in (("encoder", "L"), ("decoder", "D")):
-        block = f"{stack}.block.*.layer"
-        found += _attention(f"{block}.0.SelfAttention", layers)
-        found.append(Weight(name=bias_path(stack) + ".weight", dims=("B", "n"), role="embedding"))
-        found += _norm(f"{block}.0.layer_norm", layers)
-        if stack == "decoder":
-            found += [*_attention(f"{block}.1.EncDecAttention", layers), *_norm(f"{block}.1.layer_norm", layers)]
-        last = 2 if stack == "decoder" else 1
-        mlp = f"{block}.{last}.DenseReluDense"
-        for name in ("wi_0", "wi_1") if gated else ("wi",):
-            found += _in(linear(f"{mlp}.{name}", "f", "h"), layers)
-        found += _in(linear(f"{mlp}.wo", "h", "f"), layers)
-        found += [*_norm(f"{block}.{last}.layer_norm", layers), *norm(f"{stack}.final_layer_norm")]
-    return tuple(found)
-
-
-def _in(found: tuple[Weight, ...], layers: str) -> list[Weight]:
-    return [replace(weight, layers=layers) for weight in found]
-
-
-def _norm(path: str, layers: str) -> list[Weight]:
-    return _in(norm(path), layers)
-
-
-def _attention(path: str, layers: str) -> list[Weight]:
-    products = [*linear(f"{path}.q", "q", "h"), *linear(f"{path}.k", "q", "h"), *linear(f"{path}.v", "q", "h")]
-    return _in((*products, *linear(f"{path}.o", "h", "q")), layers)
-
-
-def bias_path(stack: str) -> str:
-    """The first layer's, which the others share."""
-    return f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias"
-
-
-def sizes(shape: ModelShape) -> dict[str, int]:
-    """Distances with a bias, and the decoder's layers."""
-    shape = _shape(shape)
-    return {"B": shape.buckets, "D": shape.num_decoder_layers}
-
-
 def buffers(shape: ModelShape) -> tuple[Tensors, ...]:
     """None."""
     return ()
@@ -96,7 +45,7 @@ def buffers(shape: ModelShape) -> tuple[Tensors, ...]:
 
 def traits(workload: Workload) -> Traits:
     """One dropout for everything, which `--dropout` sets."""
-    shape = _shape(workload.model)
+    shape = t5_shape(workload.model)
     return Traits(
         encoder_layers=shape.num_hidden_layers,
         decoder_layers=shape.num_decoder_layers,
@@ -110,13 +59,13 @@ def traits(workload: Workload) -> Traits:
 
 def all_layers(workload: Workload) -> int:
     """Of encoder and decoder."""
-    shape = _shape(workload.model)
+    shape = t5_shape(workload.model)
     return shape.num_hidden_layers + shape.num_decoder_layers
 
 
 def score_layers(shape: ModelShape) -> int:
     """The decoder's layers look at its own tokens and at the encoder's."""
-    shape = _shape(shape)
+    shape = t5_shape(shape)
     return shape.num_hidden_layers + 2 * shape.num_decoder_layers
 
 
