@@ -15,11 +15,11 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
-from estimators.analytic.shadow.tape import OUTSIDE, EarlyStopError, Holder, Node, Parameter, Tape, Tensor
+from estimators.analytic.shadow.tape import MIDDLE, OUTSIDE, EarlyStopError, Holder, Node, Parameter, Tape, Tensor
 
 Hook = Callable[[Parameter], None]
 LONE_REFERENCES = 2
-"""What `sys.getrefcount` says of a storage that one tensor holds: that tensor, and the call itself."""
+"""What `sys.getrefcount` says of what one object holds: that object, and the call itself."""
 
 
 def backward(loss: Tensor, hook: Hook | None = None) -> None:
@@ -51,6 +51,15 @@ def backward(loss: Tensor, hook: Hook | None = None) -> None:
             _accumulate(parameter, hook)
     tape.in_backward = False
     tape.layer = OUTSIDE
+
+
+def has_lone_gradient(parameter: Parameter) -> bool:
+    """Whether nothing but the parameter holds its gradient, which would die here if it let go of it."""
+    assert parameter.grad is not None
+    if parameter.grad.storage.layer == MIDDLE and parameter.grad.tape.layer == OUTSIDE:
+        return False  # one would die for each of the layers that the middle one stands for
+    counts = sys.getrefcount(parameter.grad), sys.getrefcount(parameter.grad.storage)
+    return counts == (LONE_REFERENCES, LONE_REFERENCES)
 
 
 def _fitted(node: Node, outputs: list[Tensor | None]) -> list[Tensor | None]:

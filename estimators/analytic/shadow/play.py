@@ -1,11 +1,12 @@
 """The canonical step's forward and backward, played for a structure: births and deaths with their borders marked."""
 
+from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from estimators.analytic.families import family_of
-from estimators.analytic.shadow.engine import backward
+from estimators.analytic.shadow.engine import backward, has_lone_gradient
 from estimators.analytic.shadow.ops import cast
 from estimators.analytic.shadow.structure import Structure
 from estimators.analytic.shadow.tape import Dims, Kind, Parameter, Size, Tape, Tensor
@@ -28,20 +29,33 @@ class Played:
     """Position of backward's first matrix product; the number of events where it has none."""
     gradients: tuple[int, ...]
     """The position at which each gradient was born, in the order of the marks of their completion."""
+    lone: tuple[int, ...] = ()
+    """The events that would end each gradient when it is complete; empty where something else would still hold one."""
 
 
 @lru_cache(maxsize=256)
 def play(structure: Structure) -> Played:
     """Forward with labels, loss kept, outputs dropped before backward unless kept, backward; per micro-batch."""
+    if structure.update_in_backward and structure.micro_batches == 1:
+        whole = play(replace(structure, update_in_backward=False))
+        if whole.lone:
+            return stepped_in_backward(whole)
+    return _played(structure)
+
+
+def _played(structure: Structure) -> Played:
     tape = Tape()
     model = family_of(structure.family).program(structure, tape)
 
     gradients: list[int] = []
+    lone: list[int] = []
 
     def hook(parameter: Parameter) -> None:
         assert parameter.grad is not None
         tape.mark("gradient", parameter.name)
         gradients.append(parameter.grad.storage.birth)
+        if has_lone_gradient(parameter):
+            lone.append(-parameter.grad.storage.code)
         if structure.update_in_backward:
             parameter.grad = None
 
@@ -58,18 +72,46 @@ def play(structure: Structure) -> Played:
         tape.mark("backward", str(index))
         backward(loss, hook)
     tape.mark("end")
-    needs = {key: tuple(names) for key, names in tape.needs.items()}
+    needs: dict[tuple[Size, str], dict[str, None]] = {}
+    for (_, name), kind in tape.needs.items():
+        needs.setdefault((kind.size, kind.name), {})[name] = None
     played = Played(
         kinds=tuple(tape.kinds),
         events=tuple(tape.events),
         births=tuple(tape.births),
         marks=tuple(tape.marks),
-        needs=needs,
+        needs={key: tuple(names) for key, names in needs.items()},
         product=len(tape.events) if tape.product is None else tape.product,
         gradients=tuple(gradients),
+        lone=tuple(lone) if len(lone) == len(gradients) else (),
     )
     del loss, outputs, inputs  # alive, like the gradients, while the optimizer steps
     return played
+
+
+def stepped_in_backward(whole: Played) -> Played:
+    """The same step with every gradient ended as soon as it is complete: all that a per-layer update changes in it."""
+    complete = [position for position, label, _ in whole.marks if label == "gradient"]
+    places = [position + bisect_right(complete, position) for position in range(len(whole.events) + 1)]
+    """Where each event comes to lie behind the ends of gradients before it."""
+    events, births = list(whole.events), list(whole.births)
+    marks: list[tuple[int, str, str]] = []
+    ended = 0
+    for position, label, detail in whole.marks:
+        marks.append((position + ended, label, detail))
+        if label == "gradient":
+            events.insert(position + ended, whole.lone[ended])
+            births.insert(position + ended, whole.gradients[ended])
+            ended += 1
+    return replace(
+        whole,
+        events=tuple(events),
+        births=tuple(places[birth] for birth in births),
+        marks=tuple(marks),
+        product=places[whole.product],
+        gradients=tuple(places[birth] for birth in whole.gradients),
+        lone=(),
+    )
 
 
 @lru_cache(maxsize=256)

@@ -46,16 +46,16 @@ class Tape:
 
     def __init__(self) -> None:
         self.kinds: dict[Kind, int] = {}
-        self._named: dict[tuple[Dims, int, str, str], Kind] = {}
-        """Kinds by what they are made of, each made once: making and hashing them is most of a play's time."""
+        self._named: dict[tuple[Dims, int, str, str], tuple[Kind, int]] = {}
+        """Kinds and their numbers by what they are made of: making and hashing them is most of a play's time."""
         self.events: list[int] = []
         """The kind's number plus one for a birth, its negative for a death."""
         self.births: list[int] = []
         """The position at which the storage of each event was born."""
         self.marks: list[tuple[int, str, str]] = []
         """Position in `events`, what happens there, and to whom."""
-        self.needs: dict[tuple[Size, str], dict[str, None]] = {}
-        """Names of the results whose backward needs a storage, by its size and name."""
+        self.needs: dict[tuple[int, str], Kind] = {}
+        """What is saved for a backward, by its kind's number and the name of the result whose backward it is."""
         self.scope: list[str] = []
         self.layer = OUTSIDE
         """The layer whose code runs now."""
@@ -92,10 +92,11 @@ class Tape:
             category = "logits" if "v" in dims else "temporaries" if self.in_backward else "activations"
         dims = tuple(dims)
         parts = dims, itemsize, category, ".".join((*self.scope, name))
-        kind = self._named.get(parts)
-        if kind is None:
-            kind = self._named[parts] = Kind(Size(dims, itemsize), category, parts[3])
-        return Tensor(Storage(self, kind), dims, itemsize)
+        found = self._named.get(parts)
+        if found is None:
+            kind = Kind(Size(dims, itemsize), category, parts[3])
+            found = self._named[parts] = kind, self.code_of(kind)
+        return Tensor(Storage(self, *found), dims, itemsize)
 
 
 class Storage:
@@ -107,13 +108,13 @@ class Storage:
 
     __slots__ = ("birth", "code", "kind", "layer", "tape")
 
-    def __init__(self, tape: Tape, kind: Kind) -> None:
+    def __init__(self, tape: Tape, kind: Kind, code: int) -> None:
         self.tape = tape
         self.kind = kind
         self.layer = tape.layer
-        self.birth = len(tape.events)
-        self.code = tape.code_of(kind)
-        tape.events.append(self.code)
+        self.birth = len(tape.births)
+        self.code = code
+        tape.events.append(code)
         tape.births.append(self.birth)
 
     def relabel(self, category: str) -> None:
@@ -250,12 +251,11 @@ def record(
     broadcast: Mapping[int, Dims] = MappingProxyType({}),
 ) -> Tensor:
     """Put `out` into the graph; `apply(gradient)` returns one gradient, or None, for each of `inputs`."""
-    if not out.tape.grad_enabled or not any(value is not None and value.requires_grad for value in inputs):
+    tape = out.storage.tape
+    if not tape.grad_enabled or all(value is None or not value.requires_grad for value in inputs):
         return out
-    tape = out.tape
     for needed in saved:
-        kind = needed.storage.kind
-        tape.needs.setdefault((kind.size, kind.name), {})[out.storage.kind.name] = None
+        tape.needs[needed.storage.code, out.storage.kind.name] = needed.storage.kind
     kept: list[Tensor | Holder] = [value.detach() for value in saved]
     if tape.refilling is not None:
         _refill(tape.refilling, kept)
