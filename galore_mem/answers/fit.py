@@ -1,8 +1,6 @@
 """Of all configurations, which to take on a card: what fits, what that costs, and what just misses."""
 
-import gc
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -166,26 +164,13 @@ def fit(
     cards = resolve_cards((gpus,) if isinstance(gpus, str) else gpus, other_bytes)
     if not cards:
         raise InputError("fit needs a card to fit", "", "add --gpu 4090, or --gpu local")
-    with _collector_paused():
-        found = sorted((_search(named, chosen, card, cards) for card in cards), key=lambda result: result.order)
+    found = sorted((_search(named, chosen, card, cards) for card in cards), key=lambda result: result.order)
     notes = dict.fromkeys((*(written.notes if written else ()), *named.notes))
     for result in found:
         if result.recommended is not None:
             workload = result.recommended.option.workload
             notes.update(dict.fromkeys((*check(workload, result.card.gpu), *closed_form_notes(workload))))
     return FitResult(asked=model, model=named, wishes=chosen, cards=tuple(found), notes=tuple(notes), written=written)
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Searching makes many small objects and hardly a cycle: looking for those would take an eighth of its time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _search(named: NamedModel, wishes: Wishes, card: Card, cards: Sequence[Card]) -> CardResult:
