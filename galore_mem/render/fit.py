@@ -202,8 +202,8 @@ def _cards(result: FitResult, screen: Terminal) -> Iterator[Text]:
     yield Text("Cards for this job, the best first:", style="dim")
     name = max(len(found.card.gpu.name) for found in result.cards)
     for found in result.cards:
-        if found.recommended is not None:
-            option = found.recommended.option
+        if found.option is not None:
+            option = found.option
             text = Text.assemble(
                 (f"{found.card.gpu.name:<{name}}  ", "bold"), f"{describe(option.workload)}, {_cost(option)}"
             )
