@@ -95,24 +95,33 @@ def verdict_of(footprint: Footprint, usable_bytes: int) -> Verdict:
     return "tight" if footprint.process_bytes <= usable_bytes else "does-not-fit"
 
 
-def max_sequence_length(workload: Workload, gpu: Gpu, usable_bytes: int, reaches: Reaches | None = None) -> int:
+def max_sequence_length(
+    workload: Workload, gpu: Gpu, usable_bytes: int, *, reaches: Reaches | None = None, near: int = 0
+) -> int:
     """The longest sequence whose upper bound fits, up to the model's positions or the length asked for.
 
-    `reaches` are those of the workload on the card, where they are at hand.
+    Args:
+        workload: the run.
+        gpu: the card.
+        usable_bytes: what it leaves.
+        reaches: of the workload on the card, where they are at hand.
+        near: what came out for a workload much like it, so that the search begins there.
     """
     found, batch = reaches or Reaches(workload, gpu), workload.batch
     limit = max(workload.model.max_position_embeddings, batch.sequence_length)
-    return _largest(lambda length: found.of(resized(batch, sequence_length=length)), usable_bytes, limit)
+    return _largest(lambda length: found.of(resized(batch, sequence_length=length)), usable_bytes, limit, near)
 
 
-def max_micro_batch_size(workload: Workload, gpu: Gpu, usable_bytes: int, reaches: Reaches | None = None) -> int:
-    """The most sequences whose upper bound fits; `reaches` as for `max_sequence_length`."""
+def max_micro_batch_size(
+    workload: Workload, gpu: Gpu, usable_bytes: int, *, reaches: Reaches | None = None, near: int = 0
+) -> int:
+    """The most sequences whose upper bound fits; arguments as those of `max_sequence_length`."""
     found, batch = reaches or Reaches(workload, gpu), workload.batch
     limit = MAX_MICRO_BATCH_SIZE
-    return _largest(lambda size: found.of(resized(batch, micro_batch_size=size)), usable_bytes, limit)
+    return _largest(lambda size: found.of(resized(batch, micro_batch_size=size)), usable_bytes, limit, near)
 
 
-def _largest(reach_at: Callable[[int], Reach], usable_bytes: int, limit: int) -> int:
+def _largest(reach_at: Callable[[int], Reach], usable_bytes: int, limit: int, near: int) -> int:
     """The largest number in 1..limit whose upper bound fits, 0 if none does.
 
     Bounds grow with the number within a class of live peaks, and may drop where the next class begins
@@ -126,7 +135,7 @@ def _largest(reach_at: Callable[[int], Reach], usable_bytes: int, limit: int) ->
     def beyond(edge: int, number: int) -> int:
         return known(number).live_bytes - edge
 
-    best = last_not_above(excess, 1, limit)
+    best = last_not_above(excess, 1, limit, near)
     for edge in sorted((edge for edge in EDGES_BYTES if edge < usable_bytes), reverse=True):
         if best and beyond(edge, best) > 0:
             continue
@@ -136,15 +145,24 @@ def _largest(reach_at: Callable[[int], Reach], usable_bytes: int, limit: int) ->
     return best
 
 
-def last_not_above(value: Callable[[int], int], low: int, high: int) -> int:
+def last_not_above(value: Callable[[int], int], low: int, high: int, near: int = 0) -> int:
     """The last number in low..high at which a growing value is not above 0; `low - 1` if none is.
 
     Values are nearly linear in the number, so the search tries where a straight line between its ends would meet zero,
     then what lies beside that, which is mostly on the other side, and halves the interval where neither ends it.
+
+    Args:
+        value: grows with the number.
+        low: the first number.
+        high: the last one.
+        near: where the answer is thought to be; 0 where nothing is known.
     """
     low_value = value(low)
     if low_value > 0:
         return low - 1
+    if low < near < high:
+        low, high = _around(value, low, high, near)
+        low_value = value(low)
     high_value = value(high)
     if high_value <= 0:
         return high
@@ -164,3 +182,21 @@ def last_not_above(value: Callable[[int], int], low: int, high: int) -> int:
         else:
             high, high_value = middle, found
     return low
+
+
+def _around(value: Callable[[int], int], low: int, high: int, near: int) -> tuple[int, int]:
+    """Numbers in low..high around the answer, in wider and wider steps from one that is near it."""
+    step = 1
+    if value(near) <= 0:
+        low = near
+        while low + step < high:
+            if value(low + step) > 0:
+                return low, low + step
+            low, step = low + step, 4 * step
+        return low, high
+    high = near
+    while high - step > low:
+        if value(high - step) <= 0:
+            return high - step, high
+        high, step = high - step, 4 * step
+    return low, high

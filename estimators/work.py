@@ -8,6 +8,7 @@ work, not time: kernels, bandwidth and launch costs decide how fast it is done.
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from estimators.analytic.families import family_of
 from estimators.analytic.parameters import ParameterGroup, parameters_of
@@ -17,7 +18,6 @@ from profiles.shapes import ModelShape
 
 GALORE_PASSES = 2
 """Products with B Bᵀ in a warm-started refresh of ours."""
-_PLAIN = Method()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,14 +44,35 @@ class Work:
         return self.projected + self.refreshed
 
 
+class _Products(NamedTuple):
+    """What a token passes, whatever the batch: elements, and operations of projections."""
+
+    layers: float
+    head: float
+    trained: float
+    again: float
+    """Of the layers, but for what ends each: recomputation stops before it."""
+    projected: float
+    refreshed: float
+    plain: float
+    """Of layers and head in plain full-rank training."""
+
+
+@lru_cache(maxsize=1024)
+def _products(model: ModelShape, method: Method) -> _Products:
+    layers, head, trained = _linear(model, method)
+    plain_layers, plain_head, _ = _linear(model, Method())
+    return _Products(
+        layers, head, trained, layers - _last(model, method), *_galore(model, method), plain_layers + plain_head
+    )
+
+
 def work_per_token(workload: Workload) -> Work:
     """Operations per token of one workload, in steady training."""
     model, method, batch = workload.model, workload.method, workload.batch
-    layers, head, trained = _linear(model, method)
-    again = layers - _last(model, method)
+    layers, head, trained, again, projected, refreshed, _ = _products(model, method)
     scores = _scores(workload)
     recomputed = (2.0 * again + scores) * (workload.checkpointing == "full") + 2.0 * head * (workload.loss == "chunked")
-    projected, refreshed = _galore(model, method)
     # Per-layer updates project every micro-batch and map back once; whole ones do each once a step.
     projections = batch.gradient_accumulation_steps if method.update == "per-layer" else 1
     step_tokens = batch.tokens * batch.gradient_accumulation_steps
@@ -66,8 +87,8 @@ def work_per_token(workload: Workload) -> Work:
 
 def relative_work(workload: Workload) -> float:
     """Work per token as a multiple of full-rank training of the same model and sequence, without recomputation."""
-    layers, head, _ = _linear(workload.model, _PLAIN)
-    return work_per_token(workload).total / (6.0 * (layers + head) + 3.0 * _scores(workload))
+    plain = _products(workload.model, workload.method).plain
+    return work_per_token(workload).total / (6.0 * plain + 3.0 * _scores(workload))
 
 
 def _scores(workload: Workload) -> float:

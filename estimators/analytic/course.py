@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Hashable
-from dataclasses import replace
 from functools import cached_property
 from itertools import accumulate
 from typing import NamedTuple
@@ -11,7 +10,7 @@ from estimators.analytic.layout import Layout, layout_of
 from estimators.analytic.shadow.play import play
 from estimators.analytic.structure import PLAYED_LAYERS, course_key, structure_of, symbol_sizes
 from estimators.analytic.tensors import ALIGNMENT_BYTES
-from estimators.workload import Batch, Workload
+from estimators.workload import Batch, Workload, in_batch
 
 Categories = dict[str, int]
 
@@ -145,7 +144,7 @@ class Courses:
         if course is None:
             if len(self._known) >= _MOST_BATCHES:
                 self._known.clear()
-            course = self._known[key] = self._made(replace(self._workload, batch=batch))
+            course = self._known[key] = self._made(in_batch(self._workload, batch))
         return course
 
     def _made(self, workload: Workload) -> Course:

@@ -1,7 +1,5 @@
 """One workload, one card, one answer: the analytic footprint, or its totals only."""
 
-from dataclasses import replace
-
 from estimators.analytic.attention import attention_kernel
 from estimators.analytic.bounds import Margins, Reach, margins_of, reach_within, terms_of
 from estimators.analytic.buffers import buffers
@@ -11,7 +9,7 @@ from estimators.analytic.parameters import workload_parameters
 from estimators.analytic.states import as_stepped, group_states, master_weights, shared_states
 from estimators.analytic.tensors import exact_bytes
 from estimators.footprint import Footprint
-from estimators.workload import Batch, Workload
+from estimators.workload import Batch, Workload, in_batch
 from profiles.gpus import SMALL_WORKSPACE_BYTES, Gpu
 
 
@@ -49,7 +47,7 @@ class Reaches:
         key = (window is not None and batch.sequence_length >= window, batch.gradient_accumulation_steps > 1)
         found = self._known.get(key)
         if found is None or self._workload.eval_batch is not None:
-            found = self._known[key] = self._prepared(replace(self._workload, batch=batch))
+            found = self._known[key] = self._prepared(in_batch(self._workload, batch))
         outliner, courses, margins = found
         return reach_within(margins, outliner.peak_bytes_in(courses.of(batch)), outliner.lasting_bytes)
 

@@ -31,6 +31,9 @@ class Growth:
         self.update_totals: list[int] = []
         """Bytes before each update."""
         left = {key: sum(categories.values()) for key, categories in self._left.items()}
+        if not any(left[key] for key in taken) and not self._sharers:
+            self.totals, self.update_totals = [0] * len(layout.growth), [0] * len(layout.update_names)
+            return
         total, block_total, to_share = 0, 0, bool(self._sharers)
         for key, in_block, opens_last in layout.growth:
             if opens_last:

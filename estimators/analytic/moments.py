@@ -76,7 +76,7 @@ class Outliner:
         self._cast_bytes = self.stepping.stepped_gradients_bytes - self.stepping.gradients_bytes
         """What gradients grow by when they are cast for master weights."""
         self._evaluation = evaluation_of(workload, kernel) if workload.eval_batch else None
-        keeps = not self.per_layer and workload.zero_grad == "start"
+        keeps = self._evaluation is not None and not self.per_layer and workload.zero_grad == "start"
         self._evaluated_gradients_bytes = self.stepping.gradients_after_bytes if keeps else 0
         """Gradients that an evaluation finds: those of the step before, unless they are let go of at its end."""
         self._resume = workload.resume

@@ -1,7 +1,7 @@
 """What a method holds and adds, whatever the batch: states, and the extra bytes of each refresh and step."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 from estimators.analytic.buffers import buffers
@@ -165,7 +165,8 @@ class Stepping:
             before = plus(before, times(self.own[group.name], -1))
         if part in ("middle", "closing"):
             before = plus(before, times(self.left_by(iteration, "opening", group.name), -1))
-        found = parameter_step(group, self.method, iteration, refresh=True, part=part)
+        nameless = replace(group, name="", count=1)  # others of its shape and kind do the same
+        found = parameter_step(nameless, self.method, iteration, refresh=True, part=part)
         names = ["refresh" if moment.phase == "refresh" else "layer_update" for moment in found]
         return {
             name: _addition(moment, name, plus(before, moment.by_category))
@@ -177,13 +178,16 @@ class Stepping:
         key = (iteration, layout)
         found = self._vectors.get(key)
         if found is None:
-            places = zip(layout.update_parts, layout.update_names, strict=True)
-            additions = [self.update_of(iteration, part, name) for part, name in places]
-            moments = sorted({moment for addition in additions for moment in addition})
-            found = self._vectors[key] = {
-                moment: [addition[moment].total_bytes if moment in addition else _NEVER_BYTES for addition in additions]
-                for moment in moments
-            }
+            places = list(zip(layout.update_parts, layout.update_names, strict=True))
+            additions = {place: self.update_of(iteration, *place) for place in dict.fromkeys(places)}
+            moments = sorted({moment for addition in additions.values() for moment in addition})
+            found = self._vectors[key] = {}
+            for moment in moments:
+                totals = {
+                    place: addition[moment].total_bytes if moment in addition else _NEVER_BYTES
+                    for place, addition in additions.items()
+                }
+                found[moment] = [totals[place] for place in places]
         return found
 
 

@@ -11,7 +11,7 @@ from estimators.analytic.estimate import Reaches
 from estimators.fidelity import Fidelity, fidelity
 from estimators.verdict import max_micro_batch_size, max_sequence_length
 from estimators.work import relative_work
-from estimators.workload import METHODS, Batch, Method, Update, Workload, resized, with_batch
+from estimators.workload import METHODS, Batch, Method, Update, Workload, in_batch, resized, with_batch
 from galore_mem.answers.names import Card
 from galore_mem.answers.wishes import DEFAULT_SEQUENCE, Wishes
 from profiles.errors import InputError
@@ -129,23 +129,29 @@ def _method(name: str, rank: int | None, update: Update, wishes: Wishes) -> Meth
 
 def options(model: ModelShape, wishes: Wishes, card: Card) -> Iterator[Option]:
     """Every form in the batches that fit the card, or in the smallest one where none does."""
+    found: dict[tuple[str, ...], int] = {}
+    """What was found for forms that differ in their methods only: others of that kind will not be far."""
     for form in forms(model, wishes):
         reaches = Reaches(form, card.gpu)
         with suppress(InputError):  # a kernel that the card lacks, or an update that cannot accumulate
-            for batch in _batches(form, wishes, card, reaches):
-                yield option_of(replace(form, batch=batch), card, reaches)
+            for batch in _batches(form, wishes, card, reaches, found):
+                yield option_of(in_batch(form, batch), card, reaches)
 
 
-def _batches(form: Workload, wishes: Wishes, card: Card, reaches: Reaches) -> list[Batch]:
+def _batches(
+    form: Workload, wishes: Wishes, card: Card, reaches: Reaches, found: dict[tuple[str, ...], int]
+) -> list[Batch]:
     usable, batch = card.gpu.usable_bytes - card.other_use_bytes, form.batch
     if wishes.global_batch:
         return _accumulated(form, wishes, usable, reaches)
+    kind = (form.method.update, form.checkpointing, form.loss)
+    near = found.get(kind, 0)
     if wishes.objective == "sequence" and wishes.seq is None:
-        longest = max_sequence_length(form, card.gpu, usable, reaches)
+        longest = found[kind] = max_sequence_length(form, card.gpu, usable, reaches=reaches, near=near)
         return [resized(batch, sequence_length=max(longest, 1))]
     if wishes.batch:
         return [batch]
-    largest = max_micro_batch_size(form, card.gpu, usable, reaches)
+    largest = found[kind] = max_micro_batch_size(form, card.gpu, usable, reaches=reaches, near=near)
     sizes = {2**power for power in range(largest.bit_length())} | {max(largest, 1)}
     return [resized(batch, micro_batch_size=size) for size in sorted(sizes)]
 
