@@ -3,9 +3,11 @@
 torch.linalg.svd on CUDA (aten/src/ATen/native/cuda/linalg/BatchLinearAlgebraLib.cpp, svd_cusolver) takes the `gesvdj`
 driver unless told otherwise, hands it a column-major copy of the matrix, and takes cuSOLVER's workspace from torch's
 allocator. The copy is certain: 4mn. The workspace is closed source. Its bound is one more copy of the matrix and of
-both factors, and a panel of 264 columns of the longer side: the one size that was seen, 4.10 GiB for a complex double
+both factors, and a panel of 264 columns of the longer side: a size that was seen, 4.10 GiB for a complex double
 matrix of 3 x 2^20 with CUDA 12.8 (pytorch/pytorch pull request 155811), is 262.4 elements for each of the 2^20
-columns, of which two copies of the matrix are 6. A matrix that does not converge is decomposed again by `gesvd`, with
+columns, of which two copies of the matrix are 6. Three more, of fp32 matrices of 640 x 640 and 640 x 1708 under torch
+2.2 (timelines in pytorch/ao's history, docs/trace.md), take about half the bound: mn + kk elements and at most 0.2 MB,
+k the shorter side. A matrix that does not converge is decomposed again by `gesvd`, with
 a workspace that nothing here bounds (cupy issue 2351 saw m x m elements).
 
 This package's own refresh needs QR and a small symmetric eigenproblem instead. Its bound is a copy of the block with a

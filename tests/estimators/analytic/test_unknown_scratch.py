@@ -17,10 +17,21 @@ def test_methods_without_projectors_have_none() -> None:
     assert unknown_scratch((replace(TALL, projected=False),), Method(name="adamw")) == ()
 
 
-def test_the_one_workspace_that_was_seen_is_within_the_bound() -> None:
+def test_a_workspace_of_complex_doubles_that_was_seen_is_within_the_bound() -> None:
     """4.10 GiB of complex doubles for 3 x 2^20: as many fp32 elements are a quarter of that."""
     seen_bytes = 4.10 * 2**30 / 16 * 4
     assert seen_bytes < svd_workspace_bytes(3, 2**20) < 1.05 * seen_bytes
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "seen_bytes"), [(640, 640, 3_453_952), (1708, 640, 6_010_880), (640, 1708, 6_210_048)]
+)
+def test_workspaces_of_a_profile_are_within_the_bound(rows: int, columns: int, seen_bytes: int) -> None:
+    """Of fp32 matrices, in pytorch/ao's timelines of GaLore (docs/trace.md): little above mn + kk elements."""
+    smaller = min(rows, columns)
+    least = 4 * (rows * columns + smaller * smaller)
+    assert least <= seen_bytes <= 1.06 * least
+    assert seen_bytes <= svd_workspace_bytes(rows, columns)
 
 
 @pytest.mark.parametrize("update", ["whole", "per-layer"])
