@@ -50,6 +50,12 @@ def check(workload: Workload, gpu: Gpu | None = None) -> tuple[str, ...]:
         )
     if method.quantised:
         _refuse_unquantised(workload.model)
+    if method.adapter_dtype == "bf16" and workload.precision != "bf16":
+        raise InputError(
+            f"--adapter-dtype bf16 cannot run with --precision {workload.precision}",
+            "adapters beside fp32 weights are fp32",
+            "leave one of them out",
+        )
     if method.update == "per-layer" and method.states_on == "host":
         raise InputError(
             f"--update per-layer means nothing to {method.name}",

@@ -20,6 +20,7 @@ Resume = Literal["none", "cpu", "device"]
 EmptyCache = Literal["none", "step", "backward"]
 Parameterisation = Literal["full", "galore", "lora", "relora", "low-rank"]
 Optimizer = Literal["adamw", "adamw-8bit", "adamw-32bit", "adafactor", "sgd", "sgd-momentum"]
+AdapterDtype = Literal["fp32", "bf16"]
 Residence = Literal["device", "paged", "host"]
 
 
@@ -122,6 +123,9 @@ class Method:
     unpaged: bool = False
     """A checkpoint has made ordinary tensors of paged states."""
     lora_dropout: float = 0.0
+    adapter_dtype: AdapterDtype = "fp32"
+    """Of LoRA's adapters: fp32 as peft makes them beside half-precision weights, bf16 as TRL's SFTTrainer leaves them
+    beside 4-bit ones."""
     bnb_4bit_use_double_quant: bool = False
     """QLoRA: scales of the 4-bit weights are quantised too. Name and default of transformers' BitsAndBytesConfig."""
     embedding_optim_bits: Literal[8, 32] = 8

@@ -172,7 +172,8 @@ def _reparameterised(group: ParameterGroup, method: Method, copied: tuple[str, .
             replace(group, name=f"{module}.B.weight", shape=(rows, rank), transposed=False),
         ]
     # peft upcasts adapters of half-precision models to fp32 (autocast_adapter_dtype), and does not cap the rank.
-    adapter = replace(group, kind="adapter", itemsize=4, transposed=False)
+    size = 4 if method.adapter_dtype == "fp32" else 2
+    adapter = replace(group, kind="adapter", itemsize=size, transposed=False)
     return [
         replace(group, trainable=False),
         replace(adapter, name=f"{module}.lora_A.weight", shape=(rank, columns)),

@@ -33,6 +33,7 @@ def course_key(workload: Workload, kernel: str) -> tuple[Hashable, ...]:
             method.rank,
             method.target_modules,
             method.lora_dropout,
+            method.adapter_dtype,
             method.quantised,
             method.bnb_4bit_use_double_quant,
         )
@@ -86,6 +87,7 @@ def structure_of(workload: Workload, kernel: str) -> Structure:
         targets=targets,
         parameterisation=method.parameterisation if targets else "full",
         adapter_dropout=method.lora_dropout if targets else 0.0,
+        adapter_itemsize=4 if method.adapter_dtype == "fp32" else 2,
         four_bit=FourBit(itemsize=workload.compute_itemsize, double=method.bnb_4bit_use_double_quant)
         if method.quantised
         else None,

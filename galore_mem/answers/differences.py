@@ -94,7 +94,18 @@ def _steps(before: Workload, after: Workload, first: Footprint, last: Footprint,
             footprint, texts = found, []
 
 
-_METHOD = ("name", "rank", "target_modules", "implementation", "proj_type", "update_proj_gap", "scale", "lora_dropout")
+_METHOD = (
+    "name",
+    "rank",
+    "target_modules",
+    "implementation",
+    "proj_type",
+    "update_proj_gap",
+    "scale",
+    "lora_dropout",
+    "adapter_dtype",
+    "bnb_4bit_use_double_quant",
+)
 _OWN = ("update", "optimizer_kernel", "master_weights", "quant_blocksize", "embedding_optim_bits")
 _BATCH = ("micro_batch_size", "sequence_length", "gradient_accumulation_steps")
 _RUN = (

@@ -6,6 +6,7 @@ from typing import Any, Self, get_args
 
 from estimators.workload import (
     METHODS,
+    AdapterDtype,
     Attention,
     Batch,
     Checkpointing,
@@ -81,6 +82,8 @@ class Settings(_Stated):
     """8-bit states: those of embeddings, 32 as transformers' Trainer keeps them; 8 unless given."""
     lora_dropout: float | None = None
     """LoRA and ReLoRA: dropout before the adapters; 0 unless given."""
+    adapter_dtype: AdapterDtype | None = None
+    """LoRA: fp32, as peft makes adapters, unless given; bf16 as TRL's SFTTrainer leaves QLoRA's."""
     bnb_4bit_use_double_quant: bool = False
     """QLoRA: scales of the 4-bit weights are quantised too, as in its paper; not transformers' default."""
     batch: int = 1
@@ -271,6 +274,7 @@ _APPLIES: dict[str, Callable[[MethodTraits], bool]] = {
     "proj_type": _galore,
     "implementation": _galore,
     "lora_dropout": lambda traits: traits.parameterisation in ("lora", "relora"),
+    "adapter_dtype": lambda traits: traits.parameterisation == "lora",
     "bnb_4bit_use_double_quant": lambda traits: traits.quantised,
     "embedding_optim_bits": lambda traits: (traits.optimizer, traits.parameterisation) == ("adamw-8bit", "full"),
     "quant_blocksize": lambda traits: traits.optimizer == "adamw-8bit",
@@ -287,6 +291,7 @@ OF_A_METHOD = tuple(_APPLIES)
 """Settings that only some methods have."""
 _CHOICES = {
     "update": get_args(Update),
+    "adapter_dtype": get_args(AdapterDtype),
     "proj_type": get_args(ProjType),
     "implementation": get_args(Implementation),
     "optimizer_kernel": get_args(OptimizerKernel),

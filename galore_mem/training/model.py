@@ -173,6 +173,10 @@ def _with_adapters(model: Any, workload: Workload) -> Any:  # noqa: ANN401
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*gradient_checkpointing", FutureWarning)  # peft asks by the old name
         adapted = get_peft_model(model, config)
+    if workload.method.adapter_dtype == "bf16":
+        for parameter in adapted.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.to(torch.bfloat16)
     if restarts:
         frozen = {f"{name}.base_layer.weight" for name in targets}
         for name, parameter in adapted.base_model.model.named_parameters():

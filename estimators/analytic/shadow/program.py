@@ -156,8 +156,8 @@ class Program(ABC):
             out.weight = Parameter(f"{path}.B.weight", (out_dim, f"R {path}"), s.itemsize)
             out.transposed = False
         elif target and kind in ("lora", "relora"):
-            out.lora_a = Parameter(f"{path}.lora_A.weight", ("R", in_dim), 4)
-            out.lora_b = Parameter(f"{path}.lora_B.weight", (out_dim, "R"), 4)
+            out.lora_a = Parameter(f"{path}.lora_A.weight", ("R", in_dim), s.adapter_itemsize)
+            out.lora_b = Parameter(f"{path}.lora_B.weight", (out_dim, "R"), s.adapter_itemsize)
         return out
 
     def linear(self, x: Tensor, path: str, name: str = "") -> Tensor:

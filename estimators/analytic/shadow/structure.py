@@ -49,6 +49,8 @@ class Structure:
     """Linear layers with adapters or factors, by their path."""
     parameterisation: str = "full"
     adapter_dropout: float = 0.0
+    adapter_itemsize: int = 4
+    """Bytes per element of adapters."""
     four_bit: FourBit | None = None
     """How frozen linear layers are kept; None where they are as transformers makes them."""
     loss_chunks: int = 0

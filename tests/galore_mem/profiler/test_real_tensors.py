@@ -27,7 +27,7 @@ STEPS: list[tuple[str, dict[str, Any]]] = [
     ("sgd", {"attention": "eager", "batch": 2}),
     ("sgd", {"grad_accumulation": 2, "batch": 2, "precision": "fp32"}),
     ("lora", {}),
-    ("qlora", {}),
+    ("qlora", {"adapter_dtype": "bf16"}),
     ("qlora", {"bnb_4bit_use_double_quant": True, "precision": "amp-bf16", "family": "qwen2", "attention": "eager"}),
     ("qlora", {"bnb_4bit_use_double_quant": True, "checkpointing": "full", "attention": "math"}),
     ("low-rank", {"keep_outputs": True}),
