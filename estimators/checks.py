@@ -50,6 +50,12 @@ def check(workload: Workload, gpu: Gpu | None = None) -> tuple[str, ...]:
         )
     if method.quantised:
         _refuse_unquantised(workload.model)
+    if workload.autocast and workload.precision != "bf16":
+        raise InputError(
+            f"--autocast means nothing with --precision {workload.precision}",
+            "amp-bf16 and amp-fp16 run under it already",
+            "leave it out, or use --precision amp-bf16",
+        )
     if method.adapter_dtype == "bf16" and workload.precision != "bf16":
         raise InputError(
             f"--adapter-dtype bf16 cannot run with --precision {workload.precision}",

@@ -179,6 +179,8 @@ class Workload:
     method: Method = field(default_factory=Method)
     precision: Precision = "bf16"
     """`bf16` and `fp32` are pure; `amp-*` keep fp32 weights under autocast."""
+    autocast: bool = False
+    """bf16 weights run under autocast all the same, as transformers' Trainer has it with `bf16=True`."""
     batch: Batch = field(default_factory=Batch)
     attention: Attention = "auto"
     checkpointing: Checkpointing = "none"
@@ -207,6 +209,11 @@ class Workload:
     """Gradients are clipped by their global norm before the optimizer's step."""
     allocator_settings: str = ""
     """As in PYTORCH_CUDA_ALLOC_CONF."""
+
+    @property
+    def runs_autocast(self) -> bool:
+        """Whether forward runs under autocast."""
+        return self.autocast or self.precision.startswith("amp")
 
     @property
     def weight_itemsize(self) -> int:

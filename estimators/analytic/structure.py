@@ -41,6 +41,7 @@ def course_key(workload: Workload, kernel: str) -> tuple[Hashable, ...]:
     return (
         workload.model,
         workload.precision,
+        workload.autocast,
         kernel,
         workload.checkpointing,
         workload.loss,
@@ -69,7 +70,7 @@ def structure_of(workload: Workload, kernel: str) -> Structure:
         traits=family.traits(workload),
         layers=layers,
         itemsize=workload.weight_itemsize,
-        autocast=2 if workload.precision.startswith("amp") else 0,
+        autocast=2 if workload.runs_autocast else 0,
         kernel=kernel,
         masked_kernel=kernel_beside_mask(workload, kernel) if windowed else kernel,
         masks=family.masks(model),

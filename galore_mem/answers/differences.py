@@ -110,6 +110,7 @@ _OWN = ("update", "optimizer_kernel", "master_weights", "quant_blocksize", "embe
 _BATCH = ("micro_batch_size", "sequence_length", "gradient_accumulation_steps")
 _RUN = (
     "precision",
+    "autocast",
     "attention",
     "checkpointing",
     "loss",

@@ -94,6 +94,8 @@ class Settings(_Stated):
     """Micro-batches in one optimizer step."""
     precision: Precision = "bf16"
     """bf16 and fp32 are pure; amp-* keep fp32 weights under autocast."""
+    autocast: bool = False
+    """bf16: under autocast all the same, as a Trainer with bf16=True runs it; fp32 adapters then compute in bf16."""
     checkpointing: Checkpointing = "none"
     """full: each layer keeps its input only, and is computed again in backward."""
     attention: Attention = "auto"
@@ -199,6 +201,7 @@ def workload_of(model: ModelShape, method: Method, settings: Settings) -> Worklo
         model=model,
         method=method,
         precision=settings.precision,
+        autocast=settings.autocast,
         batch=Batch(
             micro_batch_size=settings.batch,
             sequence_length=settings.seq,

@@ -206,8 +206,8 @@ def _loop(workload: Workload) -> Iterator[str]:
     method, steps = workload.method, workload.batch.gradient_accumulation_steps
     galore_layers = method.parameterisation == "galore" and method.update == "per-layer"
     loss = "loss_of(ids)" if workload.loss == "chunked" else "model(input_ids=ids, labels=ids).loss"
-    if workload.precision.startswith("amp"):
-        dtype = "torch.bfloat16" if workload.precision == "amp-bf16" else "torch.float16"
+    if workload.runs_autocast:
+        dtype = "torch.float16" if workload.precision == "amp-fp16" else "torch.bfloat16"
         around = [f"        with torch.autocast(device, dtype={dtype}):", f"            loss = {loss}"]
     else:
         around = [f"        loss = {loss}"]

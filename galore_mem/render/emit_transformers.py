@@ -85,7 +85,7 @@ def _arguments(workload: Workload) -> Iterator[str]:
     if workload.checkpointing == "full":
         yield "    gradient_checkpointing=True,"
         yield '    gradient_checkpointing_kwargs={"use_reentrant": False},'
-    if workload.precision == "amp-bf16":
+    if workload.runs_autocast and workload.precision != "amp-fp16":
         yield "    bf16=True,"
     if workload.precision == "amp-fp16":
         yield "    fp16=True,"

@@ -81,6 +81,6 @@ def _predict(
                 return None, None
             outputs = model(**batch, use_cache=workload.use_cache)
         logits: Tensor = outputs.logits
-        if workload.precision.startswith("amp"):
+        if workload.runs_autocast:
             logits = logits.float()  # accelerate's convert_outputs_to_fp32
     return (logits, batch["labels"]) if keeps else (None, None)

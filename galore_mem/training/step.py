@@ -38,9 +38,9 @@ class Witness(Protocol):
 
 def autocast_of(workload: Workload, device: str) -> AbstractContextManager[Any]:
     """Mixed precision's context; nothing for pure bf16 and fp32."""
-    if not workload.precision.startswith("amp"):
+    if not workload.runs_autocast:
         return nullcontext()
-    dtype = torch.bfloat16 if workload.precision == "amp-bf16" else torch.float16
+    dtype = torch.float16 if workload.precision == "amp-fp16" else torch.bfloat16
     return torch.autocast(device.partition(":")[0], dtype=dtype)
 
 

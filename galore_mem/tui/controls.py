@@ -89,6 +89,7 @@ CONTROLS: tuple[Control, ...] = (
     _setting("use_cache", "use cache", help="The forward also keeps a key-value cache."),
     _setting("dropout", "dropout", 0.0, 0.05, 0.1, help="In attention; the config's unless given."),
     _setting("lora_dropout", "LoRA dropout", 0.0, 0.05, 0.1, help="In front of LoRA's adapters."),
+    _setting("autocast", "autocast", help="bf16 weights under autocast, as a Trainer with bf16=True runs them."),
     _setting("adapter_dtype", "adapters", help="LoRA's, in fp32 as peft makes them or in bf16."),
     _setting("bnb_4bit_use_double_quant", "double quant", help="QLoRA: the scales of 4-bit weights are quantised too."),
     _setting("padding", "padding", help="The batch carries a padding mask: no flash attention."),

@@ -43,12 +43,16 @@ def read(content: dict[str, Any], file: str) -> WrittenRun:
     words: dict[str, Any] = {"zero_grad": "end", **habits.batch(keys, "micro_batch_size", MICRO_BATCH_SIZE)}
     words["seq"] = keys.whole("sequence_len", SEQUENCE_LEN)
     keys.means("sequence_len", f"--seq {words['seq']}")
-    is_lora = keys.text("adapter") == "lora"
+    quantised = keys.text("adapter") == "qlora"
+    is_lora = quantised or keys.text("adapter") == "lora"
     method, more = optimizer(keys, "optimizer", TRAINER_DEFAULT, of_adapters=is_lora)
     if is_lora:
         method, more = _lora(keys, more, method)
     words |= more
-    words["precision"] = _precision(keys)
+    words |= _precision(keys, adapters=is_lora)
+    if quantised:
+        method = "qlora"
+        words |= _four_bit(keys, str(words["precision"]))
     words |= _attention(keys)
     words |= _checkpointing(keys)
     words |= _loss(keys)
@@ -69,9 +73,10 @@ def _has_strategy(keys: Keys) -> bool:
 
 
 def _refuse(keys: Keys) -> None:
-    if keys.text("adapter") not in ("", "lora"):
-        keys.refuse("adapter", "plans cover lora on unquantised weights", "plan it with adapter: lora")
-    habits.refuse_quantised(keys, "load_in_4bit", "load_in_8bit", "gptq", "quantization", "quantize")
+    if keys.text("adapter") not in ("", "lora", "qlora"):
+        keys.refuse("adapter", "plans cover lora and qlora", "plan it with one of them")
+    others = ("load_in_8bit", "gptq", "quantization", "quantize")
+    habits.refuse_quantised(keys, *others, *(() if keys.text("adapter") == "qlora" else ("load_in_4bit",)))
     for key in ("rl", "reward_model", "process_reward_model"):
         if key in keys and keys.raw(key):
             keys.refuse(key, "only training on next tokens is planned", "plan the fine-tuning before it")
@@ -98,21 +103,40 @@ def _lora(keys: Keys, more: dict[str, Any], method: str) -> tuple[str, dict[str,
     return "lora", {**kernel, **words}
 
 
-def _precision(keys: Keys) -> str:
-    """Weights are cast to bf16 where the card has it, and trained under autocast of the same dtype."""
+def _four_bit(keys: Keys, precision: str) -> dict[str, object]:
+    """`_set_quantization_config` (src/axolotl/loaders/model.py), which quantises scales whatever the file says.
+
+    Norms and embeddings are back in the dtype of training when it is done (`_configure_embedding_dtypes`).
+    """
+    if not keys.flag("load_in_4bit"):
+        keys.refuse("load_in_4bit", "adapter: qlora needs it", "set load_in_4bit: true")
+    if precision != "bf16":
+        keys.refuse("adapter", "with it weights are planned in half precision only", "set bf16: true")
+    if keys.raw("bnb_config_kwargs"):
+        keys.note("bnb_config_kwargs: planned as NF4 with quantised scales, axolotl's default")
+    return habits.four_bit(keys, "load_in_4bit", "bnb_4bit_use_double_quant", double=True)
+
+
+def _precision(keys: Keys, *, adapters: bool) -> dict[str, object]:
+    """Weights are cast to bf16 where the card has it, and trained under autocast of the same dtype.
+
+    Autocast matters to adapters only, which are fp32. `bf16: full` is without it.
+    """
     bf16 = keys.raw("bf16")
     if keys.flag("float32"):
         keys.means("float32", "--precision fp32")
-        return "fp32"
+        return {"precision": "fp32"}
+    autocast = adapters and bf16 != "full"
+    meaning = "--precision bf16" + " --autocast" * autocast
     if keys.flag("fp16") or keys.flag("float16"):
-        keys.means("fp16" if "fp16" in keys else "float16", "--precision bf16")
+        keys.means("fp16" if "fp16" in keys else "float16", meaning)
         keys.note("fp16 weights are planned with the sizes of bf16, which are the same")
-        return "bf16"
+        return {"precision": "bf16", "autocast": autocast}
     if bf16 in (None, "auto", True, "true", "full") or keys.flag("bfloat16"):
-        keys.means("bf16", "--precision bf16")
-        return "bf16"
+        keys.means("bf16", meaning)
+        return {"precision": "bf16", "autocast": autocast}
     keys.means("bf16", "--precision fp32")
-    return "fp32"
+    return {"precision": "fp32"}
 
 
 def _attention(keys: Keys) -> dict[str, str]:
@@ -185,5 +209,5 @@ def _names_sdpa(keys: Keys) -> bool:
 
 
 def _embeddings(keys: Keys, words: dict[str, Any], method: str) -> None:
-    if words["precision"] == "bf16" and words.get("attention") != "flash" and method != "lora":
+    if words["precision"] == "bf16" and words.get("attention") != "flash" and method not in ("lora", "qlora"):
         keys.note("without flash attention axolotl keeps embeddings and norms in fp32: twice their planned bytes")

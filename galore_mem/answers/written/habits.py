@@ -9,14 +9,35 @@ _COMPILED = ("torch_compile", "torch_compile_backend", "torch_compile_mode")
 
 
 def refuse_quantised(keys: Keys, *names: str) -> None:
-    """Refuse quantised base weights.
+    """Refuse base weights that are quantised in other ways than QLoRA's.
 
     Raises:
         UsageError: one of the keys asks for them.
     """
     for name in names:
         if name in keys and keys.raw(name) not in (False, 0, "none", "false"):
-            keys.refuse(name, "quantised weights are not covered yet", "plan the run in bf16: remove that key")
+            keys.refuse(
+                name, "quantised weights are planned as QLoRA keeps them only", "plan the run in bf16: remove that key"
+            )
+
+
+def four_bit(keys: Keys, key: str, double_key: str, *, double: bool, type_key: str = "") -> dict[str, object]:
+    """Base weights in bitsandbytes' four bits; FP4 takes the bytes of NF4.
+
+    Args:
+        keys: the configuration.
+        key: what asks for them.
+        double_key: whether scales are quantised too.
+        double: the tool's default of that.
+        type_key: where the tool has NF4 or FP4 named.
+    """
+    keys.means(key, "--method qlora")
+    if type_key:
+        keys.text(type_key)
+    double = keys.flag(double_key, double)
+    if double:
+        keys.means(double_key, "--bnb-4bit-use-double-quant")
+    return {"bnb_4bit_use_double_quant": double}
 
 
 def not_modelled(keys: Keys) -> None:

@@ -47,7 +47,12 @@ def read(content: dict[str, Any], file: str) -> WrittenRun:
         method, more = optimizer(keys, "optim", TRAINER_DEFAULT)
         keys.means("finetuning_type", "all parameters are trained")
     words |= more
-    words["precision"] = _precision(keys, kind)
+    words |= _precision(keys, kind)
+    if _is_four_bit(keys):
+        method = "qlora"
+        words |= habits.four_bit(
+            keys, "quantization_bit", "double_quantization", double=True, type_key="quantization_type"
+        )
     words |= _checkpointing(keys)
     words |= attention(keys, "flash_attn", _ATTENTION)
     words |= habits.liger(keys, "enable_liger_kernel")
@@ -66,7 +71,10 @@ def _refuse(keys: Keys) -> None:
         keys.refuse("stage", "plans cover pt and sft, where one model learns next tokens", "plan stage sft instead")
     if keys.text("finetuning_type", "lora") not in ("lora", "full"):
         keys.refuse("finetuning_type", "plans cover full and lora", "plan one of them instead")
-    habits.refuse_quantised(keys, "quantization_bit", "quantization_method")
+    if not _is_four_bit(keys):
+        habits.refuse_quantised(keys, "quantization_bit", "quantization_method")
+    elif keys.text("finetuning_type", "lora") != "lora":
+        keys.refuse("quantization_bit", "quantised weights can only be used for LoRA", "set finetuning_type: lora")
     for key in _OTHER_OPTIMIZERS:
         if keys.flag(key):
             keys.refuse(key, "its memory is not covered", "plan without it")
@@ -122,18 +130,24 @@ def _galore(keys: Keys) -> tuple[str, dict[str, Any]]:
     return method, words
 
 
-def _precision(keys: Keys, kind: str) -> str:
+def _is_four_bit(keys: Keys) -> bool:
+    """Quantised by bitsandbytes as the model is loaded (model/model_utils/quantization.py)."""
+    return keys.text("quantization_bit") == "4" and keys.text("quantization_method", "bnb") in ("bnb", "bitsandbytes")
+
+
+def _precision(keys: Keys, kind: str) -> dict[str, object]:
     """What is trained is upcast to fp32 and runs under autocast, unless pure_bf16."""
     if keys.flag("pure_bf16"):
         keys.means("pure_bf16", "--precision bf16")
-        return "bf16"
+        return {"precision": "bf16"}
     mixed = "bf16" if keys.flag("bf16") else "fp16" if keys.flag("fp16") else ""
     if kind == "lora":
-        keys.means(mixed or "bf16", "--precision bf16: frozen weights in half precision, adapters in fp32")
-        return "bf16"
+        under = " --autocast" * bool(mixed)
+        keys.means(mixed or "bf16", f"--precision bf16{under}: frozen weights in half precision, adapters in fp32")
+        return {"precision": "bf16", "autocast": bool(mixed)}
     precision = f"amp-{mixed}" if mixed else "fp32"
     keys.means(mixed or "bf16", f"--precision {precision}: without pure_bf16 what is trained is upcast to fp32")
-    return precision
+    return {"precision": precision}
 
 
 def _checkpointing(keys: Keys) -> dict[str, str]:

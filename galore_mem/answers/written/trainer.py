@@ -37,20 +37,24 @@ def read(content: dict[str, Any], file: str) -> WrittenRun:
         UsageError: a key that cannot be planned.
     """
     keys = Keys(content, file)
-    habits.refuse_quantised(keys, "load_in_4bit", "load_in_8bit", "quantization_config")
+    habits.refuse_quantised(keys, "load_in_8bit", "quantization_config")
+    quantised = keys.flag("load_in_4bit")
     model = next((found for key in _MODELS if (found := keys.text(key))), "")
     words: dict[str, Any] = {"zero_grad": "end", **habits.batch(keys, "per_device_train_batch_size", 8)}
     words |= sequence_length(keys, _LENGTHS)
     is_lora = keys.flag("use_peft")
     method, more = optimizer(keys, "optim", TRAINER_DEFAULT, of_adapters=is_lora)
     words |= more
-    words["precision"] = _precision(keys)
+    words |= _precision(keys, adapters=is_lora and not quantised)
     words |= checkpointing(keys)
     words |= attention(keys, "attn_implementation", _ATTENTION)
     words |= habits.liger(keys, "use_liger_kernel", "use_liger")
     if is_lora:
         method, more = _peft(keys, method)
         words |= more
+    if quantised:
+        method = "qlora"
+        words |= _four_bit(keys, str(words["precision"]), has_adapters=is_lora)
     words |= habits.clipping(keys, words)
     words |= habits.evaluation(keys, "per_device_eval_batch_size", 8, runs=habits.strategy(keys))
     words |= habits.emptied_cache(keys, "torch_empty_cache_steps", "backward")
@@ -92,15 +96,18 @@ def attention(keys: Keys, key: str, known: dict[str, str]) -> dict[str, str]:
     return {"attention": known[name]}
 
 
-def _precision(keys: Keys) -> str:
-    """Weights as they are loaded, and autocast by the flags `bf16` and `fp16`."""
+def _precision(keys: Keys, *, adapters: bool) -> dict[str, object]:
+    """Weights as they are loaded, and autocast by the flags `bf16` and `fp16`.
+
+    Beside half-precision weights it matters to adapters in fp32 only.
+    """
     key = "torch_dtype" if "torch_dtype" in keys else "dtype"
     weights = keys.text(key).removeprefix("torch.").lower()
     mixed = "bf16" if keys.flag("bf16") else "fp16" if keys.flag("fp16") else ""
     if weights in ("float32", "fp32"):
         precision = f"amp-{mixed}" if mixed else "fp32"
         keys.means(key, f"--precision {precision}")
-        return precision
+        return {"precision": precision}
     if not weights or weights == "auto":
         older = f"amp-{mixed}" if mixed else "fp32"
         keys.note(
@@ -109,8 +116,27 @@ def _precision(keys: Keys) -> str:
         )
     elif weights in ("float16", "fp16", "half"):
         keys.note("fp16 weights are planned with the sizes of bf16, which are the same")
-    keys.means(key if weights else (mixed or "dtype"), "--precision bf16")
-    return "bf16"
+    autocast = adapters and bool(mixed)
+    if weights:
+        keys.means(key, "--precision bf16")
+    if autocast or not weights:
+        keys.means(mixed or "dtype", ("--precision bf16" * (not weights) + " --autocast" * autocast).strip())
+    return {"precision": "bf16", "autocast": autocast}
+
+
+def _four_bit(keys: Keys, precision: str, *, has_adapters: bool) -> dict[str, object]:
+    """TRL's: its SFTTrainer makes adapters beside quantised weights bf16, so that autocast has nothing to cast.
+
+    `get_quantization_config` (trl/trainer/utils.py) takes the dtype of the weights as the compute dtype.
+    """
+    if not has_adapters:
+        keys.refuse("load_in_4bit", "nothing trains beside weights in four bits but adapters", "add use_peft: true")
+    if precision != "bf16":
+        keys.refuse("load_in_4bit", "beside it weights are planned in half precision only", "set dtype: bfloat16")
+    keys.raw("bnb_4bit_quant_storage")
+    words = habits.four_bit(keys, "load_in_4bit", "use_bnb_nested_quant", double=False, type_key="bnb_4bit_quant_type")
+    keys.note("adapters are planned in bf16, as TRL's SFTTrainer leaves them beside quantised weights")
+    return words | {"adapter_dtype": "bf16"}
 
 
 def _peft(keys: Keys, method: str) -> tuple[str, dict[str, Any]]:

@@ -41,6 +41,7 @@ RUNS: tuple[dict[str, Any], ...] = (
     {"checkpointing": "full", "bnb_4bit_use_double_quant": True, "batch": 2},
     {"precision": "amp-fp16", "checkpointing": "full", "bnb_4bit_use_double_quant": True, "grad_accumulation": 3},
     {"adapter_dtype": "bf16", "checkpointing": "full", "lora_dropout": 0.1},
+    {"autocast": True, "checkpointing": "full", "batch": 2},
     {"attention": "eager", "target_modules": ("q_proj", "v_proj"), "checkpointing": "full"},
     {"attention": "math", "update": "per-layer", "loss": "chunked", "keep_outputs": True},
 )
