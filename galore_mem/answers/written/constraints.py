@@ -46,7 +46,7 @@ def constrained(path: str, model: str | None, wishes: Wishes) -> tuple[WrittenRu
 
 def _meaning(meaning: Meaning, chosen: dict[str, Any]) -> Meaning:
     """What a key means for a search."""
-    effect = meaning.effect
+    effect = meaning.effect.replace("--precision bf16 --autocast", "--precision bf16")
     if effect.startswith(_BATCH):
         total = chosen.get("global_batch")
         effect = f"counted in --global-batch {total}" if total else f"{effect} (stated otherwise)"
