@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from estimators.analytic.estimate import reach
 from estimators.analytic.families import takes_chunked_loss
+from estimators.checks import check
 from estimators.workload import Workload
 from galore_mem.answers.settings import default_rank, means_something
 from profiles.errors import InputError
@@ -29,6 +30,8 @@ COSTS: tuple[tuple[str, str], ...] = (
     ("--checkpointing full", "one more forward: about a third more computing"),
     ("--method adamw-8bit", "optimizer states in 8 bits"),
     ("--method galore-adamw-8bit", "optimizer states in 8 bits, and low-rank where they were not"),
+    ("--bnb-4bit-use-double-quant", "the scales of 4-bit weights in 8 bits"),
+    ("--method qlora", "frozen weights in 4 bits"),
     ("no --master-weights", "small updates of bf16 weights are rounded away"),
     ("--precision bf16", "weights and states in bf16: small updates are rounded away"),
     ("--method galore-adamw", "states live in a low-rank subspace: another optimizer"),
@@ -53,7 +56,9 @@ def offers(workload: Workload, gpu: Gpu | None, *, fits: bool) -> list[Offer]:
     """Every single change that the card can run. For `fits` see `alternatives`."""
     found: list[Offer] = []
     for options, other in alternatives(workload, fits=fits):
-        with suppress(InputError):  # a change may lead to what the card cannot run
+        with suppress(InputError):  # a change may lead to what the model or the card cannot run
+            if other.method.quantised:
+                check(other, gpu)
             found.append(Offer(options=options, workload=other, upper_bytes=reach(other, gpu).upper_bytes))
     return found
 
@@ -102,6 +107,11 @@ def alternatives(workload: Workload, *, fits: bool) -> Iterator[tuple[str, Workl
         name = _PROJECTED[method.name]
         projected = replace(method, name=name, rank=default_rank(name, workload.model), master_weights=False)
         yield f"--method {name}", replace(workload, method=projected)
+    if method.name == "lora":
+        yield "--method qlora", replace(workload, method=replace(method, name="qlora"))
+    if method.quantised and not method.bnb_4bit_use_double_quant:
+        doubly = replace(method, bnb_4bit_use_double_quant=True)
+        yield "--bnb-4bit-use-double-quant", replace(workload, method=doubly)
     if method.rank is not None and method.rank > 1:
         yield f"--rank {method.rank // 2}", replace(workload, method=replace(method, rank=method.rank // 2))
     if means_something("optimizer_kernel", method.name) and method.kernel == "foreach":

@@ -91,6 +91,15 @@ def test_more_room_is_looked_for_where_it_costs_least() -> None:
     assert all(one.upper_bytes > advice.fit.upper_bytes * (1 - NOTABLE_SHARE) for one in cheaper)
 
 
+def test_four_bits_are_offered_where_they_can_be_planned() -> None:
+    advice = gm.plan("llama-2-13b", gpus="4090", methods="lora").advice
+    assert advice is not None
+    assert advice.change is not None
+    assert advice.change.changes == ("--method qlora",)
+    workload = gm.plan("t5-base", methods="lora").plans[0].workload
+    assert "--method qlora" not in [one.options for one in offers(workload, None, fits=False)]
+
+
 def test_enough_comes_before_cheap_and_cheap_before_large() -> None:
     workload = gm.plan("llama-60m", methods="adamw").plans[0].workload
     made = [
