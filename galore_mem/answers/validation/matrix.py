@@ -55,13 +55,19 @@ def _spelled(key: str, value: object) -> str:
     if key in _BARE:
         return str(value)
     if value is True:
-        return key.replace("_", "-")
+        return _SHORT.get(key, key).replace("_", "-")
     text = "-".join(value) if isinstance(value, tuple) else str(value)
     return f"{_SHORT.get(key, key)}-{text}".replace(":", "-").replace("_", "-")
 
 
 _BARE = ("update", "implementation", "precision", "attention")
-_SHORT = {"alloc_conf": "alloc", "grad_accumulation": "accumulate", "optimizer_kernel": "kernel", "target_modules": ""}
+_SHORT = {
+    "alloc_conf": "alloc",
+    "bnb_4bit_use_double_quant": "double-quant",
+    "grad_accumulation": "accumulate",
+    "optimizer_kernel": "kernel",
+    "target_modules": "",
+}
 _LAYER: dict[str, Any] = {"update": "per-layer"}
 _TORCH: dict[str, Any] = {"implementation": "galore-torch"}
 _FULL: dict[str, Any] = {"checkpointing": "full"}
@@ -97,6 +103,7 @@ MATRIX: tuple[Row, ...] = (
     _row("llama-350m", "sgd", seq=512),
     _row("llama-350m", "sgd-momentum", **_LAYER, seq=512),
     _row("llama-350m", "adamw-8bit", **_LAYER, seq=512),
+    _row("llama-350m", "qlora", autocast=True, bnb_4bit_use_double_quant=True, seq=512),
     _row("llama-350m", "relora", seq=512),
     _row("llama-350m", "low-rank", seq=512),
     _row("llama-60m", "paged-adamw-8bit"),
