@@ -3,11 +3,13 @@
     python benchmarks/judge.py --into rows.jsonl                 # 60M to 13B, every method; only what is missing
     python benchmarks/judge.py --into rows.jsonl --order 1       # another process beside it, in another order
     python benchmarks/judge.py --grid small --into small.jsonl   # shallow models, a minute or two
+    python benchmarks/judge.py --into rows.jsonl --again         # formulas have changed: their half of every row anew
     python benchmarks/judge_report.py rows.jsonl                 # docs/accuracy.md, and the ranges that `plan` uses
 
 One JSON object per workload is appended to the file: both answers in bytes, and where they differ by category. What the
 replica of the allocator makes of the traced history, allocated and reserved, is in it too. A file that is not there yet
-begins with the rows that are kept (benchmarks/judged_rows.jsonl.gz); delete those to trace everything anew.
+begins with the rows that are kept (benchmarks/judged_rows.jsonl.gz); delete those to trace everything anew. A change of
+formulas needs no trace: each row keeps what was traced, category by category.
 """
 
 import argparse
@@ -15,7 +17,7 @@ import gzip
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -38,6 +40,7 @@ from profiles.gpus import SMALL_WORKSPACE_BYTES
 from profiles.models import find_model
 from profiles.shapes import ModelShape
 
+Row = dict[str, Any]
 KEPT_ROWS = Path(__file__).with_name("judged_rows.jsonl.gz")
 RESIDENT = ("weights", "buffers", "optimizer_states", "projectors")
 SMALL = ModelShape(
@@ -152,19 +155,34 @@ def is_possible(workload: Workload) -> bool:
     return True
 
 
-def judge(workload: Workload) -> dict[str, Any]:
+def judge(workload: Workload) -> Row:
     """One row."""
     start = time.process_time()
     kernel = attention_kernel(workload, None)
     recording = record(workload, kernel, workspace_bytes=SMALL_WORKSPACE_BYTES)
-    peaks = {f"{peak.iteration} {peak.window}": peak for peak in peaks_of(recording) if peak.window != "between"}
+    peaks = [peak for peak in peaks_of(recording) if peak.window != "between"]
     run = replay(events_of(recording))
-    analytic, resident = estimate(workload), resident_bytes(recording)
-    ours = {moment.label: moment for moment in analytic.moments}
+    resident = resident_bytes(recording)
+    traced = {
+        "traced_live_bytes": max(peak.live_bytes for peak in peaks),
+        "traced_allocated_bytes": run.peak_allocated_bytes,
+        "traced_reserved_bytes": run.peak_reserved_bytes,
+        "events": run.events,
+        "traced_resident_bytes": {key: resident[key] for key in RESIDENT},
+        "traced_moments": {f"{peak.iteration} {peak.window}": peak.by_category for peak in peaks},
+        "cpu_seconds": round(time.process_time() - start, 2),
+    }
+    return beside(workload, traced)
+
+
+def beside(workload: Workload, traced: Row) -> Row:
+    """The closed form's half of a row, worked out now and laid beside the traced half: what begins with `traced`."""
+    analytic = estimate(workload)
+    ours = {moment.label: dict(moment.by_category) for moment in analytic.moments}
+    theirs, resident = traced["traced_moments"], traced["traced_resident_bytes"]
     moments = {}
-    for label in sorted(ours.keys() | peaks.keys()):
-        mine = ours[label].by_category if label in ours else {}
-        real = peaks[label].by_category if label in peaks else {}
+    for label in sorted(ours.keys() | theirs.keys()):
+        mine, real = ours.get(label, {}), theirs.get(label, {})
         apart = {key: mine.get(key, 0) - real.get(key, 0) for key in sorted(mine.keys() | real.keys())}
         moments[label] = {
             "analytic_bytes": sum(mine.values()),
@@ -172,19 +190,25 @@ def judge(workload: Workload) -> dict[str, Any]:
             "apart_bytes": {key: size for key, size in apart.items() if size},
         }
     return {
+        **traced,
         "title": title(workload),
         "workload": workload.to_dict(),
         "analytic_live_bytes": analytic.peak_live_bytes,
-        "traced_live_bytes": max(peak.live_bytes for peak in peaks.values()),
         "lasting_bytes": outliner_of(workload, None).lasting_bytes,
         "central_reserved_bytes": analytic.peak_reserved_bytes,
-        "traced_allocated_bytes": run.peak_allocated_bytes,
-        "traced_reserved_bytes": run.peak_reserved_bytes,
-        "events": run.events,
         "resident_apart_bytes": {key: analytic.resident_bytes[key] - resident[key] for key in RESIDENT},
         "moments": moments,
-        "cpu_seconds": round(time.process_time() - start, 2),
     }
+
+
+def again(path: Path, grid: Iterable[Workload]) -> None:
+    """Work the closed form's half of every row out anew; rows that the grid does not have any more go."""
+    rows = {row["title"]: row for row in read_rows(path)}
+    found = [beside(workload, rows[title(workload)]) for workload in grid if title(workload) in rows]
+    partial = path.with_suffix(".partial")
+    partial.write_text("".join(json.dumps(row, sort_keys=True) + "\n" for row in found), encoding="utf-8")
+    partial.replace(path)
+    print(f"{len(found)} of {len(rows)} rows, their closed form worked out anew")
 
 
 def title(workload: Workload) -> str:
@@ -197,7 +221,7 @@ def title(workload: Workload) -> str:
     return " ".join(words)
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
+def read_rows(path: Path) -> list[Row]:
     """Rows that are there; a last line that was cut off is not."""
     if not path.exists():
         return []
@@ -216,10 +240,14 @@ def main() -> None:
     parser.add_argument("--grid", choices=("small", "large"), default="large")
     parser.add_argument("--into", type=Path, required=True, help="JSONL that rows are appended to")
     parser.add_argument("--order", type=int, default=0, help="of the workloads; whatever part is done is a fair sample")
+    parser.add_argument("--again", action="store_true", help="trace nothing; work the closed form's half out anew")
     options = parser.parse_args()
     if options.grid == "large":
         begin(options.into)
     grid = list(small_grid() if options.grid == "small" else large_grid())
+    if options.again:
+        again(options.into, grid)
+        return
     Random(options.order).shuffle(grid)
     for number, workload in enumerate(grid):
         if title(workload) in {row["title"] for row in read_rows(options.into)}:

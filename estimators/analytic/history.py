@@ -14,10 +14,11 @@ from estimators.analytic.buffers import buffers
 from estimators.analytic.course import course_of
 from estimators.analytic.layout import Layout
 from estimators.analytic.script import Completed, Product, Script, script_of
+from estimators.analytic.shadow.loss import PLAYED_PIECES
 from estimators.analytic.states import master_weights
 from estimators.analytic.step_history import Ledger, StepWriter, in_model_order
 from estimators.analytic.stepping import stepping_of
-from estimators.analytic.structure import symbol_sizes
+from estimators.analytic.structure import loss_pieces, symbol_sizes
 from estimators.workload import Workload
 from profiles.errors import InputError
 from profiles.gpus import SMALL_WORKSPACE_BYTES, Gpu
@@ -100,7 +101,9 @@ def _written(workload: Workload, gpu: Gpu | None) -> History:
     micro_batches = min(workload.batch.gradient_accumulation_steps, MICRO_BATCHES)
     iterations = _Iterations(
         ledger=ledger,
-        script=script_of(course.layout, course.repetitions, micro_batches),
+        script=script_of(
+            course.layout, course.repetitions, micro_batches, max(loss_pieces(workload) - PLAYED_PIECES, 0)
+        ),
         sizes=_sizes(workload, course.layout),
         steps=StepWriter(ledger, groups, workload.method, weights),
         workspace_bytes=gpu.cublas_workspace_recent_bytes if gpu is not None else SMALL_WORKSPACE_BYTES,

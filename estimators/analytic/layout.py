@@ -43,6 +43,8 @@ class Stretch:
     """The parameter whose gradient is complete at its end; empty where none is."""
     part: Pass
     """Which of a step's backward passes it belongs to."""
+    piece: str
+    """The number of the piece of a chunked loss that it belongs to, among those played; empty outside of them."""
 
     @property
     def steps(self) -> bool:
@@ -139,7 +141,7 @@ def layout_of(played: Played, deep: bool) -> Layout:
 
 def _stretches(played: Played) -> list[Stretch]:
     cuts: list[Stretch] = []
-    window, block, blocks, start, micro_batch = "forward_end", 0, 0, 0, ""
+    window, block, blocks, start, micro_batch, piece = "forward_end", 0, 0, 0, "", ""
     layers = 1 + max(int(detail) for _, label, detail in played.marks if label == "backward of layer")
     last = max(detail for _, label, detail in played.marks if label == "micro-batch")
     product = (played.product, "product", "")
@@ -154,11 +156,14 @@ def _stretches(played: Played) -> list[Stretch]:
                     block=block,
                     gradient=gradient,
                     part=_part(micro_batch, last),
+                    piece=piece,
                 )
             )
             start = position
         if label == "micro-batch":
             micro_batch = detail
+        if label in ("piece", "backward", "backward of layer"):
+            piece = detail if label == "piece" else ""
         window = _window(window, label, detail, layers)
         if label in ("forward of layer", "backward of layer"):
             middle = detail == str(MIDDLE) and layers == PLAYED_LAYERS

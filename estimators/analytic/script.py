@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from estimators.analytic.handing_on import handed_on
 from estimators.analytic.layout import Layout, Stretch
+from estimators.analytic.shadow.loss import OTHERS
 from estimators.analytic.walk import Pass
 
 _GRADIENTS = (".weight", "gradient of the input")
@@ -54,30 +55,37 @@ class Script(NamedTuple):
     """What lives at the end, in the order in which the loop lets go of it."""
 
 
+_ALIKE = {"loss": "2", "backward_start": "1"}
+"""The piece of a chunked loss that all those which are not played do as: one that others of its kind have preceded."""
+
+
 class _Turn(NamedTuple):
     """Stretches that are played together."""
 
     stretches: tuple[Stretch, ...]
     repetition: int
     """Of the middle layer's; 0 outside of it."""
+    is_other: bool = False
+    """A piece of a chunked loss that is not played, done as another."""
 
 
 @lru_cache(maxsize=64)
-def script_of(layout: Layout, repetitions: int, micro_batches: int) -> Script:
+def script_of(layout: Layout, repetitions: int, micro_batches: int, other_pieces: int) -> Script:
     """The script of a played step.
 
     Args:
         layout: the played step, cut.
         repetitions: how many layers the middle one stands for.
         micro_batches: that are written; all after the first ones are alike.
+        other_pieces: of a chunked loss that are not played.
     """
     writer = _Writer(layout, repetitions - 1)
-    for turn in _turns(layout, repetitions, micro_batches):
+    for turn in _turns(layout, repetitions, micro_batches, other_pieces):
         writer.play(turn)
     return writer.written()
 
 
-def _turns(layout: Layout, repetitions: int, micro_batches: int) -> Iterator[_Turn]:
+def _turns(layout: Layout, repetitions: int, micro_batches: int, other_pieces: int) -> Iterator[_Turn]:
     stretches, batches = layout.stretches, list[list[_Turn]]()
     starts = {position for position, label, _ in layout.played.marks if label == "micro-batch"}
     index = 0
@@ -86,9 +94,13 @@ def _turns(layout: Layout, repetitions: int, micro_batches: int) -> Iterator[_Tu
             starts.remove(stretches[index].start)
             batches.append([])
         block, stop = stretches[index].block, index + 1
-        while stop < len(stretches) and block and stretches[stop].block == block:
+        piece = stretches[index].piece if stretches[index].piece == _ALIKE.get(stretches[index].window) else ""
+        while stop < len(stretches) and (
+            (block and stretches[stop].block == block) or (piece and stretches[stop].piece == piece)
+        ):
             stop += 1
         own = tuple(stretches[index:stop])
+        batches[-1] += [_Turn(own, 0, is_other=True)] * (other_pieces if piece else 0)
         batches[-1] += [_Turn(own, repetition) for repetition in range(repetitions if block else 1)]
         index = stop
     for batch in (*batches, *[batches[-1]] * (micro_batches - len(batches))):
@@ -106,6 +118,7 @@ class _Writer:
         numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
         self._same = [numbers[name] for name in names]
         """Kinds by what they are apart from the layers they are in."""
+        self._stand_in = [kind.name.endswith(OTHERS) for kind in self._played.kinds]
         self._kinds: list[int] = []
         self._events: list[int] = []
         self._parts: list[tuple[list[int], Cue | None]] = []
@@ -115,6 +128,8 @@ class _Writer:
         """Living storages by the position of their birth, in order."""
         self._alike: dict[int, dict[int, int]] = {}
         """Living storages by kind, in order of birth, each with the position of its birth."""
+        self._others: list[int] = []
+        """What pieces that are not played have left for the end of backward."""
         self._done: dict[tuple[Pass, str], int] = {}
         """Complete gradients of each group, by pass."""
         completed = (stretch for stretch in layout.stretches if stretch.gradient)
@@ -128,15 +143,28 @@ class _Writer:
         """Every birth and death of a turn, and the gradients that are complete inside it."""
         events, births = self._played.events, self._played.births
         own: dict[int, int] = {}
+        made = len(self._kinds)
         for stretch in turn.stretches:
             for position in range(stretch.start, stretch.stop):
                 code = events[position]
-                if code > 0:
+                if self._stand_in[abs(code) - 1]:
+                    self._free_others(is_death=code < 0)
+                elif code > 0:
                     own[position] = self._bear(code - 1, position, stretch.window)
                 else:
                     self._die(-code - 1, births[position], own, self._counterpart(position, turn.repetition))
             if stretch.gradient:
                 self._complete(stretch, turn.repetition, own)
+        if turn.is_other and turn.stretches[0].window != "loss":
+            born = {number for alike in self._alike.values() for number in alike if number > made}
+            self._others += sorted(born)
+
+    def _free_others(self, *, is_death: bool) -> None:
+        """The tensor that stands for all they have left dies: they do. Its birth means nothing, each has its own."""
+        for number in self._others if is_death else ():
+            self._free(number, next(alike for alike in self._alike.values() if number in alike))
+        if is_death:
+            self._others.clear()
 
     def _cue(self, cue: Cue) -> None:
         self._parts.append((self._events, cue))

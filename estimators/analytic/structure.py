@@ -7,6 +7,7 @@ from estimators.analytic.families import family_of
 from estimators.analytic.families.family import PLAYED_LAYERS as PLAYED_LAYERS
 from estimators.analytic.parameters import shape_sizes, workload_parameters
 from estimators.analytic.quantised import blocks_of
+from estimators.analytic.shadow.loss import PLAYED_PIECES
 from estimators.analytic.shadow.quantised import FourBit, blocks_symbol_of
 from estimators.analytic.shadow.structure import Structure
 from estimators.analytic.windows import attention_dropout as attention_dropout
@@ -92,15 +93,13 @@ def structure_of(workload: Workload, kernel: str) -> Structure:
         four_bit=FourBit(itemsize=workload.compute_itemsize, double=method.bnb_4bit_use_double_quant)
         if method.quantised
         else None,
-        loss_chunks=_loss_chunks(workload),
+        loss_chunks=min(loss_pieces(workload), PLAYED_PIECES + 1),
     )
 
 
-def _loss_chunks(workload: Workload) -> int:
-    """Pieces played: two stand for every larger number."""
-    if workload.loss == "full":
-        return 0
-    return 1 if workload.batch.tokens <= LOSS_CHUNK_TOKENS else 2
+def loss_pieces(workload: Workload) -> int:
+    """Pieces of a chunked loss; 0 where all logits exist at once."""
+    return 0 if workload.loss == "full" else ceil(workload.batch.tokens / LOSS_CHUNK_TOKENS)
 
 
 def _targets(workload: Workload) -> frozenset[str]:
@@ -115,7 +114,7 @@ def symbol_sizes(workload: Workload) -> dict[str, int]:
     """Numbers behind the symbols of a shadow tensor's dimensions."""
     model, batch = workload.model, workload.batch
     b, s, d = batch.micro_batch_size, batch.sequence_length, model.head_dim
-    chunk = min(LOSS_CHUNK_TOKENS, b * s)
+    chunk, pieces = min(LOSS_CHUNK_TOKENS, b * s), ceil(b * s / LOSS_CHUNK_TOKENS)
     sizes = shape_sizes(model) | {
         "b": b,
         "s": s,
@@ -126,7 +125,8 @@ def symbol_sizes(workload: Workload) -> dict[str, int]:
         "d/2": d // 2,
         "d32": up_to_multiple(d, 32),
         "c": chunk,
-        "rest": max(b * s - 2 * chunk, 0),
+        "last": b * s - (pieces - 1) * chunk,
+        "rest": max(pieces - PLAYED_PIECES, 0) * chunk,
         **family_of(model.model_type).batch_sizes(workload),
     }
     if workload.method.quantised:

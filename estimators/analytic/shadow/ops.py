@@ -221,7 +221,7 @@ def linear(
     stop_before(tape, saved)
     tape.multiply()
     out = tape.empty((*inner[:-1], outer[-1 if transposed else 0]), x.itemsize, name)
-    return record(out, apply, [kernel, x, offset], saved)
+    return record(out, apply, [kernel, x, offset], saved, saves_parameter=wants and isinstance(kernel, Parameter))
 
 
 def _cast_weight(tape: Tape, weight: Parameter, itemsize: int, *, caches: bool = True) -> Parameter | Tensor:

@@ -54,4 +54,4 @@ class Structure:
     four_bit: FourBit | None = None
     """How frozen linear layers are kept; None where they are as transformers makes them."""
     loss_chunks: int = 0
-    """Pieces in which head and loss are computed; 0 for all at once."""
+    """Pieces in which head and loss are computed; 0 for all at once, 5 for any number above 4."""

@@ -201,7 +201,7 @@ class Node:
         apply: Apply,
         inputs: Sequence[Node | Parameter | None],
         itemsizes: Sequence[int],
-        saved: list[Tensor | Holder],
+        saved: list[Tensor | Holder | Frame],
         broadcast: Mapping[int, Dims],
     ) -> None:
         self.sequence = sequence
@@ -249,19 +249,26 @@ def record(
     inputs: Sequence[Tensor | Parameter | None],
     saved: Sequence[Tensor] = (),
     broadcast: Mapping[int, Dims] = MappingProxyType({}),
+    *,
+    saves_parameter: bool = False,
 ) -> Tensor:
-    """Put `out` into the graph; `apply(gradient)` returns one gradient, or None, for each of `inputs`."""
+    """Put `out` into the graph; `apply(gradient)` returns one gradient, or None, for each of `inputs`.
+
+    A parameter that is saved takes no memory, but in a checkpointed region it stands for the region like all that is
+    saved there: inputs of the region live as long as any of it.
+    """
     tape = out.storage.tape
     if not tape.grad_enabled or all(value is None or not value.requires_grad for value in inputs):
         return out
     for needed in saved:
         tape.needs[needed.storage.code, out.storage.kind.name] = needed.storage.kind
-    kept: list[Tensor | Holder] = [value.detach() for value in saved]
+    kept: list[Tensor | Holder | Frame] = [value.detach() for value in saved]
     if tape.refilling is not None:
         _refill(tape.refilling, kept)
     elif tape.frame is not None:
         kept = [Holder(tape.frame) for _ in kept]
         tape.frame.holders.extend(kept)  # type: ignore[arg-type]
+        kept += [tape.frame] * saves_parameter
     edges: list[Node | Parameter | None] = []
     for value in inputs:
         edge = value.node if isinstance(value, Tensor) else value if value is not None and value.requires_grad else None
@@ -274,7 +281,7 @@ def record(
     return out
 
 
-def _refill(frame: Frame, saved: list[Tensor | Holder]) -> None:
+def _refill(frame: Frame, saved: Sequence[Tensor | Holder | Frame]) -> None:
     for value in saved:
         holder = frame.holders[frame.refilled]
         assert isinstance(value, Tensor)

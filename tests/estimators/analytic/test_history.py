@@ -97,6 +97,9 @@ def test_micro_batches_after_the_third_find_the_blocks_of_those_before(steps: in
     [
         ("adamw", {"checkpointing": "full"}),
         ("adamw", {"precision": "amp-bf16", "batch": 2, "loss": "chunked"}),
+        ("adamw", {"loss": "chunked", "batch": 7, "seq": 900}),
+        ("lora", {"loss": "chunked", "batch": 3, "seq": 1024, "rank": 8, "checkpointing": "full"}),
+        ("sgd", {"loss": "chunked", "batch": 5, "seq": 700, "grad_accumulation": 2}),
         ("sgd-momentum", {"batch": 3, "checkpointing": "full"}),
         ("lora", {"attention": "eager", "batch": 2, "rank": 8}),
         ("adamw", {"attention": "math", "batch": 2}),
