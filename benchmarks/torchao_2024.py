@@ -1,6 +1,6 @@
 """torchao's profile of GaLore with the LLaMA of its day: why the same activations take more memory beside GaLore.
 
-    python -m venv --system-site-packages then && then/bin/pip install transformers==4.39.3
+    python -m venv then && then/bin/pip install torch bitsandbytes galore-torch transformers==4.39.3
     then/bin/python benchmarks/torchao_2024.py                       the table of docs/trace.md, as Markdown
     then/bin/python benchmarks/torchao_2024.py --update              write it into docs/trace.md
     then/bin/python benchmarks/torchao_2024.py --timelines FOLDER    beside profiler timelines of a 100M model
