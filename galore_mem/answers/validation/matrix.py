@@ -103,7 +103,7 @@ MATRIX: tuple[Row, ...] = (
     _row("llama-350m", "sgd", seq=512),
     _row("llama-350m", "sgd-momentum", **_LAYER, seq=512),
     _row("llama-350m", "adamw-8bit", **_LAYER, seq=512),
-    _row("llama-350m", "qlora", autocast=True, bnb_4bit_use_double_quant=True, seq=512),
+    _row("llama-60m", "qlora", layers=4, autocast=True, bnb_4bit_use_double_quant=True),
     _row("llama-350m", "relora", seq=512),
     _row("llama-350m", "low-rank", seq=512),
     _row("llama-60m", "paged-adamw-8bit"),
