@@ -103,7 +103,7 @@ MATRIX: tuple[Row, ...] = (
     _row("llama-350m", "sgd", seq=512),
     _row("llama-350m", "sgd-momentum", **_LAYER, seq=512),
     _row("llama-350m", "adamw-8bit", **_LAYER, seq=512),
-    _row("llama-60m", "qlora", layers=4, autocast=True, bnb_4bit_use_double_quant=True),
+    _row("llama-60m", "qlora", autocast=True, bnb_4bit_use_double_quant=True),
     _row("llama-350m", "relora", seq=512),
     _row("llama-350m", "low-rank", seq=512),
     _row("llama-60m", "paged-adamw-8bit"),
@@ -124,7 +124,7 @@ MATRIX: tuple[Row, ...] = (
     _row("llama-350m", "adamw", layers=8, attention="efficient", padding=True, batch=2, seq=1024),
     # Sequence length and checkpointing.
     _row("llama-1b", "galore-adamw-8bit", **_LAYER, seq=4096),
-    _row("llama-7b", "galore-adamw-8bit", layers=4, **_LAYER, **_FULL, seq=4096),
+    _row("llama-7b", "galore-adamw-8bit", layers=3, **_LAYER, **_FULL, seq=4096),
     _row("llama-350m", "adamw", **_FULL, precision="amp-bf16", seq=2048),
     # Grouped queries, tied embeddings, biases, other vocabularies, at the width of 7B.
     _row("llama-3-8b", "adamw-8bit", layers=4, seq=2048),
