@@ -68,6 +68,7 @@ def check(workload: Workload, gpu: Gpu | None = None) -> tuple[str, ...]:
             "it copies gradients to the host and steps them all together there",
             "leave it out, or use --method adamw --update per-layer",
         )
+    check_data_parallel(workload)
     if workload.allocator_settings:
         from estimators.allocator.parse import parse_settings
 
@@ -84,6 +85,7 @@ def check(workload: Workload, gpu: Gpu | None = None) -> tuple[str, ...]:
         _experts(workload),
         _no_evaluation(workload),
         _resuming(workload),
+        _data_parallel(workload),
     )
     return tuple(note for note in notes if note)
 
@@ -99,6 +101,44 @@ def _refuse_unquantised(model: ModelShape) -> None:
     if reason:
         raise InputError(
             f"--method qlora cannot be planned for {model.name}", reason, "use --method lora, or another model"
+        )
+
+
+def check_data_parallel(workload: Workload) -> None:
+    """Refuse what cannot train on several GPUs under DistributedDataParallel.
+
+    Raises:
+        InputError: names the option that cannot.
+    """
+    method, gpus = workload.method, workload.data_parallel
+    if gpus == 1:
+        return
+    if method.update == "per-layer":
+        raise InputError(
+            f"--update per-layer cannot run with --data-parallel {gpus}",
+            "it steps each parameter before its gradient is averaged over the GPUs; the Trainer refuses it too",
+            "use --update whole; --gradient-as-bucket-view keeps gradients only once",
+        )
+    if method.states_on == "host":
+        raise InputError(
+            f"--method {method.name} cannot run with --data-parallel {gpus}",
+            "it copies each gradient to the host before that is averaged over the GPUs",
+            "use --method paged-adamw-8bit, or --data-parallel 1",
+        )
+    if method.master_weights:
+        raise InputError(
+            f"--master-weights with --data-parallel {gpus} is not planned",
+            "Megatron-Core averages gradients in buffers of its own, not in those of DistributedDataParallel",
+            "leave one of them out",
+        )
+    if workload.gradient_as_bucket_view and (method.implementation, method.name) == (
+        "galore-torch",
+        "galore-adamw-8bit",
+    ):
+        raise InputError(
+            "--gradient-as-bucket-view with galore_torch's 8-bit AdamW is not planned",
+            "it puts other tensors in the place of gradients, which then are no views any longer",
+            "use --implementation galore-mem, or leave --gradient-as-bucket-view out",
         )
 
 
@@ -158,6 +198,23 @@ def _resuming(workload: Workload) -> str:
     if workload.resume == "cpu" and method.parameterisation == "galore" and method.implementation == "galore-torch":
         return "galore_torch leaves its projectors where the checkpoint was mapped: after --resume cpu its step fails"
     return ""
+
+
+def _data_parallel(workload: Workload) -> str:
+    if workload.data_parallel == 1:
+        unused = [
+            option
+            for option, given in (
+                ("--gradient-as-bucket-view", workload.gradient_as_bucket_view),
+                ("--bucket-cap-mb", workload.bucket_cap_mb is not None),
+            )
+            if given
+        ]
+        return f"{' and '.join(unused)} says nothing without --data-parallel: there are no buckets" if unused else ""
+    return (
+        f"--data-parallel {workload.data_parallel}: figures are those of each GPU; what NCCL holds outside of torch's "
+        "allocator is unknown before it runs, and in the upper bound only"
+    )
 
 
 def _no_evaluation(workload: Workload) -> str:

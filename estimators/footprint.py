@@ -30,8 +30,8 @@ class Moment:
 
     iteration: Iteration
     name: str
-    """`forward_end`, `loss`, `backward_start`, `backward_end`, `layer_update`, `clip`, `refresh`, `step`, `resume` or
-    `evaluation`."""
+    """`forward_end`, `loss`, `backward_start`, `backward_end`, `layer_update`, `clip`, `refresh`, `step`, `resume`,
+    `broadcast` or `evaluation`."""
     phase: Phase
     by_category: Mapping[str, int]
     """Live bytes, tensors rounded up to 512 B; only categories that are not zero."""

@@ -207,6 +207,12 @@ class Workload:
     """Where `torch.cuda.empty_cache()` is called every time: after the optimizer's step, or before backward."""
     clip: bool = False
     """Gradients are clipped by their global norm before the optimizer's step."""
+    data_parallel: int = 1
+    """GPUs that train copies of the model and average their gradients: torch's DistributedDataParallel."""
+    gradient_as_bucket_view: bool = False
+    """DistributedDataParallel's own option: gradients are views of the buckets in which they are averaged."""
+    bucket_cap_mb: int | None = None
+    """DistributedDataParallel's own option: MiB in a bucket; None is 25, and 1 for the first."""
     allocator_settings: str = ""
     """As in PYTORCH_CUDA_ALLOC_CONF."""
 
@@ -224,6 +230,11 @@ class Workload:
     def compute_itemsize(self) -> int:
         """Bytes per element of matrix products' inputs."""
         return 4 if self.precision == "fp32" else 2
+
+    @property
+    def frees_gradients(self) -> bool:
+        """Each gradient dies as soon as it has been copied into its bucket."""
+        return self.data_parallel > 1 and self.gradient_as_bucket_view
 
     def to_dict(self) -> dict[str, Any]:
         """The WORKLOAD object of the JSON output."""

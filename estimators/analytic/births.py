@@ -1,5 +1,6 @@
 """Every tensor that a run makes: its size, and how much lives beside it. Out-of-memory errors are held against them."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
@@ -7,6 +8,7 @@ from typing import Literal
 
 from estimators.analytic.attention import attention_kernel
 from estimators.analytic.course import Course, course_of
+from estimators.analytic.data_parallel import Buckets, broadcast_copies, buckets_of
 from estimators.analytic.evaluation import made_by
 from estimators.analytic.shadow.tape import MIDDLE
 from estimators.analytic.states import master_weights
@@ -82,7 +84,10 @@ def births_of(workload: Workload, gpu: Gpu | None = None) -> tuple[Birth, ...]:
     course = course_of(workload, attention_kernel(workload, gpu))
     empty = stepping.weights_bytes + stepping.buffers_bytes + stepping.masters_bytes + 2 * workspace
     found = [*_loading(stepping), *_copied(stepping)]
-    found += _played(workload, "first", course, empty, before_backward=-workspace)
+    buckets = buckets_of(workload, course.layout, course.repetitions)
+    found += _shared(workload, buckets, empty - 2 * workspace, empty + stepping.states_bytes)
+    found += _played(workload, "first", course, empty + buckets.first_bytes, before_backward=-workspace)
+    empty += buckets.rebuilt_bytes
     found += _played(workload, "steady", course, empty + stepping.states_bytes)
     found += births_of_steps(workload.method, stepping, course, empty)
     if workload.eval_batch:
@@ -104,6 +109,31 @@ def _loading(stepping: Stepping) -> Iterator[Birth]:
             high_bytes=stepping.weights_bytes - rounded(group.nbytes),
             count=group.count,
         )
+
+
+def _shared(workload: Workload, buckets: Buckets, loaded_bytes: int, trained_bytes: int) -> Iterator[Birth]:
+    """Of data-parallel training: copies of weights that are broadcast, and the buckets, made twice."""
+    if workload.data_parallel == 1:
+        return
+    copies = broadcast_copies(workload.model, workload.method, workload.precision)
+    rows: list[tuple[Iteration, Stage, str, str, tuple[int, ...], int]] = [
+        ("first", "loading", "copy of weights that is broadcast", "temporaries", copies, loaded_bytes),
+        ("first", "loading", "bucket of DistributedDataParallel", "gradients", buckets.first, loaded_bytes),
+        ("steady", "forward", "bucket of DistributedDataParallel", "gradients", buckets.rebuilt, trained_bytes),
+    ]
+    for iteration, stage, name, category, sizes, low in rows:
+        for nbytes, count in Counter(filter(None, sizes)).items():
+            yield Birth(
+                iteration=iteration,
+                stage=stage,
+                name=name,
+                formula="",
+                nbytes=nbytes,
+                category=category,
+                low_bytes=low,
+                high_bytes=low + sum(map(rounded, sizes)) - rounded(nbytes),
+                count=count,
+            )
 
 
 def _evaluated(workload: Workload, stepping: Stepping, kernel: str, empty_bytes: int) -> Iterator[Birth]:

@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from estimators.analytic.buffers import buffers
+from estimators.analytic.data_parallel import first_buckets
 from estimators.analytic.parameters import parameters_of
 from estimators.analytic.states import as_stepped, group_states, master_weights, shared_states
 from estimators.analytic.tensors import Tensors, rounded
@@ -59,14 +60,17 @@ def granularity(sizes: dict[int, int]) -> int:
     return loss + -small % SMALL_SEGMENT_BYTES + -middle % LARGE_SEGMENT_BYTES
 
 
-def persistent_sizes(model: ModelShape, method: Method, precision: Precision) -> dict[int, int]:
-    """Tensors that live across steps, counted by size: weights, buffers, states and projectors."""
+def persistent_sizes(
+    model: ModelShape, method: Method, precision: Precision, buckets: tuple[int, ...] = ()
+) -> dict[int, int]:
+    """Tensors that live across steps, counted by size: weights, buffers, states, projectors, and buckets."""
     groups = parameters_of(model, method, precision)
     tensors: list[Tensors] = [Tensors(name=group.name, nbytes=group.nbytes, count=group.count) for group in groups]
     tensors += buffers(model)
     tensors += [state for group in groups for state in group_states(group, method)]
     tensors += [copy for group in groups for copy in master_weights(group, method)]
     tensors += shared_states(groups, method)
+    tensors += [Tensors(name="bucket", nbytes=nbytes) for nbytes in buckets]
     sizes: dict[int, int] = {}
     for entry in tensors:
         if not entry.on_host:
@@ -79,10 +83,10 @@ def between_steps_bytes(workload: Workload) -> int:
 
     Segments that small tensors of both kinds share are counted for each.
     """
-    sizes = persistent_sizes(workload.model, workload.method, workload.precision)
+    sizes = persistent_sizes(workload.model, workload.method, workload.precision, first_buckets(workload))
     groups = parameters_of(workload.model, workload.method, workload.precision)
     sizes[SMALL_WORKSPACE_BYTES] = sizes.get(SMALL_WORKSPACE_BYTES, 0) + 2
-    if workload.zero_grad == "start" and workload.method.update == "whole":
+    if workload.zero_grad == "start" and workload.method.update == "whole" and not workload.frees_gradients:
         for group in groups:
             if group.trainable:
                 nbytes = as_stepped(group, workload.method).nbytes
@@ -109,7 +113,7 @@ class Margins(NamedTuple):
     segments_bytes: int
     """What segments exceed the tensors by that live across steps."""
     scratch_bytes: int
-    """The bound of unknown scratch."""
+    """The bound of unknown scratch, and of what NCCL holds."""
     context_bytes: tuple[int, int]
     """Least and most."""
 
@@ -117,7 +121,9 @@ class Margins(NamedTuple):
 def margins_of(workload: Workload, gpu: Gpu | None) -> Margins:
     """The margins of a workload on a card, or on a consumer card where `gpu` is None."""
     method, measured = workload.method, gpu.svd_scratch if gpu is not None else ()
-    loss, scratch = _method_figures(workload.model, method, workload.precision, measured)
+    buckets = first_buckets(workload)  # later ones lie in their segments
+    loss, scratch = _method_figures(workload.model, method, workload.precision, measured, buckets)
+    scratch += sum(term.high_bytes for term in nccl_terms(workload))
     return Margins(method.update, method.implementation, method.optimizer, loss, scratch, context_range(gpu))
 
 
@@ -149,9 +155,11 @@ def seen_range(workload: Workload, live_bytes: int) -> Range:
 
 
 @lru_cache(maxsize=4096)
-def _method_figures(model: ModelShape, method: Method, precision: Precision, measured: SvdTable) -> tuple[int, int]:
+def _method_figures(
+    model: ModelShape, method: Method, precision: Precision, measured: SvdTable, buckets: tuple[int, ...]
+) -> tuple[int, int]:
     """Bytes lost in segments, and the bound of unknown scratch."""
-    loss = granularity(persistent_sizes(model, method, precision))
+    loss = granularity(persistent_sizes(model, method, precision, buckets))
     return loss, sum(term.high_bytes for term in scratch_terms(model, method, precision, measured))
 
 
@@ -180,6 +188,7 @@ def terms_of(workload: Workload, reach: Reach, gpu: Gpu | None) -> Terms:
             reason=f"the most that {seen.rows} traced runs of this kind showed",
         ),
         *scratch_terms(workload.model, workload.method, workload.precision, gpu.svd_scratch if gpu is not None else ()),
+        *nccl_terms(workload),
         Term(
             name="context",
             low_bytes=(low + high) // 2,
@@ -187,6 +196,23 @@ def terms_of(workload: Workload, reach: Reach, gpu: Gpu | None) -> Terms:
             reason=gpu.context_source if gpu is not None else DEFAULT_CONTEXT[2],
         ),
     )
+
+
+NCCL_HIGH_BYTES = 1_600_000_000
+"""Of one communicator that has averaged something: the largest reading found (github.com/NVIDIA/nccl/issues/864);
+544 MB were read for two A100 with NVLink and 688 MB for four (issue 964)."""
+
+
+def nccl_terms(workload: Workload) -> Terms:
+    """What NCCL holds outside of torch's allocator: known from readings of others only, and so in the bound alone.
+
+    Its buffers grow with the number of channels, which it chooses by the links between GPUs: few over PCIe, up to 32
+    over NVLink, each with buffers of `NCCL_BUFFSIZE` (4 MiB) and others for every neighbour (issues 986 and 1685).
+    """
+    if workload.data_parallel == 1:
+        return ()
+    reason = "NCCL's channels: unknown before it runs; 1.6 GB is the largest reading found of one communicator"
+    return (Term(name="NCCL", low_bytes=0, high_bytes=NCCL_HIGH_BYTES, reason=reason),)
 
 
 def context_range(gpu: Gpu | None) -> tuple[int, int]:

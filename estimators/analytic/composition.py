@@ -37,7 +37,7 @@ def composition(workload: Workload, moment: Moment, gpu: Gpu | None = None) -> t
 
 
 def _rows(workload: Workload, outliner: Outliner, outline: Outline) -> tuple[Tensors, ...]:
-    rows = [*_lasting(workload, outliner), *_played(workload, outliner, outline)]
+    rows = [*_lasting(workload, outliner), *_buckets(outliner, outline), *_played(workload, outliner, outline)]
     if workload.method.master_weights and outline.phase == "step":
         rows = [replace(row, nbytes=2 * row.nbytes) if row.category == "gradients" else row for row in rows]
     left = dict(outline.moment(outliner.course).by_category)
@@ -89,6 +89,16 @@ def _gathered(workload: Workload, outliner: Outliner) -> Iterator[Tensors]:
             yield from accumulated_gradients(group, workload.method)
 
 
+def _buckets(outliner: Outliner, outline: Outline) -> Iterator[Tensors]:
+    """Storages in which data-parallel training averages gradients."""
+    is_first, buckets = outline.iteration == "first", outliner.buckets
+    count = len(buckets.first if is_first else buckets.rebuilt)
+    if count and outline.name != "broadcast":
+        name = f"{count} bucket{'s' * (count > 1)} of DistributedDataParallel"
+        nbytes = buckets.first_bytes if is_first else buckets.rebuilt_bytes
+        yield Tensors(name=name, nbytes=nbytes, category="gradients")
+
+
 def _played(workload: Workload, outliner: Outliner, outline: Outline) -> Iterator[Tensors]:
     """What forward and backward have made."""
     course, sizes = outliner.course, symbol_sizes(workload)
@@ -116,7 +126,7 @@ def _states(workload: Workload, outliner: Outliner) -> Iterator[Tensors]:
 
 def _rest(outline: Outline, left: dict[str, int]) -> Iterator[Tensors]:
     names = {"refresh": "of the refresh", "step": "of the optimizer's step"}
-    names |= {"evaluation": "of the evaluation", "resume": "of the checkpoint"}
+    names |= {"evaluation": "of the evaluation", "resume": "of the checkpoint", "broadcast": "of the broadcast"}
     for category, nbytes in left.items():
         if nbytes and category == "workspaces":
             yield Tensors(name="cuBLAS workspaces", nbytes=nbytes, category=category)

@@ -7,6 +7,7 @@ from estimators.analytic.course import Courses, courses_of
 from estimators.analytic.moments import Outliner
 from estimators.analytic.parameters import workload_parameters
 from estimators.analytic.states import as_stepped, group_states, master_weights, shared_states
+from estimators.analytic.structure import played_micro_batches
 from estimators.analytic.tensors import exact_bytes
 from estimators.footprint import Footprint
 from estimators.workload import Batch, Workload, in_batch
@@ -34,7 +35,7 @@ class Reaches:
     def __init__(self, workload: Workload, gpu: Gpu | None) -> None:
         self._workload = workload
         self._gpu = gpu
-        self._known: dict[tuple[bool, bool], tuple[Outliner, Courses, Margins]] = {}
+        self._known: dict[tuple[bool, int], tuple[Outliner, Courses, Margins]] = {}
         """What no batch changes but one that reaches a window, or is gathered over micro-batches."""
 
     def of(self, batch: Batch) -> Reach:
@@ -44,7 +45,8 @@ class Reaches:
             InputError: the workload cannot run on the card.
         """
         window = self._workload.model.sliding_window
-        key = (window is not None and batch.sequence_length >= window, batch.gradient_accumulation_steps > 1)
+        steps = played_micro_batches(self._workload, batch.gradient_accumulation_steps)
+        key = (window is not None and batch.sequence_length >= window, steps)
         found = self._known.get(key)
         if found is None or self._workload.eval_batch is not None:
             found = self._known[key] = self._prepared(in_batch(self._workload, batch))
@@ -83,7 +85,7 @@ def estimate(workload: Workload, gpu: Gpu | None = None) -> Footprint:
     return Footprint(
         source="analytic",
         moments=tuple(outline.moment(outliner.course) for outline in outlines),
-        resident_bytes=_resident_bytes(workload),
+        resident_bytes=_resident_bytes(workload, sum(outliner.buckets.rebuilt)),
         terms=terms_of(workload, found, gpu),
         peak_allocated_bytes=found.live_bytes,
         peak_reserved_bytes=found.reserved_bytes,
@@ -92,17 +94,18 @@ def estimate(workload: Workload, gpu: Gpu | None = None) -> Footprint:
     )
 
 
-def _resident_bytes(workload: Workload) -> dict[str, int]:
+def _resident_bytes(workload: Workload, buckets_bytes: int) -> dict[str, int]:
     """Exact bytes, as `sum(t.nbytes)` counts them; states include the scalars that torch keeps on the host."""
     groups, method = workload_parameters(workload), workload.method
     states = [state for group in groups for state in group_states(group, method)]
     states += shared_states(groups, method)
     states += [copy for group in groups for copy in master_weights(group, method)]
-    trained = [group for group in groups if group.trainable] if method.update == "whole" else []
+    own = method.update == "whole" and not workload.frees_gradients
+    trained = [group for group in groups if group.trainable] if own else []
     return {
         "weights": sum(group.nbytes * group.count for group in groups),
         "buffers": exact_bytes(buffers(workload.model, workload.weight_itemsize)),
         "optimizer_states": exact_bytes(state for state in states if state.category == "optimizer_states"),
         "projectors": exact_bytes(state for state in states if state.category == "projectors"),
-        "gradients": sum(as_stepped(group, method).nbytes * group.count for group in trained),
+        "gradients": buckets_bytes + sum(as_stepped(group, method).nbytes * group.count for group in trained),
     }

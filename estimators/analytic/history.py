@@ -12,6 +12,7 @@ from estimators.allocator.replay import Event
 from estimators.analytic.attention import attention_kernel
 from estimators.analytic.buffers import buffers
 from estimators.analytic.course import course_of
+from estimators.analytic.data_parallel import Buckets, broadcast_copies, buckets_of
 from estimators.analytic.layout import Layout
 from estimators.analytic.script import Completed, Product, Script, script_of
 from estimators.analytic.shadow.loss import PLAYED_PIECES
@@ -109,11 +110,42 @@ def _written(workload: Workload, gpu: Gpu | None) -> History:
         workspace_bytes=gpu.cublas_workspace_recent_bytes if gpu is not None else SMALL_WORKSPACE_BYTES,
         per_layer=workload.method.update == "per-layer",
     )
+    shared = _Shared(ledger, workload, buckets_of(workload, course.layout, course.repetitions))
     for first in (True, False):
+        shared.begin(first=first)
         iterations.write(first=first)
         if workload.empty_cache == "step":
             ledger.empty_cache()
     return History(ledger.codes, ledger.sizes)
+
+
+class _Shared:
+    """What data-parallel training makes: copies of weights that are broadcast, then buckets, made anew once."""
+
+    def __init__(self, ledger: Ledger, workload: Workload, buckets: Buckets) -> None:
+        self._ledger = ledger
+        self._workload = workload
+        self._buckets = buckets
+        self._numbers: list[int] = []
+
+    def begin(self, *, first: bool) -> None:
+        """An iteration starts."""
+        if first and self._workload.data_parallel > 1:
+            self._broadcast()
+        for number in self._numbers:
+            self._ledger.free(number)
+        self._numbers = list(map(self._ledger.alloc, self._buckets.first if first else self._buckets.rebuilt))
+
+    def _broadcast(self) -> None:
+        """While a copy is made, the one before still lives."""
+        before = 0
+        for nbytes in broadcast_copies(self._workload.model, self._workload.method, self._workload.precision):
+            now = self._ledger.alloc(nbytes) if nbytes else 0
+            if before:
+                self._ledger.free(before)
+            before = now
+        if before:
+            self._ledger.free(before)
 
 
 def _sizes(workload: Workload, layout: Layout) -> list[int]:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from estimators.analytic.clipping import clipping_bytes
 from estimators.analytic.course import Course, Point, course_of
+from estimators.analytic.data_parallel import broadcast_bytes, buckets_of
 from estimators.analytic.evaluation import evaluation_of
 from estimators.analytic.growth import growth_of
 from estimators.analytic.layout import PHASES
@@ -72,11 +73,19 @@ class Outliner:
             + self.stepping.states_bytes
         )
         """Weights, buffers and states: what is there at every moment of a steady iteration."""
+        self.buckets = buckets_of(workload, self.course.layout, self.course.repetitions)
+        if self.buckets.rebuilt:
+            held["gradients"] = self.buckets.rebuilt_bytes
+            self.lasting_bytes += self.buckets.rebuilt_bytes
+        self._until_rebuilt: Categories = {"gradients": self.buckets.first_bytes - self.buckets.rebuilt_bytes}
+        """What the first iteration's buckets take more; in truth less, for they are fewer."""
+        self._broadcast_bytes = broadcast_bytes(workload)
         self._clipping_bytes = self._clipping(workload.method) if workload.clip and not self.per_layer else 0
         self._cast_bytes = self.stepping.stepped_gradients_bytes - self.stepping.gradients_bytes
         """What gradients grow by when they are cast for master weights."""
         self._evaluation = evaluation_of(workload, kernel) if workload.eval_batch else None
         keeps = self._evaluation is not None and not self.per_layer and workload.zero_grad == "start"
+        keeps = keeps and not workload.frees_gradients
         self._evaluated_gradients_bytes = self.stepping.gradients_after_bytes if keeps else 0
         """Gradients that an evaluation finds: those of the step before, unless they are let go of at its end."""
         self._resume = workload.resume
@@ -106,14 +115,24 @@ class Outliner:
                 largest = max(map(add, course.interval_bytes, growth.steady.totals)) + stepping.states_bytes
             largest = max(largest, max(map(add, course.update_bytes, growth.largest_update_bytes)))
         else:
-            largest = max(largest, course.end_bytes - stepping.gradients_bytes + stepping.largest_step_bytes)
+            largest = max(largest, course.end_bytes - stepping.gradients_bytes + self._largest_step_bytes)
             clipped = course.end_bytes + stepping.states_bytes + self._clipping_bytes + self._cast_bytes
             largest = max(largest, clipped if self._clipping_bytes else 0)
         if self._resume != "none":
             largest = max(largest, self._resuming().total_bytes - self._held_bytes)
+        if self._broadcast_bytes:
+            largest = max(largest, self._broadcast().total_bytes - self._held_bytes)
         if self._evaluation is not None:
             largest = max(largest, sum(self._around_evaluation.values()) + self._evaluation.total_bytes)
         return largest + self._held_bytes
+
+    @property
+    def _largest_step_bytes(self) -> int:
+        """The largest refresh or step of any iteration; a first one has its own buckets."""
+        if not self.buckets.rebuilt:
+            return self.stepping.largest_step_bytes
+        largest = {name: max(step.total_bytes for step in steps) for name, steps in self.stepping.whole.items()}
+        return max(largest["steady"], largest["first"] + self._until_rebuilt["gradients"])
 
     @property
     def _around_evaluation(self) -> Categories:
@@ -123,7 +142,7 @@ class Outliner:
     def _resuming(self) -> Outline:
         """Model and optimizer are built, and take up a checkpoint: see `resuming`."""
         stepping, method = self.stepping, self.stepping.method
-        held = plus(self._held, {"workspaces": -2 * self._workspace_bytes})
+        held = self._before_training
         found = dict(stepping.states)
         if self._resume == "device":
             copied = copied_by_loader(stepping.groups, method)
@@ -132,6 +151,18 @@ class Outliner:
                 found = {"temporaries": found["temporaries"], "optimizer_states": copied}
         total = sum(held.values()) + sum(found.values())
         return Outline("first", "resume", "between", total, _NOWHERE, (held, found))
+
+    @property
+    def _before_training(self) -> Categories:
+        """What lives before the first forward."""
+        return plus(self._held, {"workspaces": -2 * self._workspace_bytes}, self._until_rebuilt)
+
+    def _broadcast(self) -> Outline:
+        """Weights go from the first GPU to the others, before there are buckets: see `data_parallel`."""
+        held = plus(self._before_training, {"gradients": -self.buckets.first_bytes})
+        copies = {"temporaries": self._broadcast_bytes}
+        total = sum(held.values()) + self._broadcast_bytes
+        return Outline("first", "broadcast", "between", total, _NOWHERE, (held, copies))
 
     def _evaluations(self) -> Iterator[Outline]:
         """After each step."""
@@ -146,13 +177,22 @@ class Outliner:
 
     def outlines(self) -> Iterator[Outline]:
         """Every moment of both iterations; a resumed run has its states from the start."""
+        if self._broadcast_bytes:
+            yield self._broadcast()
         if self._resume != "none":
             steady = [outline for outline in self._all() if outline.iteration == "steady"]
             yield self._resuming()
-            yield from (outline._replace(iteration="first") for outline in steady)
+            yield from (self._with_first_buckets(outline._replace(iteration="first")) for outline in steady)
             yield from steady
         else:
-            yield from self._all()
+            yield from map(self._with_first_buckets, self._all())
+
+    def _with_first_buckets(self, outline: Outline) -> Outline:
+        """A first iteration's outline with the buckets that it has."""
+        if outline.iteration == "steady" or not self.buckets.rebuilt:
+            return outline
+        total = outline.total_bytes + self._until_rebuilt["gradients"]
+        return outline._replace(total_bytes=total, parts=(*outline.parts, self._until_rebuilt))
 
     def _all(self) -> Iterator[Outline]:
         if self._gathers:

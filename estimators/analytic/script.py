@@ -134,6 +134,9 @@ class _Writer:
         """Complete gradients of each group, by pass."""
         completed = (stretch for stretch in layout.stretches if stretch.gradient)
         self._births = dict(zip(map(id, completed), self._played.gradients, strict=True))
+        dead = {birth for birth, code in zip(self._played.births, self._played.events, strict=True) if code < 0}
+        self._copied = dead.intersection(self._played.gradients)
+        """Births of gradients that do not live to the end: they are copied into buckets, or stepped."""
 
     def written(self) -> Script:
         self._parts.append((self._events, None))
@@ -194,6 +197,8 @@ class _Writer:
         if self._played.kinds[kind].in_every_middle_layer:
             for number in list(self._waiting.get(birth, ())):
                 self._free(number, alike)
+        elif birth not in own and birth in self._copied:
+            self._free(self._waiting[birth][0], alike)  # summed over micro-batches, and now in its bucket
         elif counterpart is not None:
             theirs = [number for number in self._waiting.get(counterpart, ()) if number != own.get(counterpart)]
             self._free(theirs[-1] if theirs else next(reversed(alike)), alike)
@@ -209,7 +214,8 @@ class _Writer:
 
     def _complete(self, stretch: Stretch, repetition: int, own: dict[int, int]) -> None:
         birth = self._births[id(stretch)]
-        number = own[birth] if birth in own else self._waiting[birth][repetition]
+        place = 0 if stretch.steps and birth in self._copied else repetition
+        number = own[birth] if birth in own else self._waiting[birth][place]
         key = stretch.part, stretch.gradient
         done = self._done[key] = self._done.get(key, 0) + 1
         self._cue(Completed(stretch.gradient, number, -done, stretch.part))

@@ -51,6 +51,7 @@ def course_key(workload: Workload, kernel: str) -> tuple[Hashable, ...]:
         workload.dropout,
         workload.padding,
         method.update,
+        workload.frees_gradients,
         adapters,
     )
 
@@ -85,7 +86,8 @@ def structure_of(workload: Workload, kernel: str) -> Structure:
         keep_outputs=workload.keep_outputs,
         use_cache=workload.use_cache,
         update_in_backward=method.update == "per-layer",
-        micro_batches=min(batch.gradient_accumulation_steps, 2 if method.update == "whole" else 3),
+        gradients_into_buckets=workload.frees_gradients,
+        micro_batches=played_micro_batches(workload, batch.gradient_accumulation_steps),
         targets=targets,
         parameterisation=method.parameterisation if targets else "full",
         adapter_dropout=method.lora_dropout if targets else 0.0,
@@ -95,6 +97,12 @@ def structure_of(workload: Workload, kernel: str) -> Structure:
         else None,
         loss_chunks=min(loss_pieces(workload), PLAYED_PIECES + 1),
     )
+
+
+def played_micro_batches(workload: Workload, steps: int) -> int:
+    """Two stand for every accumulation; three where gradients die in the last of them, or step inside backward."""
+    differ = workload.frees_gradients or workload.method.update == "per-layer"
+    return min(steps, 3 if differ else 2)
 
 
 def loss_pieces(workload: Workload) -> int:

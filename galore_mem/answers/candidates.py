@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from estimators.analytic.bounds import Reach
 from estimators.analytic.estimate import Reaches
+from estimators.checks import check_data_parallel
 from estimators.fidelity import Fidelity, fidelity
 from estimators.verdict import max_micro_batch_size, max_sequence_length
 from estimators.work import relative_work
@@ -101,7 +102,7 @@ def forms(model: ModelShape, wishes: Wishes) -> Iterator[Workload]:
     """Configurations apart from their batch, which is one sequence here."""
     for name in wishes.methods_asked:
         choices = (wishes.ranks(name, model), wishes.updates(name), wishes.losses(model), wishes.checkpointings)
-        for rank, update, loss, checkpointing in product(*choices):
+        for rank, update, loss, checkpointing, views in product(*choices, wishes.bucket_views):
             if wishes.objective == "rank" and METHODS[name].parameterisation != "galore":
                 continue
             yield Workload(
@@ -113,6 +114,8 @@ def forms(model: ModelShape, wishes: Wishes) -> Iterator[Workload]:
                 checkpointing=checkpointing,
                 loss=loss,
                 padding=wishes.padding,
+                data_parallel=wishes.data_parallel,
+                gradient_as_bucket_view=views,
                 allocator_settings=wishes.alloc_conf,
             )
 
@@ -134,6 +137,7 @@ def options(model: ModelShape, wishes: Wishes, card: Card) -> Iterator[Option]:
     for form in forms(model, wishes):
         reaches = Reaches(form, card.gpu)
         with suppress(InputError):  # a kernel that the card lacks, or an update that cannot accumulate
+            check_data_parallel(form)
             for batch in _batches(form, wishes, card, reaches, found):
                 yield option_of(in_batch(form, batch), card, reaches)
 
@@ -144,7 +148,7 @@ def _batches(
     usable, batch = card.gpu.usable_bytes - card.other_use_bytes, form.batch
     if wishes.global_batch:
         return _accumulated(form, wishes, usable, reaches)
-    kind = (form.method.update, form.checkpointing, form.loss)
+    kind = (form.method.update, form.checkpointing, form.loss, str(form.gradient_as_bucket_view))
     near = found.get(kind, 0)
     if wishes.objective == "sequence" and wishes.seq is None:
         longest = found[kind] = max_sequence_length(form, card.gpu, usable, reaches=reaches, near=near)
@@ -158,7 +162,7 @@ def _batches(
 
 def _accumulated(form: Workload, wishes: Wishes, usable: int, reaches: Reaches) -> list[Batch]:
     """Divisions of the global batch into micro-batches that fit: the largest ones, and the smallest."""
-    total = wishes.global_batch or 1
+    total = (wishes.global_batch or 1) // wishes.data_parallel
     sizes = [wishes.batch] if wishes.batch else [size for size in range(1, total + 1) if total % size == 0]
     found: list[Batch] = []
     for size in reversed(sizes):

@@ -20,6 +20,7 @@ COSTS: tuple[tuple[str, str], ...] = (
     ("--zero-grad start", "costs nothing: zero_grad(set_to_none=True) before the forward"),
     ("--optimizer-kernel fused", "costs nothing: AdamW(fused=True)"),
     ("--implementation galore-mem", "costs nothing: the same algorithm with less scratch"),
+    ("--gradient-as-bucket-view", "costs nothing: DistributedDataParallel(gradient_as_bucket_view=True)"),
     ("--resume cpu", 'costs nothing: torch.load(path, map_location="cpu")'),
     ("--attention auto", "costs nothing: the kernel that torch would choose"),
     ("no --eval-keep", "no metric over all logits: preprocess_logits_for_metrics, or batch_eval_metrics"),
@@ -57,7 +58,7 @@ def offers(workload: Workload, gpu: Gpu | None, *, fits: bool) -> list[Offer]:
     found: list[Offer] = []
     for options, other in alternatives(workload, fits=fits):
         with suppress(InputError):  # a change may lead to what the model or the card cannot run
-            if other.method.quantised:
+            if other.method.quantised or other.data_parallel > 1:
                 check(other, gpu)
             found.append(Offer(options=options, workload=other, upper_bytes=reach(other, gpu).upper_bytes))
     return found
@@ -97,7 +98,9 @@ def alternatives(workload: Workload, *, fits: bool) -> Iterator[tuple[str, Workl
         yield "--checkpointing full", replace(workload, checkpointing="full")
     if workload.loss == "full" and takes_chunked_loss(workload.model):
         yield "--loss chunked", replace(workload, loss="chunked")
-    may_step_apart = method.states_on != "host" and not method.master_weights
+    may_step_apart = method.states_on != "host" and not method.master_weights and workload.data_parallel == 1
+    if workload.data_parallel > 1 and not workload.gradient_as_bucket_view:
+        yield "--gradient-as-bucket-view", replace(workload, gradient_as_bucket_view=True)
     if method.update == "whole" and batch.gradient_accumulation_steps == 1 and may_step_apart:
         yield "--update per-layer", replace(workload, method=replace(method, update="per-layer"))
     if method.name in _HALF_THE_BITS:

@@ -125,6 +125,9 @@ _RUN = (
     "resume",
     "empty_cache",
     "clip",
+    "data_parallel",
+    "gradient_as_bucket_view",
+    "bucket_cap_mb",
     "allocator_settings",
 )
 

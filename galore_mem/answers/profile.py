@@ -31,7 +31,7 @@ from galore_mem.answers.replay import DeviceReplay, replay_tape
 from galore_mem.answers.settings import Settings
 from galore_mem.answers.steps import Told, silent
 from galore_mem.answers.trace import answer_of
-from galore_mem.errors import NoDeviceError
+from galore_mem.errors import NoDeviceError, UsageError
 from galore_mem.profiler.attribution import UNATTRIBUTED
 from galore_mem.profiler.recording import Life, alive_at
 from galore_mem.profiler.steps import StepRecord
@@ -165,6 +165,12 @@ def profile(
         raise InputError(f"--steps {steps!r} is not a positive whole number", "", f"give 1 or more, such as {STEPS}")
     workload, notes, written = run_asked(model, method, settings, words, from_file, "profile")
     cards = cards_asked(gpus, other_use)
+    if device == "cuda" and workload.data_parallel > 1:
+        raise UsageError(
+            f"--device cuda with --data-parallel {workload.data_parallel} is not run",
+            "one process cannot measure what several GPUs hold",
+            "use --device cpu, or galore_mem.profile() in your own script, started by torchrun",
+        )
     if device == "cuda":
         found = _on_gpu(workload, steps, cards, notes, told or silent, watched, overhead=overhead)
     else:

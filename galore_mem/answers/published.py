@@ -84,7 +84,7 @@ def _is_plain(workload: Workload) -> bool:
         and workload.attention in ("auto", "flash")
         and (workload.loss, workload.padding, workload.keep_outputs) == ("full", False, False)
         and not method.master_weights
-        and (workload.eval_batch, workload.resume) == (None, "none")
+        and (workload.eval_batch, workload.resume, workload.data_parallel) == (None, "none", 1)
         and (method.proj_type, method.target_modules) == ("std", ("all-linear",))
     )
 

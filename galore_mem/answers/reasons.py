@@ -79,6 +79,9 @@ def _each_setting(best: Option, fitting: Sequence[Option]) -> Iterator[str]:
         yield from _without(
             best, replace(workload, method=replace(workload.method, update="whole")), "per-layer updates"
         )
+    if workload.gradient_as_bucket_view:
+        beside = replace(workload, gradient_as_bucket_view=False)
+        yield from _without(best, beside, "--gradient-as-bucket-view (gradients beside their buckets)")
     if workload.loss == "chunked":
         yield from _without(best, replace(workload, loss="full"), "the chunked loss (never all logits at once)")
     if workload.checkpointing == "full":
@@ -118,13 +121,16 @@ def describe(workload: Workload) -> str:
         parts.append("checkpointing")
     if workload.loss == "chunked":
         parts.append("chunked loss")
+    if workload.gradient_as_bucket_view:
+        parts.append("bucket views")
     return ", ".join([*parts, _size(workload)])
 
 
 def _size(workload: Workload) -> str:
     batch = workload.batch
     steps = f" x {batch.gradient_accumulation_steps}" if batch.gradient_accumulation_steps > 1 else ""
-    return f"batch {batch.micro_batch_size}{steps} of {batch.sequence_length:,} tokens"
+    each = f" on each of {workload.data_parallel} GPUs" if workload.data_parallel > 1 else ""
+    return f"batch {batch.micro_batch_size}{steps} of {batch.sequence_length:,} tokens{each}"
 
 
 def _tokens(workload: Workload) -> str:

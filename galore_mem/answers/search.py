@@ -166,7 +166,7 @@ def preference(wishes: Wishes) -> Callable[[Option], tuple[Any, ...]]:
         work, by_layers = round(option.relative_work, 1), workload.method.update == "per-layer"
         batch, extras = (
             -workload.batch.micro_batch_size,
-            (workload.checkpointing == "full") + (workload.loss == "chunked"),
+            (workload.checkpointing == "full") + (workload.loss == "chunked") + workload.gradient_as_bucket_view,
         )
         last = option.reach.upper_bytes, workload.checkpointing, workload.loss, workload.method.rank or 0
         return kind, round(share, 3), asked, work, by_layers, states, batch, extras, *last, workload.method.name

@@ -124,6 +124,12 @@ class Settings(_Stated):
     """torch.cuda.empty_cache() after every step, or before every backward, where transformers' Trainer calls it."""
     clip: bool = False
     """Gradients are clipped by their global norm, as torch.nn.utils.clip_grad_norm_ does."""
+    data_parallel: int = 1
+    """GPUs that train copies of the model under torch's DistributedDataParallel; figures are those of each GPU."""
+    gradient_as_bucket_view: bool = False
+    """Data-parallel: gradients are views of DistributedDataParallel's buckets, instead of copies beside them."""
+    bucket_cap_mb: int | None = None
+    """Data-parallel: MiB in one of DistributedDataParallel's buckets; 25, and 1 in the first, unless given."""
     alloc_conf: str | None = None
     """Allocator settings, as in PYTORCH_CUDA_ALLOC_CONF."""
 
@@ -184,7 +190,8 @@ def workloads(model: ModelShape, methods: Sequence[str], settings: Settings) -> 
     Raises:
         InputError: an unknown method, or a setting that none of the methods has.
     """
-    pairs = [(name, settings.update) for name in methods] or [(name, settings.update or own) for name, own in STORY]
+    story = [pair for pair in STORY if settings.data_parallel == 1 or pair[1] == "whole"]
+    pairs = [(name, settings.update) for name in methods] or [(name, settings.update or own) for name, own in story]
     traits = [method_traits(name) for name, _ in pairs]
     for setting in settings.given:
         if setting in _APPLIES and not any(map(_APPLIES[setting], traits)):
@@ -221,6 +228,9 @@ def workload_of(model: ModelShape, method: Method, settings: Settings) -> Worklo
         resume=settings.resume,
         empty_cache=settings.empty_cache,
         clip=settings.clip,
+        data_parallel=settings.data_parallel,
+        gradient_as_bucket_view=settings.gradient_as_bucket_view,
+        bucket_cap_mb=settings.bucket_cap_mb,
         allocator_settings=settings.alloc_conf or "",
     )
 
@@ -316,4 +326,6 @@ _COUNTS = (
     "eval_batch",
     "eval_seq",
     "eval_keep",
+    "data_parallel",
+    "bucket_cap_mb",
 )

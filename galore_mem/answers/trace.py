@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from estimators.analytic.attention import attention_kernel
-from estimators.analytic.bounds import scratch_terms
+from estimators.analytic.bounds import nccl_terms, scratch_terms
 from estimators.analytic.parameters import ParameterGroup
 from estimators.analytic.unknown_scratch import unknown_scratch
 from estimators.checks import check
@@ -124,7 +124,7 @@ def trace(
     workload, notes, written = run_asked(model, method, settings, words, from_file)
     course = course_of(lengths, steps, seed, workload.batch.sequence_length)
     if course is not None:
-        _check_course(course, settings, words)
+        _check_course(workload, course, settings, words)
         workload = with_batch(workload, sequence_length=max(course.lengths))
     cards = cards_asked(gpus, other_use)
     gpu = cards[0].gpu if cards else None
@@ -138,7 +138,13 @@ def trace(
     return replace(found, written=written)
 
 
-def _check_course(course: Course, settings: Settings | None, words: dict[str, Any]) -> None:
+def _check_course(workload: Workload, course: Course, settings: Settings | None, words: dict[str, Any]) -> None:
+    if workload.data_parallel > 1:
+        raise InputError(
+            f"--lengths and --steps cannot be traced with --data-parallel {workload.data_parallel}",
+            "DistributedDataParallel rebuilds its buckets in the second step, which other steps then do not begin with",
+            "leave them out: a first and a steady step are traced",
+        )
     given = settings.given if settings is not None else words
     if "seq" in given and course.varies:
         raise InputError("--seq and --lengths exclude each other", "both say how long sequences are", "leave one out")
@@ -207,6 +213,7 @@ def answer_of(
         unknown = scratch_terms(workload.model, workload.method, workload.precision, measured)
     else:
         unknown = unknown_scratch(groups, workload.method, measured)
+    unknown += nccl_terms(workload)
     footprint, position = footprint_of(recording, replayed, gpu, variation, unknown)
     return Trace(
         workload=workload,

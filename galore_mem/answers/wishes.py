@@ -56,6 +56,10 @@ class Wishes:
     loss: Loss | None = None
     padding: bool = False
     alloc_conf: str = ""
+    data_parallel: int = 1
+    """GPUs under DistributedDataParallel, each with a copy of the model."""
+    gradient_as_bucket_view: bool | None = None
+    """Whether gradients lie in its buckets; free unless given."""
     trainer: bool = False
     """Only what transformers' Trainer runs: galore_torch, all logits at once, layer by layer only GaLore."""
 
@@ -71,7 +75,7 @@ class Wishes:
             value = getattr(self, name)
             if value is not None and value not in choices:
                 raise InputError(f"{_OPTIONS.get(name, _option(name))} {value!r} is not known", "", _choose(choices))
-        for name in ("rank", "min_rank", "batch", "seq", "global_batch"):
+        for name in ("rank", "min_rank", "batch", "seq", "global_batch", "data_parallel"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise InputError(f"{_option(name)} {value!r} is not a positive whole number", "", "give 1 or more")
@@ -86,7 +90,9 @@ class Wishes:
             )
         if self.rank is not None and self.min_rank is not None and self.rank < self.min_rank:
             raise InputError(f"--rank {self.rank} is below --min-rank {self.min_rank}", "", "leave one of them out")
-        if self.global_batch and self.batch and self.global_batch % self.batch:
+        if self.data_parallel > 1:
+            self._agree_with_copies()
+        elif self.global_batch and self.batch and self.global_batch % self.batch:
             raise InputError(
                 f"--global-batch {self.global_batch} is no multiple of --batch {self.batch}",
                 "an optimizer step consumes whole micro-batches",
@@ -98,6 +104,34 @@ class Wishes:
             raise InputError(
                 "--for rank looks for GaLore's rank", "none of the methods has one", "add --method galore-adamw-8bit"
             )
+
+    def _agree_with_copies(self) -> None:
+        gpus, at_once = self.data_parallel, self.data_parallel * (self.batch or 1)
+        if self.global_batch and self.global_batch % at_once:
+            raise InputError(
+                f"--global-batch {self.global_batch} is no multiple of {at_once}, what {gpus} GPUs take at once",
+                "an optimizer step consumes whole micro-batches, equally many on each GPU",
+                "give a multiple",
+            )
+        if self.update == "per-layer":
+            raise InputError(
+                f"--update per-layer cannot run with --data-parallel {gpus}",
+                "it steps each parameter before its gradient is averaged over the GPUs",
+                "leave one of them out",
+            )
+        if any(METHODS[name].states_on == "host" for name in self.methods):
+            raise InputError(
+                f"--method offload-adamw cannot run with --data-parallel {gpus}",
+                "it copies each gradient to the host before that is averaged over the GPUs",
+                "leave one of them out",
+            )
+
+    @property
+    def bucket_views(self) -> tuple[bool, ...]:
+        """Whether to try gradients beside DistributedDataParallel's buckets and in them."""
+        if self.data_parallel == 1 or self.trainer:
+            return (False,)
+        return (False, True) if self.gradient_as_bucket_view is None else (self.gradient_as_bucket_view,)
 
     @property
     def methods_asked(self) -> tuple[str, ...]:
@@ -129,6 +163,7 @@ class Wishes:
         whole_only = (
             kind == "lora"
             or METHODS[method].states_on == "host"
+            or self.data_parallel > 1
             or (self.trainer and (kind != "galore" or bool(self.global_batch)))
         )
         return ("whole",) if whole_only else ("whole", "per-layer")

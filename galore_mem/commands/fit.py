@@ -34,6 +34,8 @@ def fit(
     loss: Loss | None = None,
     padding: bool = False,
     alloc_conf: str = "",
+    data_parallel: int = 1,
+    gradient_as_bucket_view: bool | None = None,
     other_use: str | None = None,
     from_: str | None = None,
     emit: Literal["python", "transformers"] | None = None,
@@ -63,6 +65,8 @@ def fit(
         loss: Free unless given.
         padding: The batch carries a padding mask.
         alloc_conf: Allocator settings, as in PYTORCH_CUDA_ALLOC_CONF.
+        data_parallel: GPUs under DistributedDataParallel; figures are those of each, --global-batch is that of all.
+        gradient_as_bucket_view: DistributedDataParallel's option; free unless given.
         other_use: What others take from each card, such as 800MiB.
         from_: What another tool trains by; its sequences, batch, precision and attention stay, the rest is looked for.
         emit: Write the recommended run instead, ready to start: a script, or TrainingArguments.
@@ -78,6 +82,12 @@ def fit(
         raise UsageError("--json and --emit exclude each other", "", "leave one of them out")
     if confirm and emit:
         raise UsageError("--confirm and --emit exclude each other", "", "confirm first, then emit")
+    if emit == "python" and data_parallel > 1:
+        raise UsageError(
+            f"--emit python with --data-parallel {data_parallel} is not written",
+            "the script is one for a single GPU",
+            "use --emit transformers, and start it with torchrun",
+        )
     wishes = Wishes(
         objective=for_,
         methods=method,
@@ -96,6 +106,8 @@ def fit(
         loss=loss,
         padding=padding,
         alloc_conf=alloc_conf,
+        data_parallel=data_parallel,
+        gradient_as_bucket_view=gradient_as_bucket_view,
         trainer=emit == "transformers",
     )
     result = answer(model, gpus=gpu, other_use=other_use, wishes=wishes, from_file=from_)

@@ -11,6 +11,7 @@ ALIGNMENT_BYTES = 512
 
 PHASES: dict[str, str] = {
     "between": "between",
+    "broadcast": "between",
     "forward_end": "forward",
     "loss": "loss",
     "backward_start": "backward",

@@ -58,6 +58,7 @@ def _head(result: FitResult, screen: Terminal) -> Iterator[Text]:
     searched = wishes.objective == "sequence"
     length = "the longest sequence" if searched else f"{wishes.seq or DEFAULT_SEQUENCE:,} tokens a sequence"
     step = f", {wishes.global_batch:,} sequences a step" if wishes.global_batch else ""
+    step += f", DistributedDataParallel on {wishes.data_parallel} GPUs" if wishes.data_parallel > 1 else ""
     text = f"{wishes.precision}, {length}{step}; {best.looked_at:,} configurations looked at, "
     text += f"{_SOUGHT[wishes.objective]}. Sizes in GiB (1024^3 bytes)."
     yield from flow(Text(text, style="dim"), screen.width)
@@ -107,7 +108,8 @@ def _recommended(result: FitResult, best: CardResult, found: Recommendation, scr
     card, others = _gpu(best), size_text(best.card.other_use_bytes)
     write = fit_line(result.asked, result.wishes, card, other_use=others)
     confirm = command_line("trace", result.asked, workload, card, other_use=others)
-    for label, line in (("Write it", f"{write} --emit python > train.py"), ("Confirm it", confirm)):
+    lines = [] if workload.data_parallel > 1 else [("Write it", f"{write} --emit python > train.py")]
+    for label, line in (*lines, ("Confirm it", confirm)):
         yield from flow(Text.assemble((f"{label}: ", "dim"), line), screen.width, indent=2)
 
 
@@ -125,16 +127,16 @@ def _front(best: CardResult, screen: Terminal) -> Iterator[Text]:
     heading = "What fits, and is beaten by nothing in memory, fidelity and work at once:"
     yield from flow(Text(heading, style="dim"), screen.width)
     name = max(len(words.configuration(option.workload.method)) for option in rows)
-    wide = screen.width >= name + FIGURES
+    extras = max(MOST_EXTRAS, *(len(_extras(option)) for option in rows))
+    wide = screen.width >= name + extras + FIGURES
     if wide:
-        yield Text(
-            f"{'configuration':<{name}} {'with':<12} {'batch':>7} {'at most':>7} {'work':>6} {'moves':>6}", style="dim"
-        )
+        figures = f"{'batch':>7} {'at most':>7} {'work':>6} {'moves':>6}"
+        yield Text(f"{'configuration':<{name}} {'with':<{extras}} {figures}", style="dim")
     chosen = best.recommended.option if best.recommended else None
     for option in rows:
         method, style = words.configuration(option.workload.method), "bold" if option == chosen else ""
         if wide:
-            yield Text(f"{method:<{name}} {_extras(option):<12} {_figures(option)}", style=style)
+            yield Text(f"{method:<{name}} {_extras(option):<{extras}} {_figures(option)}", style=style)
         else:
             yield from flow(Text(method, style=style), screen.width, indent=2)
             size, upper, work, share = _figures(option).split()
@@ -147,7 +149,7 @@ def _front(best: CardResult, screen: Terminal) -> Iterator[Text]:
     yield from flow(Text(note, style="dim"), screen.width)
 
 
-FIGURES = 43
+MOST_EXTRAS, FIGURES = 12, 31
 
 
 def _figures(option: Option) -> str:
@@ -161,7 +163,12 @@ def _figures(option: Option) -> str:
 
 def _extras(option: Option) -> str:
     workload = option.workload
-    return " ".join(["ckpt"] * (workload.checkpointing == "full") + ["chunked"] * (workload.loss == "chunked"))
+    switches = {
+        "ckpt": workload.checkpointing == "full",
+        "chunked": workload.loss == "chunked",
+        "views": workload.gradient_as_bucket_view,
+    }
+    return " ".join(name for name, on in switches.items() if on)
 
 
 def shown(best: CardResult) -> list[Option]:

@@ -58,8 +58,16 @@ def _switches(result: PlanResult) -> list[tuple[str, bool]]:
         (_evaluation(workload), workload.eval_batch is not None),
         (f"resumed, checkpoint mapped to the {workload.resume}", workload.resume != "none"),
         (f"empty_cache every {workload.empty_cache}", workload.empty_cache != "none"),
+        (_data_parallel(workload), workload.data_parallel > 1),
         (workload.allocator_settings, bool(workload.allocator_settings)),
     ]
+
+
+def _data_parallel(workload: Workload) -> str:
+    batch, gpus = workload.batch, workload.data_parallel
+    sequences = batch.micro_batch_size * batch.gradient_accumulation_steps * gpus
+    views = ", gradients in its buckets" if workload.gradient_as_bucket_view else ""
+    return f"DistributedDataParallel on {gpus} GPUs, {sequences:,} sequences a step{views}"
 
 
 def _evaluation(workload: Workload) -> str:

@@ -14,6 +14,7 @@ from estimators.analytic.windows import kernel_beside_mask
 from estimators.workload import Workload
 from galore_mem.training import attention
 from galore_mem.training.clipping import clip_gradients
+from galore_mem.training.data_parallel import DataParallel
 from galore_mem.training.evaluation import evaluate
 from galore_mem.training.heads import target_modules
 from galore_mem.training.like_cuda import as_if_real, four_bit_products, like_cuda, no_waiting, replaced
@@ -87,6 +88,9 @@ class Session:
         self._passes = 0
         """Micro-batches of this step that have been through backward."""
         self._attach()
+        self.data_parallel: DataParallel | None = None
+        if workload.data_parallel > 1:
+            self._share_gradients()
 
     @property
     def on_gpu(self) -> bool:
@@ -129,6 +133,12 @@ class Session:
                 self._hook(parameter, self._updater(optimizer))
         for _, parameter in self.named:
             self._hook(parameter, self._after_update)
+
+    def _share_gradients(self) -> None:
+        inner = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        called = inner.base_model if self.workload.loss == "chunked" else self.model
+        self.data_parallel = DataParallel(self.model, [parameter for _, parameter in self.named], self.workload)
+        self._handles += self.data_parallel.hooks(called)
 
     def _hook(self, parameter: Any, hook: Callable[[Tensor], None]) -> None:  # noqa: ANN401
         self._handles.append(parameter.register_post_accumulate_grad_hook(hook))
@@ -193,6 +203,8 @@ class Session:
         self._witness = witness
         self._masks.scope = lambda: witness.scope("inputs")
         witness.begin(iteration)
+        if self.data_parallel is not None and not self.data_parallel.is_built:
+            self.data_parallel.build(witness)
         with ExitStack() as stack:
             stack.enter_context(marked_loss(self.model, witness))
             stack.enter_context(marked_refreshes(witness))

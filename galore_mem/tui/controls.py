@@ -100,6 +100,9 @@ CONTROLS: tuple[Control, ...] = (
     _setting("resume", "resume", help="The run goes on from a checkpoint, mapped to the host or to the card."),
     _setting("empty_cache", "empty cache", help="After every step, or before every backward; a trace applies it."),
     _setting("clip", "clip gradients", help="By their global norm, before the step."),
+    _setting("data_parallel", "data parallel", 1, 2, 4, 8, help="GPUs under DistributedDataParallel; figures: each."),
+    _setting("gradient_as_bucket_view", "bucket views", help="Gradients are views of DDP's buckets, not beside them."),
+    _setting("bucket_cap_mb", "bucket MiB", 25, 50, 100, help="Of one of DDP's buckets."),
 )
 BY_NAME = {control.name: control for control in CONTROLS}
 
@@ -146,7 +149,9 @@ def shown(control: Control, state: State) -> tuple[str, bool]:
     return (said(default) if default is not None else _LEFT_OPEN.get(control.name, "by method")), True
 
 
-_LEFT_OPEN = {"eval_batch": "none", "eval_seq": "as training", "eval_keep": "none", "dropout": "by model"}
+_LEFT_OPEN = {"eval_batch": "none", "eval_seq": "as training", "eval_keep": "none", "dropout": "by model"} | {
+    "bucket_cap_mb": "25"
+}
 """What a setting without a value means where no method decides it."""
 
 

@@ -49,6 +49,7 @@ def _played(structure: Structure) -> Played:
 
     gradients: list[int] = []
     lone: list[int] = []
+    is_last = False
 
     def hook(parameter: Parameter) -> None:
         assert parameter.grad is not None
@@ -56,7 +57,7 @@ def _played(structure: Structure) -> Played:
         gradients.append(parameter.grad.storage.birth)
         if has_lone_gradient(parameter):
             lone.append(-parameter.grad.storage.code)
-        if structure.update_in_backward:
+        if structure.update_in_backward or (structure.gradients_into_buckets and is_last):
             parameter.grad = None
 
     inputs: list[Tensor] = []
@@ -64,6 +65,7 @@ def _played(structure: Structure) -> Played:
     loss: Tensor | None = None
     for index in range(structure.micro_batches):
         tape.mark("micro-batch", str(index))
+        is_last = index == structure.micro_batches - 1
         inputs = model.inputs()
         loss, outputs = model.step(inputs)
         _forget_casts(tape)

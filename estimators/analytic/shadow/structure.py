@@ -43,8 +43,10 @@ class Structure:
     use_cache: bool = False
     update_in_backward: bool = False
     """Gradients die in the hook that steps their parameter."""
+    gradients_into_buckets: bool = False
+    """Those of the last micro-batch die in the hook that copies them into a bucket."""
     micro_batches: int = 1
-    """Played: 2 stand for every accumulation of whole updates, 3 for those of updates inside backward."""
+    """Played: 2 stand for every accumulation; 3 where gradients die in the last one, or are stepped inside backward."""
     targets: frozenset[str] = frozenset()
     """Linear layers with adapters or factors, by their path."""
     parameterisation: str = "full"

@@ -36,6 +36,7 @@ MOMENT_PHASES = {
     "step": "step",
     "refresh": "refresh",
     "evaluation": "forward",
+    "broadcast": "between",
 }
 
 

@@ -63,6 +63,7 @@ def read(content: dict[str, Any], file: str) -> WrittenRun:
     words |= habits.evaluation(keys, "eval_batch_size", words["batch"], runs=evaluates and _has_strategy(keys))
     words |= habits.emptied_cache(keys, "gc_steps", "step")
     words |= habits.resumed(keys, "resume_from_checkpoint", "auto_resume_from_checkpoints")
+    words |= habits.data_parallel(keys)
     habits.not_modelled(keys)
     return written_run(keys, file=file, tool=TOOL, model=model, method=method, words=words)
 

@@ -44,7 +44,9 @@ def not_modelled(keys: Keys) -> None:
     """Say which keys would change memory in ways that a plan does not follow."""
     sharded = [name for name in _SHARDING if keys.raw(name) not in (None, False, "", [], {}, 1)]
     if sharded:
-        keys.note(f"{', '.join(sharded)}: sharding and offloading are not planned; figures are for one unsharded GPU")
+        keys.note(
+            f"{', '.join(sharded)}: sharding and offloading are not planned; figures are for a whole model on each GPU"
+        )
     compiled = [name for name in _COMPILED if keys.raw(name) not in (None, False, "")]
     if compiled:
         keys.note(f"{compiled[0]}: what torch.compile saves for backward is not covered; figures are for eager mode")
@@ -103,6 +105,18 @@ def emptied_cache(keys: Keys, name: str, place: str) -> dict[str, str]:
     keys.whole(name, 1)
     keys.means(name, f"--empty-cache {place}")
     return {"empty_cache": place}
+
+
+def data_parallel(keys: Keys) -> dict[str, int]:
+    """DistributedDataParallel, as transformers' Trainer sets it up; how many processes there are is in no file."""
+    for name in ("ddp_find_unused_parameters", "ddp_broadcast_buffers"):
+        keys.raw(name)
+    if "ddp_bucket_cap_mb" not in keys:
+        return {}
+    cap = keys.whole("ddp_bucket_cap_mb", 25)
+    keys.means("ddp_bucket_cap_mb", f"--bucket-cap-mb {cap}")
+    keys.note("ddp_bucket_cap_mb: how many GPUs train is not in the file; for several add --data-parallel N")
+    return {"bucket_cap_mb": cap}
 
 
 def resumed(keys: Keys, *names: str) -> dict[str, str]:

@@ -59,6 +59,7 @@ def read(content: dict[str, Any], file: str) -> WrittenRun:
     words |= habits.evaluation(keys, "per_device_eval_batch_size", 8, runs=habits.strategy(keys))
     words |= habits.emptied_cache(keys, "torch_empty_cache_steps", "backward")
     words |= habits.resumed(keys, "resume_from_checkpoint")
+    words |= habits.data_parallel(keys)
     habits.not_modelled(keys)
     return written_run(keys, file=file, tool=TOOL, model=model, method=method, words=words)
 

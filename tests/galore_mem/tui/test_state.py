@@ -170,6 +170,9 @@ def test_every_setting_has_a_control_and_a_place_in_the_command() -> None:
         "eval_batch": 3,
         "eval_seq": 99,
         "eval_keep": 2,
+        "data_parallel": 4,
+        "gradient_as_bucket_view": True,
+        "bucket_cap_mb": 50,
         "alloc_conf": "expandable_segments:True",
     }
     assert set(others) == set(DEFAULTS)
