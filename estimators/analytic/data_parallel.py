@@ -104,7 +104,7 @@ def _buckets(
     model: ModelShape, method: Method, precision: Precision, cap: int | None, layout: Layout, repetitions: int
 ) -> Buckets:
     groups = {group.name: group for group in parameters_of(model, method, precision)}
-    ready = [groups[name] for name in gradients_in_order(layout, repetitions)]
+    ready = _biases_first([groups[name] for name in gradients_in_order(layout, repetitions)])
     parts = assigned(_sizes(ready), bucket_limits(cap))
     rebuilt = tuple(sum(ready[number].nbytes for number in part) for part in parts)
     return Buckets(first=_first_buckets(model, method, precision), rebuilt=rebuilt)
@@ -124,6 +124,15 @@ def _first_buckets(model: ModelShape, method: Method, precision: Precision) -> t
         if group.trainable:
             whole[group.itemsize] = whole.get(group.itemsize, 0) + group.nbytes * group.count
     return tuple(whole.values())
+
+
+def _biases_first(ready: list[ParameterGroup]) -> list[ParameterGroup]:
+    """A product's bias is its first operand (`addmm`), whose gradient autograd accumulates before the weight's."""
+    for place, (first, second) in enumerate(pairwise(ready)):
+        of_one = first.name.rpartition(".")[0] == second.name.rpartition(".")[0]
+        if of_one and first.kind in ("linear", "head") and second.kind == "bias":
+            ready[place : place + 2] = [second, first]
+    return ready
 
 
 def _sizes(groups: Iterable[ParameterGroup]) -> list[tuple[int, int]]:

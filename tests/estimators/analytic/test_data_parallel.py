@@ -7,7 +7,15 @@ import pytest
 
 from estimators.analytic.bounds import between_steps_bytes
 from estimators.analytic.composition import composition
-from estimators.analytic.data_parallel import MIB, assigned, broadcast_bytes, bucket_limits, first_buckets
+from estimators.analytic.course import course_of
+from estimators.analytic.data_parallel import (
+    MIB,
+    assigned,
+    broadcast_bytes,
+    bucket_limits,
+    buckets_of,
+    first_buckets,
+)
 from estimators.analytic.estimate import estimate
 from estimators.checks import check
 from estimators.workload import Workload
@@ -113,6 +121,19 @@ def test_a_written_history_reserves_what_a_trace_does(settings: dict[str, Any]) 
     workload = _run(**settings)
     traced = trace(workload).footprint
     assert confirmed(workload, estimate(workload), None).peak_reserved_bytes == traced.peak_reserved_bytes
+
+
+@pytest.mark.parametrize(("name", "cap"), [("gpt2", 3), ("qwen2.5-0.5b", None)])
+def test_buckets_fill_in_the_order_of_backward(name: str, cap: int | None) -> None:
+    """Biases, tied embeddings and norms included."""
+    pytest.importorskip("transformers")
+    from galore_mem.answers.steps import record
+
+    (workload,) = workloads(find_model(name).shape, ("sgd",), Settings(data_parallel=2, bucket_cap_mb=cap))
+    course = course_of(workload, "flash")
+    buckets = buckets_of(workload, course.layout, course.repetitions)
+    recorded = [life.nbytes for life in record(workload, "flash").lives if life.module == "DistributedDataParallel"]
+    assert [*buckets.first, *buckets.rebuilt] == recorded
 
 
 def test_a_search_divides_the_global_batch_among_gpus() -> None:
