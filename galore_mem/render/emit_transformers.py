@@ -48,6 +48,8 @@ def _head(best: CardResult, workload: Workload) -> Iterator[str]:
     assert found is not None
     yield f"# {describe(workload)}, planned for {best.card.gpu.name}: the process takes"
     yield f"# {words.gib(found.footprint.process_bytes)} GiB, at most {words.gib(found.footprint.upper_bytes)}."
+    if workload.data_parallel > 1:
+        yield f"# Start the script with torchrun --nproc_per_node {workload.data_parallel}."
     if workload.method.name in _GALORE:
         yield "# Trainer's GaLore is galore_torch, and is planned as such; this package's is leaner: --emit python,"
         yield "# or Trainer(optimizers=(optimizer, None)) with an optimizer made as that script makes it."

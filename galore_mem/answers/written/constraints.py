@@ -28,7 +28,7 @@ def constrained(path: str, model: str | None, wishes: Wishes) -> tuple[WrittenRu
     plain, found = Wishes(), run.settings
     wished = {field.name for field in fields(Wishes) if getattr(wishes, field.name) != getattr(plain, field.name)}
     facts: dict[str, Any] = {
-        "global_batch": found.batch * found.grad_accumulation,
+        "global_batch": found.batch * found.grad_accumulation * wishes.data_parallel,
         "precision": found.precision,
         "attention": found.attention if found.attention != "auto" else None,
         "padding": found.padding,

@@ -1,6 +1,8 @@
 """Buckets: torch's own assignment of tensors, what frozen parameters and dtypes do, and what cannot run."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +24,7 @@ from estimators.workload import Workload
 from galore_mem.answers.changes import alternatives
 from galore_mem.answers.exact import confirmed
 from galore_mem.answers.fit import fit
+from galore_mem.answers.plan import plan
 from galore_mem.answers.settings import Settings, workloads
 from profiles.errors import InputError
 from profiles.models import find_model
@@ -145,3 +148,19 @@ def test_a_search_divides_the_global_batch_among_gpus() -> None:
         fit("llama-60m", gpus="3060", data_parallel=4, global_batch=60, batch=2)
     with pytest.raises(InputError, match="per-layer"):
         fit("llama-60m", gpus="3060", data_parallel=4, update="per-layer")
+
+
+def test_a_file_speaks_of_each_gpu(tmp_path: Path) -> None:
+    """Its batch is one GPU's; how many there are is said beside it."""
+    path = tmp_path / "run.json"
+    content = {
+        "per_device_train_batch_size": 4,
+        "gradient_accumulation_steps": 2,
+        "max_length": 64,
+        "output_dir": "out",
+    }
+    path.write_text(json.dumps({**content, "dtype": "bfloat16", "ddp_bucket_cap_mb": 50}))
+    result = plan("llama-60m", from_file=str(path), data_parallel=2)
+    assert (result.plans[0].workload.bucket_cap_mb, result.plans[0].workload.data_parallel) == (50, 2)
+    found = fit("llama-60m", gpus="3060", from_file=str(path), data_parallel=2, methods=("adamw",))
+    assert found.wishes.global_batch == 4 * 2 * 2

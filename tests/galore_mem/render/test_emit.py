@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from galore_mem.answers.fit import FitResult, fit
+from galore_mem.answers.wishes import Wishes
 from galore_mem.errors import UsageError
 from galore_mem.render.emit_python import python_script
 from galore_mem.render.emit_transformers import training_arguments
@@ -154,3 +155,14 @@ def test_where_nothing_fits_nothing_is_written() -> None:
         training_arguments(fit("llama-60m", gpus="4090", methods=("adamw",), update="per-layer"))
     with pytest.raises(UsageError, match="no relora"):
         training_arguments(fit("llama-60m", gpus="4090", methods=("relora",)))
+
+
+def test_several_gpus_are_started_by_torchrun() -> None:
+    wishes = Wishes(data_parallel=2, global_batch=32, trainer=True, methods=("adamw",))
+    text = training_arguments(fit("llama-60m", gpus="3060", wishes=wishes))
+    assert "# Start the script with torchrun --nproc_per_node 2." in text
+    found = {
+        key: int(re.findall(rf"{key}=(\d+)", text)[0])
+        for key in ("per_device_train_batch_size", "gradient_accumulation_steps")
+    }
+    assert found["per_device_train_batch_size"] * found["gradient_accumulation_steps"] * 2 == 32
