@@ -16,7 +16,7 @@ from estimators.analytic.buffers import buffers
 from estimators.analytic.layout import Layout
 from estimators.analytic.parameters import ParameterGroup, parameters_of
 from estimators.analytic.step_history import in_model_order
-from estimators.analytic.tensors import rounded
+from estimators.analytic.tensors import Tensors, rounded
 from estimators.workload import Method, Precision, Workload
 from profiles.shapes import ModelShape
 
@@ -157,9 +157,14 @@ def broadcast_copies(model: ModelShape, method: Method, precision: Precision) ->
     """Flat copies of weights and buffers that DDP broadcasts when it is built, in order; a lone tensor needs none."""
     parameters = [group for group in parameters_of(model, method, precision) if group.kind != "quantisation"]
     groups = [group for group, _ in in_model_order(parameters)]
-    tensors = [*_sizes(groups), *((buffer.nbytes, 4) for buffer in buffers(model) for _ in range(buffer.count))]
+    tensors = [*_sizes(groups), *(pair for buffer in buffers(model) for pair in [_of_dtype(buffer)] * buffer.count)]
     parts = sorted(assigned(tensors, (BROADCAST_BYTES,)), key=min)
     return tuple(sum(tensors[number][0] for number in part) if len(part) > 1 else 0 for part in parts)
+
+
+def _of_dtype(buffer: Tensors) -> tuple[int, int]:
+    """Bytes of a buffer and of its elements: ids are int64, rotary frequencies fp32."""
+    return buffer.nbytes, 8 if buffer.name.endswith("_ids") else 4
 
 
 def broadcast_bytes(workload: Workload) -> int:

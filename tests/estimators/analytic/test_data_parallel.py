@@ -164,3 +164,14 @@ def test_a_file_speaks_of_each_gpu(tmp_path: Path) -> None:
     assert (result.plans[0].workload.bucket_cap_mb, result.plans[0].workload.data_parallel) == (50, 2)
     found = fit("llama-60m", gpus="3060", from_file=str(path), data_parallel=2, methods=("adamw",))
     assert found.wishes.global_batch == 4 * 2 * 2
+
+
+def test_copies_of_each_dtype_are_broadcast_apart() -> None:
+    """Half-precision weights, fp32 adapters and int64 ids."""
+    pytest.importorskip("peft")
+    from galore_mem.answers.trace import trace
+
+    (workload,) = workloads(find_model("bert-base").shape, ("lora",), Settings(rank=8, data_parallel=2))
+    moments = [answer.moments[0] for answer in (estimate(workload), trace(workload).footprint)]
+    assert {moment.name for moment in moments} == {"broadcast"}
+    assert dict(moments[0].by_category) == dict(moments[1].by_category)
