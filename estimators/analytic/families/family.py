@@ -1,11 +1,12 @@
 """What the closed form must know of a family of models."""
 
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from estimators.analytic.shadow.program import Program
 from estimators.analytic.shadow.structure import Structure
 from estimators.analytic.shadow.tape import Tape
+from estimators.analytic.shadow.unroll import Repeated
 from estimators.analytic.shadow.weights import Weight
 from estimators.analytic.tensors import Tensors
 from estimators.workload import Workload
@@ -44,6 +45,17 @@ def _one_for_all(shape: ModelShape) -> tuple[str, ...]:
     return shape.layer_kinds[:1]
 
 
+def alternating(structure: Structure) -> tuple[Structure, tuple[Repeated, ...]]:
+    """Where kinds of layers alternate, a few periods of them."""
+    kinds = structure.layer_types
+    period = next((step for step in range(1, len(kinds) // 4 + 1) if kinds[step:] == kinds[:-step]), 0)
+    if not period:
+        return structure, ()
+    repeated = Repeated.of(0, structure.layers, period)
+    layers = structure.layers - period * repeated.more
+    return replace(structure, layers=layers, layer_types=kinds[:layers]), (repeated,)
+
+
 PLAYED_LAYERS = 3
 """First, middle and last: the middle one stands for any number."""
 
@@ -72,6 +84,8 @@ class Family:
     """What else decides which tensors exist; the program finds it in `structure.traits`."""
     played_layers: Callable[[Workload], int] = _three
     """Layers that are played: three where the middle one stands for the others, all where layers differ."""
+    shortened: Callable[[Structure], tuple[Structure, tuple[Repeated, ...]]] = alternating
+    """A step of fewer layers, and what repeats in it, from which the step of many can be written."""
     saved_modules: tuple[str, ...] = ()
     """Modules that peft trains in full beside LoRA's adapters, as a copy: a classifier's head."""
     not_quantised: str = ""

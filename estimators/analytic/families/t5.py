@@ -4,7 +4,7 @@ The program follows transformers 5 line by line (models/t5/modeling_t5.py). All 
 and of the decoder differ, and what crosses from one to the other is not the same for each.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from estimators.analytic.families.family import Family
 from estimators.analytic.families.t5_parameters import bias_path, sizes, t5_shape, weights
@@ -15,7 +15,9 @@ from estimators.analytic.shadow.norms import t5_norm
 from estimators.analytic.shadow.ops import add, cast, dropout, embedding, multiply, relayout, scale
 from estimators.analytic.shadow.pooling import classification_loss
 from estimators.analytic.shadow.program import HIDDEN, Program
+from estimators.analytic.shadow.structure import Structure
 from estimators.analytic.shadow.tape import Tensor
+from estimators.analytic.shadow.unroll import Repeated
 from estimators.analytic.tensors import Tensors
 from estimators.workload import Workload
 from profiles.shapes import ModelShape
@@ -298,6 +300,21 @@ class T5(Program):
         return dropout(x, self.traits.dropout, "dropout")
 
 
+def shortened(structure: Structure) -> tuple[Structure, tuple[Repeated, ...]]:
+    """Layers of both stacks are alike but for two at either end, where gradients of biases and of the encoder meet."""
+    traits = structure.traits
+    assert isinstance(traits, Traits)
+    if structure.layers != traits.encoder_layers + traits.decoder_layers:
+        return structure, ()
+    encoder = Repeated.of(0, traits.encoder_layers, 1, special=2)
+    decoder = Repeated.of(traits.encoder_layers, traits.decoder_layers, 1, special=2)
+    fewer = replace(
+        traits, encoder_layers=traits.encoder_layers - encoder.more, decoder_layers=traits.decoder_layers - decoder.more
+    )
+    layers = fewer.encoder_layers + fewer.decoder_layers
+    return replace(structure, layers=layers, traits=fewer), (encoder, decoder)
+
+
 FAMILY = Family(
     weights=weights,
     program=T5,
@@ -306,6 +323,7 @@ FAMILY = Family(
     sizes=sizes,
     traits=traits,
     played_layers=all_layers,
+    shortened=shortened,
     score_layers=score_layers,
     not_quantised="its code asks for the dtype of a weight",
 )

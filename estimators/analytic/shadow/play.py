@@ -1,36 +1,18 @@
 """The canonical step's forward and backward, played for a structure: births and deaths with their borders marked."""
 
 from bisect import bisect_right
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import replace
 from functools import lru_cache
 
 from estimators.analytic.families import family_of
 from estimators.analytic.shadow.engine import backward, has_lone_gradient
 from estimators.analytic.shadow.ops import cast
+from estimators.analytic.shadow.played import Mark
+from estimators.analytic.shadow.played import Played as Played
 from estimators.analytic.shadow.structure import Structure
-from estimators.analytic.shadow.tape import Dims, Kind, Parameter, Size, Tape, Tensor
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Played:
-    """A step in symbols."""
-
-    kinds: tuple[Kind, ...]
-    events: tuple[int, ...]
-    """The kind's number plus one for a birth, its negative for a death."""
-    births: tuple[int, ...]
-    """The position at which the storage of each event was born."""
-    marks: tuple[tuple[int, str, str], ...]
-    """Position in `events`, what happens there, and to whom."""
-    needs: Mapping[tuple[Size, str], tuple[str, ...]]
-    """Names of the results whose backward needs a storage, by its size and name."""
-    product: int
-    """Position of backward's first matrix product; the number of events where it has none."""
-    gradients: tuple[int, ...]
-    """The position at which each gradient was born, in the order of the marks of their completion."""
-    lone: tuple[int, ...] = ()
-    """The events that would end each gradient when it is complete; empty where something else would still hold one."""
+from estimators.analytic.shadow.tape import Dims, Parameter, Size, Tape, Tensor
+from estimators.analytic.shadow.unroll import NotAlikeError, unrolled
 
 
 @lru_cache(maxsize=256)
@@ -40,10 +22,24 @@ def play(structure: Structure) -> Played:
         whole = play(replace(structure, update_in_backward=False))
         if whole.lone:
             return stepped_in_backward(whole)
-    return _played(structure)
+    return from_fewer_layers(structure) or played(structure)
 
 
-def _played(structure: Structure) -> Played:
+def from_fewer_layers(structure: Structure) -> Played | None:
+    """The step from one of fewer layers, where those repeat; None where all have to be played."""
+    short, repeated = family_of(structure.family).shortened(structure)
+    if not any(one.more for one in repeated):
+        return None
+    written = played(short)
+    with suppress(NotAlikeError):
+        for one in repeated:
+            written = unrolled(written, one) if one.more else written
+        return written
+    return None
+
+
+def played(structure: Structure) -> Played:
+    """The step with every layer and every gradient played."""
     tape = Tape()
     model = family_of(structure.family).program(structure, tape)
 
@@ -77,7 +73,7 @@ def _played(structure: Structure) -> Played:
     needs: dict[tuple[Size, str], dict[str, None]] = {}
     for (_, name), kind in tape.needs.items():
         needs.setdefault((kind.size, kind.name), {})[name] = None
-    played = Played(
+    found = Played(
         kinds=tuple(tape.kinds),
         events=tuple(tape.events),
         births=tuple(tape.births),
@@ -88,7 +84,7 @@ def _played(structure: Structure) -> Played:
         lone=tuple(lone) if len(lone) == len(gradients) else (),
     )
     del loss, outputs, inputs  # alive, like the gradients, while the optimizer steps
-    return played
+    return found
 
 
 def stepped_in_backward(whole: Played) -> Played:
@@ -97,7 +93,7 @@ def stepped_in_backward(whole: Played) -> Played:
     places = [position + bisect_right(complete, position) for position in range(len(whole.events) + 1)]
     """Where each event comes to lie behind the ends of gradients before it."""
     events, births = list(whole.events), list(whole.births)
-    marks: list[tuple[int, str, str]] = []
+    marks: list[Mark] = []
     ended = 0
     for position, label, detail in whole.marks:
         marks.append((position + ended, label, detail))

@@ -1,0 +1,62 @@
+"""Plays that are written from others are, event by event, what playing them would have made."""
+
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+
+from estimators.analytic.attention import attention_kernel
+from estimators.analytic.shadow.play import Played, from_fewer_layers, play, played
+from estimators.analytic.shadow.structure import Structure
+from estimators.analytic.structure import PLAYED_LAYERS, structure_of
+from estimators.workload import Batch, Method, Workload
+from galore_mem.answers.names import resolve_model
+
+RUNS: list[dict[str, Any]] = [
+    {},
+    {"checkpointing": "full", "loss": "chunked"},
+    {"method": Method(name="lora", rank=8), "checkpointing": "full"},
+    {"precision": "fp32", "batch": Batch(micro_batch_size=2, sequence_length=4096, gradient_accumulation_steps=2)},
+]
+"""Sequences reach every window."""
+
+
+def structure(name: str, **words: Any) -> Structure:  # noqa: ANN401
+    workload = Workload(model=resolve_model(name).shape, **{"batch": Batch(sequence_length=4096), **words})
+    return structure_of(workload, attention_kernel(workload, None))
+
+
+def assert_same(found: Played, wanted: Played) -> None:
+    for field in fields(Played):
+        if field.name != "lone" or found.lone:
+            assert getattr(found, field.name) == getattr(wanted, field.name), field.name
+
+
+@pytest.mark.parametrize("name", ["llama-7b", "gpt2", "qwen3-30b-a3b", "phi-2", "opt-350m", "bloom-560m", "falcon-7b"])
+@pytest.mark.parametrize("run", RUNS[:3])
+def test_a_per_layer_update_ends_gradients_where_they_are_complete(name: str, run: dict[str, Any]) -> None:
+    words = run if name.startswith(("llama", "qwen")) else run | {"loss": "full"}
+    whole = structure(name, **words, batch=Batch(sequence_length=128))
+    assert played(whole).lone
+    by_layers = replace(whole, update_in_backward=True)
+    assert_same(play(by_layers), played(by_layers))
+
+
+@pytest.mark.parametrize("name", ["gemma-2-2b", "gemma-3-1b", "gpt-oss-20b", "t5-base"])
+@pytest.mark.parametrize("run", RUNS)
+def test_layers_that_repeat_are_written_from_those_that_were_played(name: str, run: dict[str, Any]) -> None:
+    words = run | ({"loss": "full", "batch": Batch(sequence_length=128)} if name == "t5-base" else {})
+    asked = structure(name, **words)
+    found = from_fewer_layers(asked)
+    if asked.layers == PLAYED_LAYERS:
+        assert found is None
+        return
+    assert found is not None
+    assert_same(found, played(asked))
+
+
+def test_what_lets_go_of_every_layer_by_itself_is_played() -> None:
+    """A key-value cache knows the layers one by one."""
+    asked = structure("gemma-2-2b", use_cache=True)
+    assert from_fewer_layers(asked) is None
+    assert_same(play(asked), played(asked))
