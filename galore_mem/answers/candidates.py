@@ -149,7 +149,7 @@ def _batches(
     if wishes.global_batch:
         return _accumulated(form, wishes, usable, reaches)
     kind = (form.method.update, form.checkpointing, form.loss, str(form.gradient_as_bucket_view))
-    near = found.get(kind, 0)
+    near = found.get(kind) or next(reversed(found.values()), 0)
     if wishes.objective == "sequence" and wishes.seq is None:
         longest = found[kind] = max_sequence_length(form, card.gpu, usable, reaches=reaches, near=near)
         return [resized(batch, sequence_length=max(longest, 1))]

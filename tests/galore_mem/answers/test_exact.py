@@ -2,6 +2,8 @@
 
 import pytest
 
+from estimators.allocator.replay import replay
+from estimators.analytic.history import history_of
 from galore_mem.answers.plan import plan
 from profiles.errors import InputError
 
@@ -30,3 +32,12 @@ def test_allocator_settings_are_applied() -> None:
 def test_what_has_no_history_is_refused_in_one_line() -> None:
     with pytest.raises(InputError, match="no exact history"):
         plan("llama-60m", methods="galore-adamw", empty_cache="backward", exact=True)
+
+
+def test_a_cache_emptied_after_each_step_is_emptied() -> None:
+    words = {"model": "llama-60m", "methods": "galore-adamw", "empty_cache": "step"}
+    (found,) = plan(exact=True, **words).plans  # type: ignore[arg-type]
+    run = replay(history_of(found.workload))
+    assert ("empty_cache", 0, 0, 0, 0) in history_of(found.workload)
+    assert found.footprint.peak_allocated_bytes == run.peak_allocated_bytes
+    assert found.footprint.peak_reserved_bytes == run.peak_reserved_bytes
