@@ -18,8 +18,8 @@ from estimators.analytic.shadow.unroll import NotAlikeError, unrolled
 @lru_cache(maxsize=256)
 def play(structure: Structure) -> Played:
     """Forward with labels, loss kept, outputs dropped before backward unless kept, backward; per micro-batch."""
-    if structure.update_in_backward and structure.micro_batches == 1:
-        whole = play(replace(structure, update_in_backward=False))
+    if (structure.update_in_backward or structure.gradients_into_buckets) and structure.micro_batches == 1:
+        whole = play(replace(structure, update_in_backward=False, gradients_into_buckets=False))
         if whole.lone:
             return stepped_in_backward(whole)
     return from_fewer_layers(structure) or played(structure)
@@ -88,7 +88,7 @@ def played(structure: Structure) -> Played:
 
 
 def stepped_in_backward(whole: Played) -> Played:
-    """The same step with every gradient ended as soon as it is complete: all that a per-layer update changes in it."""
+    """The same step with every gradient ended when it is complete: what per-layer updates change in it, or buckets."""
     complete = [position for position, label, _ in whole.marks if label == "gradient"]
     places = [position + bisect_right(complete, position) for position in range(len(whole.events) + 1)]
     """Where each event comes to lie behind the ends of gradients before it."""
