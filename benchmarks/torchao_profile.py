@@ -14,6 +14,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from galore_mem.answers.names import resolve_model
 from galore_mem.answers.recorded import resident_bytes
 from galore_mem.answers.settings import Settings, workloads
