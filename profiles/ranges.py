@@ -14,6 +14,7 @@ SEGMENT_BYTES = 20 << 20
 EDGES_BYTES = (2 * GIB, 16 * GIB)
 """Between the classes of live peaks: the larger tensors are, the better blocks fit."""
 _FILE = "ranges.jsonl"
+_QUANTISED_FILE = "quantised_ranges.jsonl"
 _EXACT_FILE = "exact.jsonl"
 
 
@@ -27,8 +28,9 @@ class Range:
     update: Literal["whole", "per-layer"]
     implementation: Literal["galore-mem", "galore-torch"]
     """Decompositions of whole matrices, which galore_torch takes, leave other holes."""
-    optimizer: Literal["adafactor", "other"]
-    """Adafactor makes fp32 copies of whole matrices while it steps: larger than anything else in small models."""
+    optimizer: Literal["adafactor", "quantised", "other"]
+    """Adafactor makes fp32 copies of whole matrices while it steps: larger than anything else in small models.
+    Weights in four bits leave little that lasts, and are written out one at a time."""
     live_class: int
     """Position among the classes of live peaks that `EDGES_BYTES` divides."""
     rows: int
@@ -54,7 +56,7 @@ def class_of(live_bytes: int) -> int:
 
 def choose(ranges: Iterable[Range], update: str, implementation: str, optimizer: str, live_class: int) -> Range:
     """The range of a class; of the nearest class of sizes where none of it was traced."""
-    kind = update, implementation, "adafactor" if optimizer == "adafactor" else "other"
+    kind = update, implementation, optimizer if optimizer in ("adafactor", "quantised") else "other"
     alike = [found for found in ranges if (found.update, found.implementation, found.optimizer) == kind]
     return min(alike, key=lambda found: abs(found.live_class - live_class))
 
@@ -62,7 +64,8 @@ def choose(ranges: Iterable[Range], update: str, implementation: str, optimizer:
 @lru_cache(maxsize=64)
 def range_for(update: str, implementation: str, optimizer: str, live_class: int) -> Range:
     """The catalogue's range of a class of workloads."""
-    return choose(map(_parsed, catalogue.read_rows(_FILE)), update, implementation, optimizer, live_class)
+    file = _QUANTISED_FILE if optimizer == "quantised" else _FILE
+    return choose(map(_parsed, catalogue.read_rows(file)), update, implementation, optimizer, live_class)
 
 
 def _parsed(row: catalogue.Row) -> Range:

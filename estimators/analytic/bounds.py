@@ -124,7 +124,7 @@ def margins_of(workload: Workload, gpu: Gpu | None) -> Margins:
     buckets = first_buckets(workload)  # later ones lie in their segments
     loss, scratch = _method_figures(workload.model, method, workload.precision, measured, buckets)
     scratch += sum(term.high_bytes for term in nccl_terms(workload))
-    return Margins(method.update, method.implementation, method.optimizer, loss, scratch, context_range(gpu))
+    return Margins(method.update, method.implementation, _kind(method), loss, scratch, context_range(gpu))
 
 
 def reach_within(margins: Margins, live_bytes: int, lasting_bytes: int) -> Reach:
@@ -151,7 +151,12 @@ def reach_within(margins: Margins, live_bytes: int, lasting_bytes: int) -> Reach
 def seen_range(workload: Workload, live_bytes: int) -> Range:
     """What was seen of workloads of this kind."""
     method = workload.method
-    return range_for(method.update, method.implementation, method.optimizer, class_of(live_bytes))
+    return range_for(method.update, method.implementation, _kind(method), class_of(live_bytes))
+
+
+def _kind(method: Method) -> str:
+    """What sets its ranges apart."""
+    return "quantised" if method.quantised else method.optimizer
 
 
 @lru_cache(maxsize=4096)

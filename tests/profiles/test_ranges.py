@@ -52,6 +52,14 @@ def test_every_class_has_a_range_with_its_source(
     assert 0 <= found.allocated_pct <= 10
 
 
+@pytest.mark.parametrize("update", ["whole", "per-layer"])
+def test_weights_in_four_bits_have_ranges_of_their_own(update: str) -> None:
+    for live_class in (0, 1, 2):
+        found = range_for(update, "galore-mem", "quantised", live_class)
+        assert (found.optimizer, found.live_class) == ("quantised", live_class)
+        assert found != range_for(update, "galore-mem", "adamw", live_class)
+
+
 def test_exactness_is_known() -> None:
     for kernel in ("flash", "math"):
         seen = exactness(kernel)

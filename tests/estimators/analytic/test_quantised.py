@@ -2,12 +2,15 @@
 
 import pytest
 
+from estimators.allocator.replay import replay
+from estimators.analytic.estimate import estimate
+from estimators.analytic.history import history_of
 from estimators.analytic.parameters import parameters_of
 from estimators.analytic.quantised import blocks_of
 from estimators.analytic.tensors import rounded
 from estimators.checks import check
 from estimators.work import work_per_token
-from estimators.workload import Method, Workload
+from estimators.workload import Batch, Checkpointing, Method, Workload
 from profiles.errors import InputError
 from profiles.models import find_model
 from profiles.shapes import ModelShape
@@ -91,6 +94,18 @@ def test_bytes_are_those_of_bitsandbytes(sizes: tuple[int, int], double: bool) -
     assert [group.nbytes for group in groups] == [tensor.nbytes for tensor in held]
     assert sum(rounded(group.nbytes) for group in groups) == sum(rounded(tensor.nbytes) for tensor in held)
     assert blocks_of(weight.numel()) == state.absmax.numel()
+
+
+@pytest.mark.parametrize(
+    ("model", "batch", "checkpointing"),
+    [("llama-2-13b", Batch(sequence_length=512), "full"), ("qwen2.5-0.5b", Batch(micro_batch_size=2), "none")],
+)
+def test_a_replayed_history_stays_under_the_bound(model: str, batch: Batch, checkpointing: Checkpointing) -> None:
+    """Ranges of other methods, of which more comes and goes in a step, do not carry that far."""
+    workload = Workload(model=find_model(model).shape, method=PLAIN, batch=batch, checkpointing=checkpointing)
+    found = estimate(workload)
+    bound = found.upper_bytes - sum(term.high_bytes for term in found.terms if term.name == "context")
+    assert replay(history_of(workload)).peak_reserved_bytes <= bound
 
 
 @pytest.mark.parametrize(

@@ -57,3 +57,15 @@ def test_every_family_is_its_trace(family: str, workload_of: MakeWorkload, asser
     config = {key: value for key, value in (DECODER | FAMILIES[family]).items() if value is not None}
     run = {"precision": "amp-bf16", "batch": 2, "bnb_4bit_use_double_quant": True}
     assert_like_trace(workload_of(config | {"model_type": family}, method="qlora", rank=4, **run))
+
+
+@pytest.mark.parametrize("words", [RUNS[3], {"autocast": True, "bnb_4bit_use_double_quant": True}])
+def test_nothing_is_born_that_the_trace_has_not(words: dict[str, Any], workload_of: MakeWorkload) -> None:
+    """Tensors of more than an allocator's block in a layer, one after another: copies and scales hide behind a peak."""
+    from benchmarks.ledger_diff import compare, events
+
+    found = list(events(compare(workload_of(LLAMA | {"num_hidden_layers": 3}, method="qlora", rank=4, **words))))
+    births = [line for line in found if not line[1:].strip().startswith("-")]
+    alone = [line for line in births if line[0] in "+-" and ("layers" in line or line[0] == "-")]
+    assert len(births) > 100
+    assert not alone
