@@ -154,6 +154,10 @@ def seen_range(workload: Workload, live_bytes: int) -> Range:
     return range_for(method.update, method.implementation, _kind(method), class_of(live_bytes))
 
 
+_SEEN = {"quantised": "replayed"}
+"""How runs of a kind were seen, where not by their traces."""
+
+
 def _kind(method: Method) -> str:
     """What sets its ranges apart."""
     return "quantised" if method.quantised else method.optimizer
@@ -190,7 +194,7 @@ def terms_of(workload: Workload, reach: Reach, gpu: Gpu | None) -> Terms:
             name="fragmentation",
             low_bytes=0,
             high_bytes=reach.fragmentation_bytes,
-            reason=f"the most that {seen.rows} traced runs of this kind showed",
+            reason=f"the most that {seen.rows} {_SEEN.get(seen.optimizer, 'traced')} runs of this kind showed",
         ),
         *scratch_terms(workload.model, workload.method, workload.precision, gpu.svd_scratch if gpu is not None else ()),
         *nccl_terms(workload),
