@@ -156,10 +156,25 @@ def gradients_in_order(layout: Layout, repetitions: int) -> Iterator[str]:
 def broadcast_copies(model: ModelShape, method: Method, precision: Precision) -> tuple[int, ...]:
     """Flat copies of weights and buffers that DDP broadcasts when it is built, in order; a lone tensor needs none."""
     parameters = [group for group in parameters_of(model, method, precision) if group.kind != "quantisation"]
-    groups = [group for group, _ in in_model_order(parameters)]
+    groups = _adapters_last(group for group, _ in in_model_order(parameters))
     tensors = [*_sizes(groups), *(pair for buffer in buffers(model) for pair in [_of_dtype(buffer)] * buffer.count)]
     parts = sorted(assigned(tensors, (BROADCAST_BYTES,)), key=min)
     return tuple(sum(tensors[number][0] for number in part) if len(part) > 1 else 0 for part in parts)
+
+
+def _adapters_last(groups: Iterable[ParameterGroup]) -> list[ParameterGroup]:
+    """As peft registers them: a layer's weight and bias, then its adapters."""
+    found: list[ParameterGroup] = []
+    held: list[ParameterGroup] = []
+    for group in groups:
+        if group.kind == "adapter":
+            held.append(group)
+            continue
+        if group.kind != "bias":
+            found += held
+            held.clear()
+        found.append(group)
+    return [*found, *held]
 
 
 def _of_dtype(buffer: Tensors) -> tuple[int, int]:

@@ -166,12 +166,13 @@ def test_a_file_speaks_of_each_gpu(tmp_path: Path) -> None:
     assert found.wishes.global_batch == 4 * 2 * 2
 
 
-def test_copies_of_each_dtype_are_broadcast_apart() -> None:
-    """Half-precision weights, fp32 adapters and int64 ids."""
+@pytest.mark.parametrize("name", ["bert-base", "qwen2.5-0.5b"])
+def test_copies_of_each_dtype_are_broadcast_apart(name: str) -> None:
+    """Half-precision weights and biases, fp32 adapters, and int64 ids."""
     pytest.importorskip("peft")
     from galore_mem.answers.trace import trace
 
-    (workload,) = workloads(find_model("bert-base").shape, ("lora",), Settings(rank=8, data_parallel=2))
+    (workload,) = workloads(find_model(name).shape, ("lora",), Settings(rank=8, data_parallel=2))
     moments = [answer.moments[0] for answer in (estimate(workload), trace(workload).footprint)]
     assert {moment.name for moment in moments} == {"broadcast"}
     assert dict(moments[0].by_category) == dict(moments[1].by_category)
