@@ -94,6 +94,9 @@ FIT_LIKE: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("qwen3-4b", "adamw-8bit", {"batch": 5, "seq": 512, "update": "per-layer"}),
     ("llama-3-8b", "galore-adamw-8bit", {"batch": 5, "seq": 1024, "update": "per-layer", "loss": "chunked"}),
     ("qwen3-8b", "lora", {"batch": 3, "seq": 1024, "loss": "chunked"}),
+    ("qwen3-0.6b", "adamw-8bit", {"batch": 40, "seq": 1024, "loss": "chunked"}),
+    ("llama-350m", "galore-adamw", {"batch": 37, "seq": 900, "update": "per-layer", "loss": "chunked"}),
+    ("llama-60m", "adamw", {"batch": 128, "seq": 1024, "loss": "chunked"}),
 )
 """What `fit` recommends looks like this: checkpointing (but for the first three), odd batches, long sequences."""
 NOT_CHECKPOINTED = 3

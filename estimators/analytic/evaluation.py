@@ -24,7 +24,7 @@ from estimators.analytic.tensors import rounded
 from estimators.workload import Batch, Workload
 
 Categories = dict[str, int]
-_LABEL_BYTES = 8
+LABEL_BYTES = 8
 
 
 class Evaluation(NamedTuple):
@@ -80,7 +80,7 @@ def _largest(structure: Structure, symbols: tuple[tuple[str, int], ...], layers:
         return forward
     itemsize = 4 if structure.autocast else structure.itemsize
     batch_bytes = itemsize * prod(sizes[dim] for dim in logits)
-    label_bytes = _LABEL_BYTES * prod(sizes[dim] for dim in labels)
+    label_bytes = LABEL_BYTES * prod(sizes[dim] for dim in labels)
     before = kept - 1
     held = {
         "logits": rounded(before * batch_bytes) + (before > 1) * rounded(batch_bytes),
@@ -96,6 +96,11 @@ def _largest(structure: Structure, symbols: tuple[tuple[str, int], ...], layers:
     }
     joining = Evaluation(sum(joined.values()), joined)
     return max(running, joining, key=lambda moment: moment.total_bytes)
+
+
+def played_evaluation(workload: Workload, kernel: str) -> Played:
+    """The forward of one batch of an evaluation."""
+    return play_forward(replace(structure_of(evaluated(workload), kernel), update_in_backward=False))[0]
 
 
 class Made(NamedTuple):
@@ -119,7 +124,7 @@ def made_by(workload: Workload, kernel: str) -> Iterator[Made]:
     itemsize = 4 if structure.autocast else structure.itemsize
     batch_bytes = itemsize * prod(symbols[dim] for dim in logits)
     before = rounded(max(kept - 1, 0) * batch_bytes) + (kept > 2) * rounded(batch_bytes)
-    changes, order = _course(played, symbols, run.model.num_hidden_layers)
+    changes, order = course_of_forward(played, symbols, run.model.num_hidden_layers)
     marks = {place: detail for place, label, detail in played.marks if label == "forward of layer"}
     layer, total = -1, before
     for place in order:
@@ -135,7 +140,7 @@ def made_by(workload: Workload, kernel: str) -> Iterator[Made]:
         yield Made(f"logits of {kept} batches, joined", "", kept * batch_bytes, "logits", joined, None)
 
 
-def _course(played: Played, symbols: dict[str, int], layers: int) -> tuple[list[int], list[int]]:
+def course_of_forward(played: Played, symbols: dict[str, int], layers: int) -> tuple[list[int], list[int]]:
     """What each played event adds to live bytes, and the events in order, the middle layer's for each it stands for."""
     marks = {detail: position for position, label, detail in played.marks if label == "forward of layer"}
     numbered = [int(detail) for detail in marks if detail.isdigit()]
@@ -156,7 +161,7 @@ def _course(played: Played, symbols: dict[str, int], layers: int) -> tuple[list[
 
 def _forward(played: Played, symbols: dict[str, int], layers: int) -> Evaluation:
     """The largest point of the forward; the played middle layer stands for all between the first and the last."""
-    changes, order = _course(played, symbols, layers)
+    changes, order = course_of_forward(played, symbols, layers)
     values = list(accumulate(changes[place] for place in order))
     top = values.index(max(values))
     found: Categories = {}

@@ -5,7 +5,9 @@ Sizes and order are the closed form's, so that the allocator's replica makes of 
 history (docs/accuracy.md), without torch and in a fraction of a second.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 from estimators.allocator.replay import Event
@@ -13,7 +15,9 @@ from estimators.analytic.attention import attention_kernel
 from estimators.analytic.buffers import buffers
 from estimators.analytic.course import course_of
 from estimators.analytic.data_parallel import Buckets, broadcast_copies, buckets_of
+from estimators.analytic.evaluation_history import write_evaluation
 from estimators.analytic.layout import Layout
+from estimators.analytic.resume_history import write_resume
 from estimators.analytic.script import Completed, Product, Script, script_of
 from estimators.analytic.shadow.loss import PLAYED_PIECES
 from estimators.analytic.states import master_weights
@@ -66,29 +70,18 @@ def written_history(workload: Workload, gpu: Gpu | None = None) -> History:
     Raises:
         InputError: the workload cannot run on the card, or its history cannot be written down.
     """
-    if workload.eval_batch:
-        raise InputError(
-            "no exact history with evaluation between steps",
-            "the written history has training steps only",
-            "ask galore-mem trace, or leave out --eval-batch",
-        )
     if workload.empty_cache == "backward":
         raise InputError(
             "no exact history with the cache emptied before backward",
             "the written history has no place for it",
             "ask galore-mem trace",
         )
-    if workload.resume != "none":
-        raise InputError(
-            "no exact history of a resumed run",
-            "the written history starts afresh",
-            "leave out --resume: what comes after the first step is the same",
-        )
     return _written(workload, gpu)
 
 
 def _written(workload: Workload, gpu: Gpu | None) -> History:
-    course = course_of(workload, attention_kernel(workload, gpu))
+    kernel = attention_kernel(workload, gpu)
+    course = course_of(workload, kernel)
     groups = stepping_of(workload.model, workload.method, workload.precision).groups
     ledger, order = Ledger(), list(in_model_order(groups))
     weights: dict[str, list[int]] = {}
@@ -109,11 +102,16 @@ def _written(workload: Workload, gpu: Gpu | None) -> History:
         steps=StepWriter(ledger, groups, workload.method, weights),
         workspace_bytes=gpu.cublas_workspace_recent_bytes if gpu is not None else SMALL_WORKSPACE_BYTES,
         per_layer=workload.method.update == "per-layer",
+        keeps_gradients=bool(workload.eval_batch) and workload.zero_grad == "start",
+        evaluate=partial(write_evaluation, ledger, workload, kernel) if workload.eval_batch else None,
     )
+    resumed = workload.resume != "none"
+    if resumed:
+        write_resume(ledger, iterations.steps, workload, groups)
     shared = _Shared(ledger, workload, buckets_of(workload, course.layout, course.repetitions))
     for first in (True, False):
         shared.begin(first=first)
-        iterations.write(first=first)
+        iterations.write(first=first and not resumed)
         if workload.empty_cache == "step":
             ledger.empty_cache()
     return History(ledger.codes, ledger.sizes)
@@ -166,6 +164,10 @@ class _Iterations:
     per_layer: bool
     gathered: dict[str, list[int]] = field(default_factory=dict)
     """What the first of several passes of a per-layer update has left of gradients, in the order of backward."""
+    keeps_gradients: bool = False
+    """An evaluation finds the gradients of the step before it."""
+    evaluate: Callable[[], None] | None = None
+    """Writes an evaluation; None where none runs."""
     workspaces: int = 0
     """CuBLAS's: taken at the first matrix product of forward's and of backward's thread, once and for good."""
 
@@ -192,8 +194,15 @@ class _Iterations:
                 gone.add(before + cue.storage)
         if not self.per_layer:
             self.steps.whole(gradients, first=first)
-        ledger.play([-number for number in script.left], before, gone | self.steps.freed)
-        self.steps.end()
+        gone |= self.steps.freed
+        stays = {number for own in gradients.values() for number in own} if self.keeps_gradients else set()
+        ledger.play([-number for number in script.left if before + number not in stays], before, gone)
+        if self.evaluate is None or not stays:
+            self.steps.end()
+        if self.evaluate is not None:
+            self.evaluate()
+            ledger.play([-number for number in script.left if before + number in stays], before, gone)
+            self.steps.end()
 
     def _gather(self, cue: Completed, gradient: int, *, first: bool) -> None:
         """One of several passes: the first keeps the gradient or its projection, the last one steps the sum."""

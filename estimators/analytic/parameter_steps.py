@@ -48,9 +48,9 @@ def adamw_8bit(walk: Walk, group: ParameterGroup, method: Method, *, first: bool
             refresh(walk, group, projection, itemsize=group.itemsize, first=first, retains=retains)
         low_bytes = project(walk, group, projection, itemsize=group.itemsize)
         walk.keep_as_gradient("low_gradient")
-        walk.hold("saved_data", group.nbytes)
+        walk.hold_weight("saved_data", group.nbytes)
         walk.hold("stand_in", low_bytes)
-        walk.keep_as_weight("saved_data")
+        walk.keep_as_weight("saved_data", group.nbytes)
         walk.give("gradients", group.nbytes)
     states = inner_states(group, method)
     names = {state.name for state in states}

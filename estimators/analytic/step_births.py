@@ -34,6 +34,11 @@ class _NamedWalk(Walk):
         self._remember(variable, "temporaries", nbytes)
         super().hold(variable, nbytes)
 
+    def hold_weight(self, variable: str, nbytes: int) -> None:
+        """The copy by its variable's name."""
+        self._remember(variable, "weights", nbytes)
+        super().hold_weight(variable, nbytes)
+
     def replace_gradient(self, old_bytes: int, new_bytes: int) -> None:
         """A cast gradient by its name."""
         self._remember("fp32 gradient", "gradients", new_bytes)

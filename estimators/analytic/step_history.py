@@ -131,7 +131,11 @@ class Trail(Walk):
         """What a variable holds becomes the parameter's gradient, and outlives the variable."""
         self.gradients += self._held.pop(variable, ())
 
-    def keep_as_weight(self, variable: str) -> None:
+    def hold_weight(self, variable: str, nbytes: int) -> None:
+        """Assign a copy of the weight, which will take its place, to a variable."""
+        self.hold(variable, nbytes)
+
+    def keep_as_weight(self, variable: str, nbytes: int) -> None:
         """What a variable holds, a copy of the weight, becomes the weight; the old one dies."""
         (copy,) = self._held.pop(variable)
         self._ledger.free(self.weight)
@@ -226,6 +230,13 @@ class StepWriter:
         self._trail.drop_all()
         self.end()
         return gradient in self.freed
+
+    def take_states(self) -> None:
+        """All states are there before a step: the run was resumed."""
+        for group, _ in in_model_order(self._trainable):
+            self._trail.take_all(group_states(group, self._method))
+        for shared in shared_states(self._trainable, self._method):
+            self._trail.take_once(shared)
 
     def projects(self, name: str) -> bool:
         """Whether an accumulation keeps projections of the group's gradients."""

@@ -10,7 +10,8 @@ StepPhase = Literal["refresh", "step"]
 Pass = Literal["only", "opening", "middle", "closing"]
 """Which backward pass of a step it is: the only one, or of an accumulation the first, one between, or the last."""
 InsideSvd = Callable[[int, int], int]
-STEP_CATEGORIES = ("gradients", "optimizer_states", "projectors", "temporaries")
+STEP_CATEGORIES = ("gradients", "optimizer_states", "projectors", "weights", "temporaries")
+"""Of weights only what a step has beside those that were there before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +22,8 @@ class StepMoment:
     by_category: Mapping[str, int]
     """Live bytes, each tensor rounded to 512, of gradients, optimizer_states, projectors and temporaries.
 
-    Weights, buffers and whatever else lives across the step are not in it; categories that are zero are left out.
+    Weights (but for a copy that becomes one), buffers and whatever else lives across the step are not in it; categories
+    that are zero are left out.
     """
 
     @property
@@ -104,9 +106,13 @@ class Walk:
         self._add("temporaries", -size)
         self._add("gradients", size)
 
-    def keep_as_weight(self, variable: str) -> None:
+    def hold_weight(self, variable: str, nbytes: int) -> None:
+        """Assign a copy of the weight, which will take its place, to a variable."""
+        self.take("weights", nbytes)
+
+    def keep_as_weight(self, variable: str, nbytes: int) -> None:
         """What a variable holds, a copy of the weight, becomes the weight; the old one dies."""
-        self.drop(variable)
+        self.give("weights", nbytes)
 
     def move(self, source: str, target: str) -> None:
         """Assign what one variable holds to another, whose old value dies."""

@@ -131,7 +131,9 @@ def trace(
     kernel = attention_kernel(workload, gpu)
     notes += (*(card.note for card in cards if card.note), *check(workload, gpu))
     if workload.resume != "none":
-        notes += ("a trace starts afresh: what resuming holds is in galore-mem plan",)
+        notes += (
+            "a trace starts afresh: what resuming holds is in galore-mem plan, and with --exact what it reserves",
+        )
     told = told or silent
     alike = Course(lengths=(workload.batch.sequence_length,) * 2, seed=seed, asked="")
     found = _answer_of_course(workload, kernel, course or alike, cards, notes, told)

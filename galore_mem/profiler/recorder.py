@@ -259,7 +259,8 @@ class Recorder(Windows, TorchDispatchMode):  # type: ignore[no-untyped-call]
             return "temporaries"
         if self._vocabulary is not None and tensor.dim() and tensor.shape[-1] == self._vocabulary:
             return "logits"
-        if self.window.startswith("backward") and not self.places.in_forward:
+        recomputes = self.places.in_forward or torch.is_grad_enabled()  # a layer's own code runs below its own hooks
+        if self.window.startswith("backward") and not recomputes:
             return "temporaries"
         if not tensor.is_floating_point() and not beside_numbers and "attn" not in module:
             return "inputs"

@@ -30,6 +30,9 @@ RUNS: list[dict[str, Any]] = [
     {"precision": "fp32", "attention": "math"},
     {"keep_outputs": True, "use_cache": True},
     {"loss": "chunked"},
+    {"eval_batch": 64, "zero_grad": "end"},
+    {"eval_batch": 64, "eval_keep": 5},
+    {"eval_batch": 64, "eval_keep": 2, "precision": "amp-bf16", "resume": "device"},
 ]
 
 
@@ -64,6 +67,15 @@ def test_every_method(method: str, update: str) -> None:
     check(make(method, update=update))
     if METHODS[method].parameterisation == "galore":
         check(make(method, update=update, implementation="galore-torch"))
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+@pytest.mark.parametrize("resume", ["cpu", "device"])
+def test_every_method_is_resumed(method: str, resume: str) -> None:
+    """The file's tensors, those that loaders copy, and states from the first step on."""
+    check(make(method, resume=resume))
+    if METHODS[method].parameterisation == "galore":
+        check(make(method, resume=resume, update="per-layer", implementation="galore-torch"))
 
 
 @pytest.mark.parametrize("run", RUNS)
@@ -126,6 +138,22 @@ def test_events_are_those_of_the_trace(method: str, words: dict[str, Any]) -> No
     assert traced == written
     peaks = [replay(events).peak_reserved_bytes for events in histories]
     assert abs(peaks[1] - peaks[0]) <= SMALL_SEGMENT_BYTES
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("words", [{"eval_batch": 64}, {"eval_batch": 48, "eval_keep": 4, "precision": "amp-bf16"}])
+def test_an_evaluation_reserves_what_a_traced_one_does(words: dict[str, Any]) -> None:
+    """The evaluation is by far the largest moment of these runs."""
+    pytest.importorskip("torch")
+    from galore_mem.answers.lengths import events_of
+    from galore_mem.answers.steps import record
+
+    workload = make("sgd", **words)
+    traced = replay(events_of(record(workload, "flash", workspace_bytes=8_519_680))).peak_reserved_bytes
+    without = replay(history_of(make("sgd", **{**words, "eval_batch": None, "eval_keep": None}))).peak_reserved_bytes
+    written = replay(history_of(workload)).peak_reserved_bytes
+    assert abs(written - traced) <= SMALL_SEGMENT_BYTES
+    assert written > 2 * without
 
 
 SMALL_SEGMENT_BYTES = 2 << 20

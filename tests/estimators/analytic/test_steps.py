@@ -68,9 +68,10 @@ class Recording:
     def at_peak(self, phase: str) -> dict[str, int]:
         outside = "refresh" if phase == "step" else None
         held = self._live.at_peak(None if phase == "step" else phase, outside=outside, ignoring="elsewhere")
-        # A weight that is replaced by a copy lives twice for a while; the second one is a temporary.
-        extra = held.pop("weights", 0) + held.pop("unclaimed", 0) - self._weights_bytes
-        return {name: size for name, size in {**held, "temporaries": extra}.items() if size}
+        # A weight that is replaced by a copy lives twice for a while.
+        copies = held.pop("weights", 0) - self._weights_bytes
+        found = {**held, "temporaries": held.pop("unclaimed", 0), "weights": copies}
+        return {name: size for name, size in found.items() if size and name != "unclaimed"}
 
 
 @pytest.fixture
