@@ -160,7 +160,7 @@ def last_not_above(value: Callable[[int], int], low: int, high: int, near: int =
     low_value = value(low)
     if low_value > 0:
         return low - 1
-    if low < near < high:
+    if low <= near < high:
         low, high = _around(value, low, high, near)
         low_value = value(low)
     high_value = value(high)

@@ -10,7 +10,7 @@ from estimators.analytic.bounds import Reach
 from estimators.analytic.estimate import Reaches
 from estimators.checks import check_data_parallel
 from estimators.fidelity import Fidelity, fidelity
-from estimators.verdict import max_micro_batch_size, max_sequence_length
+from estimators.verdict import last_not_above, max_micro_batch_size, max_sequence_length
 from estimators.work import relative_work
 from estimators.workload import METHODS, Batch, Method, Update, Workload, in_batch, resized, with_batch
 from galore_mem.answers.names import Card
@@ -146,10 +146,17 @@ def _batches(
     form: Workload, wishes: Wishes, card: Card, reaches: Reaches, found: dict[tuple[str, ...], int]
 ) -> list[Batch]:
     usable, batch = card.gpu.usable_bytes - card.other_use_bytes, form.batch
-    if wishes.global_batch:
-        return _accumulated(form, wishes, usable, reaches)
     kind = (form.method.update, form.checkpointing, form.loss, str(form.gradient_as_bucket_view))
     near = found.get(kind) or next(reversed(found.values()), 0)
+    if wishes.global_batch:
+        divisions = _divisions(form, wishes)
+        if not divisions:
+            return []
+        last = found[kind] = last_not_above(
+            lambda place: reaches.of(divisions[place]).upper_bytes - usable, 0, len(divisions) - 1, near
+        )
+        least = [division for division in divisions[:1] if division.micro_batch_size == (wishes.batch or 1)]
+        return divisions[max(0, last - DIVISIONS + 1) : last + 1][::-1] or least
     if wishes.objective == "sequence" and wishes.seq is None:
         longest = found[kind] = max_sequence_length(form, card.gpu, usable, reaches=reaches, near=near)
         return [resized(batch, sequence_length=max(longest, 1))]
@@ -160,21 +167,13 @@ def _batches(
     return [resized(batch, micro_batch_size=size) for size in sorted(sizes)]
 
 
-def _accumulated(form: Workload, wishes: Wishes, usable: int, reaches: Reaches) -> list[Batch]:
-    """Divisions of the global batch into micro-batches that fit: the largest ones, and the smallest."""
-    total = (wishes.global_batch or 1) // wishes.data_parallel
+def _divisions(form: Workload, wishes: Wishes) -> list[Batch]:
+    """All divisions of the global batch into micro-batches, the smallest first."""
+    total = wishes.global_batch or 1
     sizes = [wishes.batch] if wishes.batch else [size for size in range(1, total + 1) if total % size == 0]
-    found: list[Batch] = []
-    for size in reversed(sizes):
-        steps = total // size
-        if steps > 1 and not can_accumulate(form.method):
-            continue
-        batch = replace(form.batch, micro_batch_size=size, gradient_accumulation_steps=steps)
-        if size == sizes[0] or reaches.of(batch).upper_bytes <= usable:
-            found.append(batch)
-        if len(found) == _DIVISIONS:
-            break
-    return found
+    if not can_accumulate(form.method):
+        sizes = [size for size in sizes if size == total]
+    return [replace(form.batch, micro_batch_size=size, gradient_accumulation_steps=total // size) for size in sizes]
 
 
 def free_size(wishes: Wishes) -> Literal["micro_batch_size", "sequence_length"] | None:
@@ -184,7 +183,8 @@ def free_size(wishes: Wishes) -> Literal["micro_batch_size", "sequence_length"] 
     return None if wishes.batch or wishes.global_batch else "micro_batch_size"
 
 
-_DIVISIONS = 3
+DIVISIONS = 3
+"""Of those that fit, the largest are looked at."""
 
 
 def can_accumulate(method: Method) -> bool:
