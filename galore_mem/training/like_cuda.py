@@ -44,8 +44,11 @@ def like_cuda(attention: Callable[..., Tensor] | None) -> Iterator[None]:
 
 @contextmanager
 def four_bit_products() -> Iterator[None]:
-    """Let bitsandbytes' products with four-bit weights show what they hold meanwhile."""
-    if "bitsandbytes" not in sys.modules:
+    """Let bitsandbytes' products with four-bit weights show what they hold meanwhile.
+
+    Before 0.50 they were written in Python, and showed it by themselves.
+    """
+    if "bitsandbytes" not in sys.modules or not hasattr(torch.ops.bitsandbytes, "gemm_4bit"):
         yield
         return
     with replaced(torch.ops.bitsandbytes.gemm_4bit, "default", gemm_4bit):
