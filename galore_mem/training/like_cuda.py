@@ -46,7 +46,7 @@ def like_cuda(attention: Callable[..., Tensor] | None) -> Iterator[None]:
 def four_bit_products() -> Iterator[None]:
     """Let bitsandbytes' products with four-bit weights show what they hold meanwhile.
 
-    Before 0.50 they were written in Python, and showed it by themselves.
+    A version without that operator writes them in Python, and shows it by itself.
     """
     if "bitsandbytes" not in sys.modules or not hasattr(torch.ops.bitsandbytes, "gemm_4bit"):
         yield
