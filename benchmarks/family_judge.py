@@ -1,6 +1,7 @@
 """Every family that plans cover, beside its trace: a grid of catalogue models under a few ways to run a step.
 
     python benchmarks/family_judge.py --into benchmarks/families.jsonl      # goes on where it stopped
+    python benchmarks/family_judge.py --again                               # formulas have changed: their half anew
     python benchmarks/family_judge.py --page docs/families.md               # the page, from the rows that are kept
 
 One JSON object per workload is appended: both live peaks in bytes, the largest difference of any category at any moment
@@ -19,6 +20,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from estimators.analytic.attention import attention_kernel
+from estimators.analytic.estimate import estimate
 from estimators.analytic.windows import window_is_reached
 from estimators.checks import check
 from estimators.workload import Workload
@@ -115,6 +117,15 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         return []
     lines = path.read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+
+
+def again() -> None:
+    """Work the closed form's live peak of every kept row out anew, beside the traced one that is there."""
+    known = {name: workload for _, name, workload in grid()}
+    rows = read_rows(ROWS)
+    for row in rows:
+        row["analytic_live_bytes"] = estimate(known[row["title"]]).peak_live_bytes
+    ROWS.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 NOTES: dict[str, tuple[str, str]] = {
@@ -229,7 +240,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="every family beside its trace")
     parser.add_argument("--into", type=Path, help="JSONL that rows are appended to")
     parser.add_argument("--page", type=Path, help="write the page from the rows that are kept")
+    parser.add_argument("--again", action="store_true", help="formulas have changed: live peaks of the kept rows anew")
     options = parser.parse_args()
+    if options.again:
+        again()
     if options.page:
         options.page.write_text(page(read_rows(ROWS)), encoding="utf-8")
     for family, name, workload in grid() if options.into else ():
