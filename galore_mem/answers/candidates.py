@@ -58,6 +58,19 @@ class Option:
         """The same if nothing were lost between blocks: where it is positive no replay can help."""
         return self.missing_bytes - self.reach.fragmentation_bytes
 
+    @property
+    def told_missing_bytes(self) -> int:
+        """What a person is told of a miss: what is sure to be missing, or the bound's share where nothing is sure."""
+        least = self.least_missing_bytes
+        return self.missing_bytes if self.is_replayed or least <= 0 else least
+
+    @property
+    def miss_is(self) -> Literal["", "or more", "at worst"]:
+        """How sure `told_missing_bytes` is; nothing to add where it was replayed."""
+        if self.is_replayed:
+            return ""
+        return "or more" if self.least_missing_bytes > 0 else "at worst"
+
     def to_dict(self) -> dict[str, Any]:
         """An entry of `front` in the JSON output."""
         return {

@@ -65,10 +65,10 @@ def _what_it_is(best: Option) -> str:
 def _nearer_ones(best: Option, misses: Sequence[Option]) -> Iterator[str]:
     nearer = [option for option in misses if option.fidelity.key[0] < best.fidelity.key[0]]
     if nearer:
-        nearest = min(nearer, key=lambda option: option.missing_bytes)
+        nearest = min(nearer, key=lambda option: option.told_missing_bytes)
         yield (
             f"nothing nearer to full-rank AdamW fits: {describe(nearest.workload)} is the leanest, and misses by "
-            f"{_gib(nearest.missing_bytes)} GiB"
+            f"{missing(nearest)}"
         )
 
 
@@ -109,6 +109,11 @@ def _without(best: Option, other: Workload, name: str) -> Iterator[str]:
         if saved > 0:
             lead = f"without {name} it would take {_gib(saved)} GiB more"
             yield f"{lead}, and not fit" if plain.least_missing_bytes > 0 else lead
+
+
+def missing(option: Option) -> str:
+    """By how much it does not fit, and how sure that is: `2.93 GiB or more`."""
+    return f"{_gib(option.told_missing_bytes)} GiB {option.miss_is}".rstrip()
 
 
 def describe(workload: Workload) -> str:

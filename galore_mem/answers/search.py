@@ -138,10 +138,11 @@ class CardResult:
     def near_misses(self) -> tuple[Option, ...]:
         """The leanest form of methods that do not fit, nearest first."""
         misses = _near_misses([*map(self._replays.known, self._seen)], self.option, self._fitting)
-        return tuple(
+        found = (
             self._replays.of(option).option if place < MISSES and option.least_missing_bytes <= 0 else option
             for place, option in enumerate(misses)
         )
+        return tuple(sorted(found, key=lambda option: option.told_missing_bytes))
 
 
 def preference(wishes: Wishes) -> Callable[[Option], tuple[Any, ...]]:

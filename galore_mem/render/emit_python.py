@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from estimators.workload import Method, Workload
 from galore_mem.answers.fit import CardResult, FitResult
-from galore_mem.answers.reasons import describe
+from galore_mem.answers.reasons import describe, missing
 from galore_mem.errors import UsageError
 from galore_mem.render import words
 from galore_mem.render.emit_quantised import adapters, from_peft, load_dtype, preparation, quantisation
@@ -39,10 +39,10 @@ def recommended(best: CardResult) -> Workload:
         UsageError: nothing fits.
     """
     if best.recommended is None:
-        missing = words.gib(best.near_misses[0].missing_bytes) if best.near_misses else "?"
+        short = missing(best.near_misses[0]) if best.near_misses else "an unknown size"
         raise UsageError(
             f"there is no run to write: nothing fits {best.card.gpu.name}",
-            f"the leanest misses by {missing} GiB",
+            f"the leanest misses by {short}",
             "name a larger --gpu, or loosen a constraint",
         )
     return best.recommended.option.workload

@@ -7,7 +7,7 @@ from galore_mem.answers.candidates import Option
 from galore_mem.answers.command_line import command_line, fit_line
 from galore_mem.answers.fit import CardResult, FitResult, Recommendation
 from galore_mem.answers.limits import next_card
-from galore_mem.answers.reasons import describe
+from galore_mem.answers.reasons import describe, missing
 from galore_mem.answers.sizes import size_text
 from galore_mem.answers.wishes import DEFAULT_SEQUENCE
 from galore_mem.render import words
@@ -83,7 +83,7 @@ def _answer(result: FitResult, screen: Terminal) -> Iterator[Text]:
         least = best.near_misses[0] if best.near_misses else None
         text = Text.assemble(("Nothing fits.", VERDICTS["does-not-fit"][1]))
         if least is not None:
-            text.append(f" The leanest, {describe(least.workload)}, misses by {words.gib(least.missing_bytes)} GiB.")
+            text.append(f" The leanest, {describe(least.workload)}, misses by {missing(least)}.")
             name = next_card(best.card, least.missing_bytes)
             text.append(f" The smallest card with room for it: --gpu {name}." if name else "")
         yield from flow(text, screen.width)
@@ -149,7 +149,7 @@ def _front(best: CardResult, screen: Terminal) -> Iterator[Text]:
     yield from flow(Text(note, style="dim"), screen.width)
 
 
-MOST_EXTRAS, FIGURES = 12, 31
+MOST_EXTRAS, FIGURES, MOST_OVER = 12, 31, 28
 
 
 def _figures(option: Option) -> str:
@@ -194,14 +194,11 @@ def _misses(best: CardResult, screen: Terminal) -> Iterator[Text]:
     rows: Sequence[Option] = best.near_misses
     name = max(len(_name(option)) for option in rows)
     for option in rows:
-        text = Text(f"{_name(option):<{name}}  ")
-        nbytes = option.missing_bytes if option.is_replayed else option.least_missing_bytes
-        if nbytes > 0:
-            text.append(f"{words.gib(nbytes):>7} GiB over", style=VERDICTS["does-not-fit"][1])
-            text.append("" if option.is_replayed else ", or more")
-        else:
-            text.append(f"{words.gib(option.missing_bytes):>7} GiB over", style=VERDICTS["does-not-fit"][1])
-            text.append(", at worst")
+        over = f"{words.gib(option.told_missing_bytes):>7} GiB over"
+        sure = f", {option.miss_is}" if option.miss_is else ""
+        text = Text.assemble(f"{_name(option):<{name}}  ", (over, VERDICTS["does-not-fit"][1]), sure)
+        if screen.width < name + MOST_OVER:
+            text = Text.assemble(f"{_name(option)}: ", (over.lstrip(), VERDICTS["does-not-fit"][1]), sure)
         yield from flow(text, screen.width, indent=2)
 
 
@@ -215,10 +212,10 @@ def _cards(result: FitResult, screen: Terminal) -> Iterator[Text]:
                 (f"{found.card.gpu.name:<{name}}  ", "bold"), f"{describe(option.workload)}, {_cost(option)}"
             )
         else:
-            least = found.near_misses[0].missing_bytes if found.near_misses else 0
+            least = missing(found.near_misses[0]) if found.near_misses else "all"
             text = Text.assemble(
                 (f"{found.card.gpu.name:<{name}}  ", "bold"),
                 ("nothing fits", VERDICTS["does-not-fit"][1]),
-                f": {words.gib(least)} GiB are missing",
+                f": short by {least}",
             )
         yield from flow(text, screen.width, indent=2)

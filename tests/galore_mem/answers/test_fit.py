@@ -100,6 +100,17 @@ def replayed_bytes(workload: Workload) -> int:
     return confirmed(workload, estimate(workload, gpu), gpu).upper_bytes
 
 
+def test_a_miss_is_told_by_one_figure_everywhere() -> None:
+    """What was not replayed misses by what is sure, in the reasons as in the table."""
+    best = fit("llama-7b", gpus="4090").best
+    assert best.recommended is not None
+    nearest, *others = best.near_misses
+    assert not nearest.is_replayed
+    assert nearest.told_missing_bytes == nearest.least_missing_bytes < nearest.missing_bytes
+    assert all(nearest.told_missing_bytes <= other.told_missing_bytes for other in others)
+    assert f"misses by {nearest.least_missing_bytes / 2**30:.2f} GiB or more" in " ".join(best.recommended.why)
+
+
 def test_what_the_replica_refuses_is_not_recommended() -> None:
     """By the closed form's bound three sequences fit; replayed they would take 24,080 MiB of segments, as traced."""
     found = fit("qwen3-4b", gpus="4090", methods=("adamw-8bit",), update="per-layer", checkpointing="full", seq=1024)
