@@ -91,7 +91,11 @@ def _best_change(workload: Workload, fit: Fit, known: Sequence[Workload], other_
             return way
     news = [offer for offer in singles if offer.workload not in known]
     enough_bytes = round(fit.upper_bytes * (1 - NOTABLE_SHARE)) if fits else fit.usable_bytes
-    for offer in in_order(news, enough_bytes)[:1]:
-        if offer.upper_bytes < fit.upper_bytes:
-            return way_by(offer, fit.upper_bytes, fit.gpu, other_use_bytes=other_use_bytes)
-    return None
+    helpful = [offer for offer in in_order(news, enough_bytes) if offer.upper_bytes < fit.upper_bytes]
+    ways = (way_by(offer, fit.upper_bytes, fit.gpu, other_use_bytes=other_use_bytes) for offer in helpful)
+    return next((way for way in ways if not fits or _reaches_further(way.fit, fit)), None)
+
+
+def _reaches_further(fit: Fit, other: Fit) -> bool:
+    """Lower bytes of this step alone are no room: a longer sequence or a larger micro-batch may end elsewhere."""
+    return fit.max_sequence_length > other.max_sequence_length or fit.max_micro_batch_size > other.max_micro_batch_size

@@ -45,12 +45,13 @@ def _larger(result: PlanResult, advice: Advice, screen: Terminal) -> list[Text]:
 def _recommendation(result: PlanResult, advice: Advice) -> Text:
     fit, name = advice.fit, Text(words.configuration(advice.workload.method), style="bold")
     partial = PARTIAL.get(advice.workload.method.name)
+    batch = advice.workload.batch
     if fit.verdict == "fits":
         lead = "It fits:" if len(result.plans) == 1 else "Take"
         text = Text.assemble(f"{lead} ", name, f" leaves {words.gib(fit.headroom_bytes)} GiB even at its upper bound")
         if lead == "Take":
             text = Text.assemble("Take ", name, f": {words.gib(fit.headroom_bytes)} GiB stay free at its upper bound")
-        text.append(f", and {_room(fit)} fit")
+        text.append(f", and {_room(fit, batch.sequence_length, batch.micro_batch_size) or 'nothing larger fits'}")
         return text.append(f"; {partial}." if partial else ".")
     if fit.verdict == "tight":
         return Text.assemble(
@@ -77,9 +78,20 @@ def _help(advice: Advice, way: Way) -> Text:
     verb = "takes" if len(way.changes) == 1 else "together take"
     text.append(f" {verb} {words.gib(way.saved_bytes)} GiB off")
     if suffices:
-        return text.append(f"; then {_room(way.fit)} fit.")
+        batch, before = way.workload.batch, advice.fit
+        known = (batch.sequence_length, batch.micro_batch_size)
+        if before.verdict == "fits":
+            known = (before.max_sequence_length, before.max_micro_batch_size)
+        return text.append(f"; then {_room(way.fit, *known) or 'it fits, and nothing larger'}.")
     return text.append(f", which still leaves it {words.gib(-way.fit.headroom_bytes)} GiB above the card.")
 
 
-def _room(fit: Fit) -> str:
-    return f"up to {fit.max_sequence_length:,} tokens, or a micro-batch of {fit.max_micro_batch_size:,},"
+def _room(fit: Fit, sequence_length: int, micro_batch_size: int) -> str:
+    """What fits beyond a sequence and a micro-batch that are known to fit; empty where nothing does."""
+    longer, more = fit.max_sequence_length > sequence_length, fit.max_micro_batch_size > micro_batch_size
+    tokens, batch = f"up to {fit.max_sequence_length:,} tokens", f"a micro-batch of {fit.max_micro_batch_size:,}"
+    if longer and more:
+        return f"{tokens}, or {batch}, fit"
+    if longer:
+        return f"{tokens} fit"
+    return f"{batch} fits" if more else ""
