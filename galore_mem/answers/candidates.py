@@ -181,8 +181,8 @@ def _batches(
 
 
 def _divisions(form: Workload, wishes: Wishes) -> list[Batch]:
-    """All divisions of the global batch into micro-batches, the smallest first."""
-    total = wishes.global_batch or 1
+    """All divisions of one GPU's share of the global batch into micro-batches, the smallest first."""
+    total = (wishes.global_batch or 1) // wishes.data_parallel
     sizes = [wishes.batch] if wishes.batch else [size for size in range(1, total + 1) if total % size == 0]
     if not can_accumulate(form.method):
         sizes = [size for size in sizes if size == total]
