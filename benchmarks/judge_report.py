@@ -283,6 +283,31 @@ def remaining(rows: list[Row]) -> list[str]:
     return [f"More than {NAMED_PCT} % apart:", "", *lines, ""] if lines else [f"None is {NAMED_PCT} % apart.", ""]
 
 
+LABEL_PCT = 0.1
+"""Of a moment: what a category differs by more is named."""
+UNCLAIMED = "its hook drops the low-rank gradient before a trace can tell it from a temporary"
+
+
+def mislabelled(rows: list[Row]) -> list[str]:
+    """Categories that differ, by method, with the cause where one is known."""
+    groups: dict[tuple[str, str], list[float]] = {}
+    for row in rows:
+        for moment in row["moments"].values():
+            for category, nbytes in moment["apart_bytes"].items():
+                share = 100 * nbytes / max(moment["traced_bytes"], 1)
+                if abs(share) > LABEL_PCT:
+                    groups.setdefault((category, method_of(row)), []).append(share)
+    lines = []
+    for (category, method), shares in groups.items():
+        cause = "not explained yet"
+        if category == "projectors" and "galore_torch" in method:
+            cause = HANDED_OVER
+        if category in ("gradients", "temporaries") and method == "galore-adamw-8bit per-layer, galore_torch":
+            cause = UNCLAIMED
+        lines.append(f"- {category} of {method}, {len(shares)} moments, {max(shares, key=abs):+.4f} %: {cause}.")
+    return [f"More than {LABEL_PCT} % of a moment apart:", "", *lines, ""] if lines else []
+
+
 def missing(rows: list[Row]) -> list[str]:
     """Moments that only one side has."""
     return sorted(
@@ -333,6 +358,7 @@ def page(rows: list[Row], ranges: list[Range]) -> str:
         "## Each category",
         "",
         *categories(rows),
+        *mislabelled(rows),
         "## Allocated and reserved beyond the closed form",
         "",
         *paragraph(

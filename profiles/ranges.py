@@ -89,7 +89,7 @@ class Exactness:
     """Types of the models among them."""
     methods: tuple[str, ...]
     chunked_tokens: int
-    """Most tokens of a micro-batch under chunked loss, of which two pieces are written for all."""
+    """Most tokens of a micro-batch under chunked loss."""
     source: str
 
     def covers(self, family: str, method: str, chunked_tokens: int = 0) -> bool:
