@@ -1,13 +1,14 @@
 """Which configuration to take, and the change that would help it at the least cost."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from estimators.verdict import Fit
+from estimators.verdict import Fit, judge
 from estimators.workload import Workload
 from galore_mem.answers.changes import in_order, offers
 from galore_mem.answers.ways_out import Way, first_way_out, way_by
+from profiles.errors import InputError
 
 FAITHFULNESS = (
     "adamw",
@@ -61,13 +62,15 @@ class Advice:
         return {"plan": self.index, "gpu": self.fit.gpu.name, "verdict": self.fit.verdict, "change": change}
 
 
-def advise(fits: Sequence[Fit], workloads: Sequence[Workload], other_use_bytes: int) -> Advice:
+def advise(fits: Sequence[Fit], workloads: Sequence[Workload], other_use_bytes: int, *, exact: bool = False) -> Advice:
     """Of the configurations that fit, the most faithful to full AdamW; of those that do not, the nearest.
 
     Args:
         fits: of one card, one per workload.
         workloads: in the same order; a change that leads to one of them is no news.
         other_use_bytes: memory that other processes take.
+        exact: the fits were confirmed by the allocator's replica, so that the change is, too. It is chosen by the
+            closed form, like against like.
     """
 
     def rank(index: int) -> tuple[int, int, int]:
@@ -78,7 +81,10 @@ def advise(fits: Sequence[Fit], workloads: Sequence[Workload], other_use_bytes: 
 
     index = min(range(len(fits)), key=rank)
     fit, workload = fits[index], workloads[index]
-    change = _best_change(workload, fit, workloads, other_use_bytes)
+    closed = judge(workload, fit.gpu, other_use_bytes=other_use_bytes).footprint if exact else fit.footprint
+    change = _best_change(workload, replace(fit, footprint=closed), workloads, other_use_bytes)
+    if exact and change is not None:
+        change = _confirmed(change, fit)
     return Advice(index=index, workload=workload, fit=fit, change=change)
 
 
@@ -94,6 +100,18 @@ def _best_change(workload: Workload, fit: Fit, known: Sequence[Workload], other_
     helpful = [offer for offer in in_order(news, enough_bytes) if offer.upper_bytes < fit.upper_bytes]
     ways = (way_by(offer, fit.upper_bytes, fit.gpu, other_use_bytes=other_use_bytes) for offer in helpful)
     return next((way for way in ways if not fits or _reaches_further(way.fit, fit)), None)
+
+
+def _confirmed(change: Way, before: Fit) -> Way | None:
+    """The change with its replayed footprint, beside that of the run; None where nothing is left of what it saves."""
+    from galore_mem.answers.exact import confirmed_fit
+
+    try:
+        fit = confirmed_fit(change.workload, change.fit)
+    except InputError:  # no history can be written for it: both figures of the closed form stand
+        return change
+    saved_bytes = before.upper_bytes - fit.upper_bytes
+    return replace(change, fit=fit, saved_bytes=saved_bytes) if saved_bytes > 0 else None
 
 
 def _reaches_further(fit: Fit, other: Fit) -> bool:

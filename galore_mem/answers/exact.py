@@ -69,6 +69,14 @@ def is_compared(workload: Workload, gpu: Gpu | None) -> bool:
 
 
 def confirmed_fit(workload: Workload, fit: Fit) -> Fit:
-    """The fit with a confirmed footprint; longest sequence and largest batch stay the closed form's."""
-    footprint = confirmed(workload, fit.footprint, fit.gpu)
-    return replace(fit, footprint=footprint, verdict=verdict_of(footprint, fit.usable_bytes))
+    """The fit with a confirmed footprint; what fits beyond this very run stays the closed form's answer."""
+    footprint, batch = confirmed(workload, fit.footprint, fit.gpu), workload.batch
+    verdict = verdict_of(footprint, fit.usable_bytes)
+    found = replace(fit, footprint=footprint, verdict=verdict)
+    if verdict != "fits":
+        return found
+    return replace(
+        found,
+        max_sequence_length=max(fit.max_sequence_length, batch.sequence_length),
+        max_micro_batch_size=max(fit.max_micro_batch_size, batch.micro_batch_size),
+    )

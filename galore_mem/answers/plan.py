@@ -163,16 +163,16 @@ def plan(
         plans=plans,
         budget_bytes=None if budget is None else size_bytes(budget, "--budget"),
         notes=tuple(notes),
-        advice=_advice(plans, asked, cards) if cards else None,
+        advice=_advice(plans, asked, cards, exact=exact) if cards else None,
         written=written,
     )
 
 
-def _advice(plans: Sequence[Plan], asked: Sequence[Workload], cards: Sequence[Card]) -> Advice:
+def _advice(plans: Sequence[Plan], asked: Sequence[Workload], cards: Sequence[Card], *, exact: bool) -> Advice:
     """For the first of the cards that a configuration fits; for the first of all where none fits anywhere."""
     with_room = (place for place in range(len(cards)) if any(plan.fits[place].verdict == "fits" for plan in plans))
     place = next(with_room, 0)
-    return advise([plan.fits[place] for plan in plans], asked, cards[place].other_use_bytes)
+    return advise([plan.fits[place] for plan in plans], asked, cards[place].other_use_bytes, exact=exact)
 
 
 def _plan(workload: Workload, cards: Sequence[Card], *, exact: bool) -> Plan:

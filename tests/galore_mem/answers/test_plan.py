@@ -107,6 +107,26 @@ def test_what_is_called_more_room_lets_more_fit() -> None:
     assert result.advice.change.changes != (fused.options,)
 
 
+def test_what_a_replayed_plan_is_advised_saves_what_is_said() -> None:
+    """The advised run, planned the same way, is that much smaller; the closed form's bound is another figure."""
+    asked = gm.plan("llama-60m", gpus="4060", methods="adamw", batch=32, exact=True)
+    assert asked.advice is not None
+    assert asked.advice.change is not None
+    assert asked.advice.change.changes == ("--loss chunked",)
+    advised = gm.plan("llama-60m", gpus="4060", methods="adamw", batch=32, exact=True, loss="chunked")
+    then = advised.plans[0].fits[0].upper_bytes
+    assert asked.advice.change.fit.upper_bytes == then
+    assert asked.advice.change.saved_bytes == asked.plans[0].fits[0].upper_bytes - then
+
+
+def test_what_fits_when_replayed_is_itself_within_what_fits() -> None:
+    """The closed form's bound is above this card, and the longest sequence by it shorter than the run's own."""
+    words: dict[str, Any] = {"gpus": "3090", "methods": "lora", "batch": 4}
+    assert gm.plan("llama-7b", **words).plans[0].fits[0].verdict == "tight"
+    found = gm.plan("llama-7b", exact=True, **words).plans[0].fits[0]
+    assert (found.verdict, found.max_sequence_length, found.max_micro_batch_size) == ("fits", 256, 4)
+
+
 def test_four_bits_are_offered_where_they_can_be_planned() -> None:
     advice = gm.plan("llama-2-13b", gpus="4090", methods="lora").advice
     assert advice is not None
