@@ -62,7 +62,12 @@ def _peaks(history: History, settings: AllocatorSettings) -> tuple[int, int]:
 
 
 def is_compared(workload: Workload, gpu: Gpu | None) -> bool:
-    """Whether replays of such runs were compared with traced ones; where not, the closed form's bound stands."""
+    """Whether replays of such runs were compared with traced ones; where not, the closed form's bound stands.
+
+    No run of the grid evaluates, and no trace resumes.
+    """
+    if workload.resume != "none" or workload.eval_batch:
+        return False
     chunked = workload.batch.tokens if workload.loss == "chunked" else 0
     seen = exactness(attention_kernel(workload, gpu))
     return seen.covers(workload.model.model_type, workload.method.name, chunked)

@@ -1,5 +1,7 @@
 """Plans confirmed by replaying a run's whole history."""
 
+from typing import Any
+
 import pytest
 
 from estimators.allocator.replay import replay
@@ -27,6 +29,16 @@ def test_allocator_settings_are_applied() -> None:
     (native,) = plan("llama-60m", **words).plans  # type: ignore[arg-type]
     (expandable,) = plan("llama-60m", alloc_conf="expandable_segments:True", **words).plans  # type: ignore[arg-type]
     assert expandable.footprint.peak_reserved_bytes < native.footprint.peak_reserved_bytes
+
+
+@pytest.mark.parametrize("words", [{"resume": "device"}, {"eval_batch": 64}])
+def test_runs_that_no_trace_was_compared_with_keep_the_closed_forms_bound(words: dict[str, Any]) -> None:
+    usual, exact = (
+        plan("llama-60m", gpus="4090", methods="adamw", **words, exact=is_exact).plans[0].footprint
+        for is_exact in (False, True)
+    )
+    assert exact.peak_live_bytes == usual.peak_live_bytes <= exact.peak_reserved_bytes
+    assert exact.upper_bytes >= usual.upper_bytes
 
 
 def test_what_has_no_history_is_refused_in_one_line() -> None:
