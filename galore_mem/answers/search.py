@@ -126,9 +126,9 @@ class CardResult:
     @cached_property
     def front(self) -> tuple[Option, ...]:
         """What fits and is beaten by nothing in memory, fidelity and work per token at once."""
-        best = self.option
+        replayed = {option.workload: option for option in (self.option, self.runner_up) if option is not None}
         return front(
-            [*([best] if best else []), *(o for o in self._fitting if not best or o.workload != best.workload)],
+            [*replayed.values(), *(option for option in self._fitting if option.workload not in replayed)],
             lambda option: option.reach.upper_bytes,
             lambda option: option.fidelity.key,
             lambda option: option.relative_work,

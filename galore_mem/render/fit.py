@@ -143,8 +143,8 @@ def _front(best: CardResult, screen: Terminal) -> Iterator[Text]:
             text = f"  {_extras(option)} batch {size}, at most {upper}, work {work}, moves {share}"
             yield from flow(Text(text.replace("   ", "  ")), screen.width, indent=2)
     note = (
-        "at most: replayed for what is recommended, else by the closed form's bound; work: matrix products per token "
-        "over plain full-rank training; moves: coordinates of one update over all."
+        "at most: replayed for what is recommended and for the runner-up, else by the closed form's bound; work: "
+        "matrix products per token over plain full-rank training; moves: coordinates of one update over all."
     )
     yield from flow(Text(note, style="dim"), screen.width)
 

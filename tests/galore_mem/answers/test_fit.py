@@ -111,6 +111,13 @@ def test_a_miss_is_told_by_one_figure_everywhere() -> None:
     assert f"misses by {nearest.least_missing_bytes / 2**30:.2f} GiB or more" in " ".join(best.recommended.why)
 
 
+def test_the_runner_up_takes_the_same_wherever_it_is_named() -> None:
+    best = fit("llama-1b", gpus="4090", methods=("adamw", "adamw-8bit"), batch=4).best
+    assert best.runner_up is not None
+    assert best.runner_up.is_replayed
+    assert [option for option in best.front if option.workload == best.runner_up.workload] == [best.runner_up]
+
+
 def test_what_the_replica_refuses_is_not_recommended() -> None:
     """By the closed form's bound three sequences fit; replayed they would take 24,080 MiB of segments, as traced."""
     found = fit("qwen3-4b", gpus="4090", methods=("adamw-8bit",), update="per-layer", checkpointing="full", seq=1024)
