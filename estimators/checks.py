@@ -53,8 +53,8 @@ def check(workload: Workload, gpu: Gpu | None = None) -> tuple[str, ...]:
     if workload.autocast and workload.precision != "bf16":
         raise InputError(
             f"--autocast means nothing with --precision {workload.precision}",
-            "amp-bf16 and amp-fp16 run under it already",
-            "leave it out, or use --precision amp-bf16",
+            "it goes with bf16 weights, and amp-bf16 and amp-fp16 run under it already",
+            "leave it out, or use --precision bf16",
         )
     if method.adapter_dtype == "bf16" and workload.precision != "bf16":
         raise InputError(

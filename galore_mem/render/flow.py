@@ -12,7 +12,8 @@ def flow(text: Text, width: int, indent: int = 0) -> list[Text]:
         end = plain.rfind(" ", start, start + room + 1)
         end = start + room if end <= start else end
         lines.append(text[start:end])
-        start = end + (plain[end : end + 1] == " ")
+        rest = plain[end:]
+        start = end + len(rest) - len(rest.lstrip(" "))
         room = width - indent
     lines.append(text[start:])
     return [line if number == 0 else Text(" " * indent).append_text(line) for number, line in enumerate(lines)]

@@ -88,6 +88,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
         ("plan llama-7b --ddp 8", ["--ddp", "Did you mean --data-parallel?"]),
         ("plan llama-7b --load_in_4bit=true", ["--load_in_4bit", "Did you mean --method qlora?"]),
         ("gpus --ddp 8", ["--ddp", "galore-mem gpus --help"]),
+        ("plan llama-7b --autocast --precision amp-bf16", ["leave it out", "use --precision bf16"]),
         ("plan llama-7b --resume gpu", ["--resume", 'Did you mean "device"']),
         ("plan llama-7b --alloc-conf expandable:True", ["expandable", "unknown key"]),
         ("plan llama-7b --attention flash --gpu v100-16gb", ["flash", "V100"]),

@@ -9,6 +9,7 @@ import pytest
 
 from galore_mem.commands.app import call
 from galore_mem.render.ansi import Depth, escaped
+from galore_mem.render.flow import flow
 from galore_mem.render.palette import BOUND, CONTEXT, PARTS
 from galore_mem.render.plan_overview import VERDICTS
 from galore_mem.render.terminal import terminal
@@ -101,6 +102,10 @@ def test_a_terminal_gets_the_colours_that_it_has(
 )
 def test_a_style_in_every_depth(depth: Depth, shown: str) -> None:
     assert escaped(Text.assemble(("a", "bold #0072b2"), "b"), depth) == shown
+
+
+def test_a_line_begins_with_a_word_where_two_spaces_are_broken() -> None:
+    assert [line.plain for line in flow(Text("weights  cache"), 7)] == ["weights", "cache"]
 
 
 def test_pieces_of_a_line_keep_their_styles() -> None:
