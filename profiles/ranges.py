@@ -1,4 +1,4 @@
-"""What allocators were seen to hold beyond live tensors: ranges generated from traced histories."""
+"""What allocators were seen to hold beyond live tensors: ranges generated from traced and written histories."""
 
 from bisect import bisect_left
 from collections.abc import Iterable
@@ -14,7 +14,8 @@ SEGMENT_BYTES = 20 << 20
 EDGES_BYTES = (2 * GIB, 16 * GIB)
 """Between the classes of live peaks: the larger tensors are, the better blocks fit."""
 _FILE = "ranges.jsonl"
-_QUANTISED_FILE = "quantised_ranges.jsonl"
+_ADAPTER_FILE = "adapter_ranges.jsonl"
+_BESIDE_FROZEN = ("adapters", "quantised")
 _EXACT_FILE = "exact.jsonl"
 
 
@@ -28,9 +29,10 @@ class Range:
     update: Literal["whole", "per-layer"]
     implementation: Literal["galore-mem", "galore-torch"]
     """Decompositions of whole matrices, which galore_torch takes, leave other holes."""
-    optimizer: Literal["adafactor", "quantised", "other"]
+    optimizer: Literal["adafactor", "adapters", "quantised", "other"]
     """Adafactor makes fp32 copies of whole matrices while it steps: larger than anything else in small models.
-    Weights in four bits leave little that lasts, and are written out one at a time."""
+    Adapters beside frozen weights bring few gradients and states, so that less comes and goes and a share of it says
+    less; weights in four bits are written out one at a time besides."""
     live_class: int
     """Position among the classes of live peaks that `EDGES_BYTES` divides."""
     rows: int
@@ -56,7 +58,7 @@ def class_of(live_bytes: int) -> int:
 
 def choose(ranges: Iterable[Range], update: str, implementation: str, optimizer: str, live_class: int) -> Range:
     """The range of a class; of the nearest class of sizes where none of it was traced."""
-    kind = update, implementation, optimizer if optimizer in ("adafactor", "quantised") else "other"
+    kind = update, implementation, optimizer if optimizer in ("adafactor", *_BESIDE_FROZEN) else "other"
     alike = [found for found in ranges if (found.update, found.implementation, found.optimizer) == kind]
     return min(alike, key=lambda found: abs(found.live_class - live_class))
 
@@ -64,7 +66,7 @@ def choose(ranges: Iterable[Range], update: str, implementation: str, optimizer:
 @lru_cache(maxsize=64)
 def range_for(update: str, implementation: str, optimizer: str, live_class: int) -> Range:
     """The catalogue's range of a class of workloads."""
-    file = _QUANTISED_FILE if optimizer == "quantised" else _FILE
+    file = _ADAPTER_FILE if optimizer in _BESIDE_FROZEN else _FILE
     return choose(map(_parsed, catalogue.read_rows(file)), update, implementation, optimizer, live_class)
 
 

@@ -154,13 +154,15 @@ def seen_range(workload: Workload, live_bytes: int) -> Range:
     return range_for(method.update, method.implementation, _kind(method), class_of(live_bytes))
 
 
-_SEEN = {"quantised": "replayed"}
+_SEEN = {"adapters": "replayed", "quantised": "replayed"}
 """How runs of a kind were seen, where not by their traces."""
 
 
 def _kind(method: Method) -> str:
     """What sets its ranges apart."""
-    return "quantised" if method.quantised else method.optimizer
+    if method.parameterisation == "lora":
+        return "quantised" if method.quantised else "adapters"
+    return method.optimizer
 
 
 @lru_cache(maxsize=4096)

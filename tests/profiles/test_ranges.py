@@ -53,10 +53,11 @@ def test_every_class_has_a_range_with_its_source(
 
 
 @pytest.mark.parametrize("update", ["whole", "per-layer"])
-def test_weights_in_four_bits_have_ranges_of_their_own(update: str) -> None:
+@pytest.mark.parametrize("kind", ["adapters", "quantised"])
+def test_adapters_beside_frozen_weights_have_ranges_of_their_own(update: str, kind: str) -> None:
     for live_class in (0, 1, 2):
-        found = range_for(update, "galore-mem", "quantised", live_class)
-        assert (found.optimizer, found.live_class) == ("quantised", live_class)
+        found = range_for(update, "galore-mem", kind, live_class)
+        assert (found.optimizer, found.live_class) == (kind, live_class)
         assert found != range_for(update, "galore-mem", "adamw", live_class)
 
 
