@@ -33,6 +33,8 @@ What waits for the bus comes after what does the same on the card.
 """
 NOTABLE_SHARE = 0.01
 """Of the bound: what a change must take off a run that fits to be worth naming."""
+NOTABLE_LENGTH = 0.05
+"""Of the longest sequence: what a change must add to it, unless it adds to the largest micro-batch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,4 +118,5 @@ def _confirmed(change: Way, before: Fit) -> Way | None:
 
 def _reaches_further(fit: Fit, other: Fit) -> bool:
     """Lower bytes of this step alone are no room: a longer sequence or a larger micro-batch may end elsewhere."""
-    return fit.max_sequence_length > other.max_sequence_length or fit.max_micro_batch_size > other.max_micro_batch_size
+    longer = fit.max_sequence_length > (1 + NOTABLE_LENGTH) * other.max_sequence_length
+    return longer or fit.max_micro_batch_size > other.max_micro_batch_size

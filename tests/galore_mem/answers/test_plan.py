@@ -127,6 +127,14 @@ def test_what_fits_when_replayed_is_itself_within_what_fits() -> None:
     assert (found.verdict, found.max_sequence_length, found.max_micro_batch_size) == ("fits", 256, 4)
 
 
+def test_a_few_tokens_are_no_room() -> None:
+    """Per-layer updates of adapters add 34 tokens to 1,589; another forward adds all the rest of the positions."""
+    advice = gm.plan("llama-7b", gpus="4090", methods="qlora").advice
+    assert advice is not None
+    assert advice.change is not None
+    assert advice.change.changes == ("--checkpointing full",)
+
+
 def test_four_bits_are_offered_where_they_can_be_planned() -> None:
     advice = gm.plan("llama-2-13b", gpus="4090", methods="lora").advice
     assert advice is not None
