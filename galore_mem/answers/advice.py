@@ -1,6 +1,7 @@
 """Which configuration to take, and the change that would help it at the least cost."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -48,6 +49,9 @@ class Advice:
     change: Way | None
     """The cheapest that makes it fit, or that gives a run that fits more room; where nothing makes it fit, the one that
     saves most; None where nothing saves."""
+    replayed: Fit | None = None
+    """What the allocator's replica says of a run that only the bound keeps from fitting; None for all others, and where
+    no history can be written."""
 
     def to_dict(self) -> dict[str, Any]:
         """The `advice` object of the JSON output."""
@@ -61,7 +65,13 @@ class Advice:
             "max_sequence_length": self.change.fit.max_sequence_length,
             "max_micro_batch_size": self.change.fit.max_micro_batch_size,
         }
-        return {"plan": self.index, "gpu": self.fit.gpu.name, "verdict": self.fit.verdict, "change": change}
+        replayed = self.replayed and {
+            "process_bytes": self.replayed.process_bytes,
+            "upper_bytes": self.replayed.upper_bytes,
+            "verdict": self.replayed.verdict,
+        }
+        found = {"plan": self.index, "gpu": self.fit.gpu.name, "verdict": self.fit.verdict}
+        return found | {"change": change, "replayed": replayed}
 
 
 def advise(fits: Sequence[Fit], workloads: Sequence[Workload], other_use_bytes: int, *, exact: bool = False) -> Advice:
@@ -88,6 +98,17 @@ def advise(fits: Sequence[Fit], workloads: Sequence[Workload], other_use_bytes: 
     if exact and change is not None:
         change = _confirmed(change, fit)
     return Advice(index=index, workload=workload, fit=fit, change=change)
+
+
+def settled(advice: Advice) -> Advice:
+    """The advice with a replay of the run where its bound alone leaves the answer open."""
+    from galore_mem.answers.exact import confirmed_fit
+
+    if advice.fit.verdict != "tight":
+        return advice
+    with suppress(InputError):  # no history can be written for it
+        return replace(advice, replayed=confirmed_fit(advice.workload, advice.fit))
+    return advice
 
 
 def _best_change(workload: Workload, fit: Fit, known: Sequence[Workload], other_use_bytes: int) -> Way | None:

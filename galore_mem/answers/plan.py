@@ -12,7 +12,7 @@ from estimators.checks import check, closed_form_notes
 from estimators.footprint import Footprint
 from estimators.verdict import Fit, judge
 from estimators.workload import Workload
-from galore_mem.answers.advice import Advice, advise
+from galore_mem.answers.advice import Advice, advise, settled
 from galore_mem.answers.names import Card, NamedModel, resolve_cards, resolve_model
 from galore_mem.answers.published import Beside, published_beside
 from galore_mem.answers.settings import Settings, settings_from, workloads
@@ -172,7 +172,8 @@ def _advice(plans: Sequence[Plan], asked: Sequence[Workload], cards: Sequence[Ca
     """For the first of the cards that a configuration fits; for the first of all where none fits anywhere."""
     with_room = (place for place in range(len(cards)) if any(plan.fits[place].verdict == "fits" for plan in plans))
     place = next(with_room, 0)
-    return advise([plan.fits[place] for plan in plans], asked, cards[place].other_use_bytes, exact=exact)
+    found = advise([plan.fits[place] for plan in plans], asked, cards[place].other_use_bytes, exact=exact)
+    return found if exact else settled(found)
 
 
 def _plan(workload: Workload, cards: Sequence[Card], *, exact: bool) -> Plan:

@@ -24,6 +24,8 @@ def advice_lines(result: PlanResult, screen: Terminal) -> list[Text]:
         return [] if result.cards else flow(Text(hint, style="dim"), screen.width, indent=2)
     lines = [Text(f"On {result.advice.fit.gpu.name}:", style="dim")] if len(result.cards) > 1 else []
     lines += flow(_recommendation(result, result.advice), screen.width, indent=2)
+    if result.advice.replayed is not None:
+        lines += flow(_replayed(result.advice.replayed), screen.width, indent=2)
     if result.advice.change is not None:
         lines += flow(_help(result.advice, result.advice.change), screen.width, indent=2)
     return lines + _larger(result, result.advice, screen)
@@ -67,8 +69,17 @@ def _recommendation(result: PlanResult, advice: Advice) -> Text:
     )
 
 
+def _replayed(fit: Fit) -> Text:
+    """What `--exact` makes of a run that is tight by the closed form."""
+    text = Text.assemble("Replayed through the allocator's replica (", ("--exact", "bold"), ") it takes ")
+    text.append(f"{words.gib(fit.process_bytes)} GiB, at most {words.gib(fit.upper_bytes)}: ")
+    return text.append({"fits": "it fits.", "tight": "no surer."}.get(fit.verdict, "it does not fit."))
+
+
 def _help(advice: Advice, way: Way) -> Text:
-    lead = {"fits": "Cheapest way to more room: ", "tight": "Cheapest way to be sure: "}
+    more, sure = "Cheapest way to more room: ", "Cheapest way to be sure: "
+    is_sure = advice.replayed is not None and advice.replayed.verdict == "fits"
+    lead = {"fits": more, "tight": more if is_sure else sure}
     suffices = way.fit.verdict == "fits"
     text = Text(lead.get(advice.fit.verdict, "Cheapest way to fit: ") if suffices else "What would help it most: ")
     for number, (change, cost) in enumerate(zip(way.changes, way.costs, strict=True)):

@@ -256,3 +256,15 @@ def test_windows_spills_where_others_refuse(
     monkeypatch.setattr("sys.platform", platform)
     found = answer("llama-7b" if methods == "adamw" else "llama-60m", gpus="4090", methods=methods)
     assert sum("on Windows" in note for note in found.notes) == said
+
+
+def test_a_replay_settles_what_the_bound_alone_leaves_open() -> None:
+    words: dict[str, Any] = {"gpus": "3080", "methods": "adamw-8bit", "batch": 4}
+    loose, exact = gm.plan("llama-1b", **words), gm.plan("llama-1b", exact=True, **words)
+    assert loose.advice is not None
+    assert exact.advice is not None
+    assert loose.advice.fit.verdict == "tight"
+    assert loose.advice.replayed is not None
+    assert loose.advice.replayed.footprint == exact.plans[0].fits[0].footprint
+    assert loose.to_dict()["advice"]["replayed"]["verdict"] == "fits"
+    assert exact.advice.replayed is None
