@@ -6,6 +6,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from estimators.analytic.estimate import estimate
+from profiles.gpus import find_gpu
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
@@ -24,3 +29,10 @@ def test_every_case_was_run_with_every_tool() -> None:
     assert [row["case"] for row in ROWS] == list(CASES)
     assert len({tuple(row["answers"]) for row in ROWS}) == 1
     assert not [row["case"] for row in ROWS if any("missing" in answer for answer in row["answers"].values())]
+
+
+@pytest.mark.parametrize("number", range(len(ROWS)))
+def test_our_plan_still_gives_the_answer_that_is_shown(number: int) -> None:
+    row, case = ROWS[number], list(CASES.values())[number]
+    found = estimate(case.workload, find_gpu("a100-80gb"))
+    assert getattr(found, case.figure) == row["answers"]["galore-mem plan"]["bytes"]
