@@ -1,6 +1,7 @@
 """Fixtures that several rooms share."""
 
 import os
+import signal
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -22,6 +23,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 # What was calibrated on the machine that runs the tests is no part of what they expect.
 os.environ["GALORE_MEM_CALIBRATION"] = ""
+
+# What a shell starts in the background inherits SIGINT as ignored; tests that interrupt expect a terminal's.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # An example's time says more about the machine and its load than about the code.
 settings.register_profile("no-deadline", deadline=None)

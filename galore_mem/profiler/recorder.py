@@ -259,7 +259,9 @@ class Recorder(Windows, TorchDispatchMode):  # type: ignore[no-untyped-call]
             return "temporaries"
         if self._vocabulary is not None and tensor.dim() and tensor.shape[-1] == self._vocabulary:
             return "logits"
-        recomputes = self.places.in_forward or torch.is_grad_enabled()  # a layer's own code runs below its own hooks
+        # A layer's own code runs below its own hooks. A scaled loss and its root are made outside of autograd's engine.
+        in_backward = torch._C._current_graph_task_id() != -1
+        recomputes = self.places.in_forward or (in_backward and torch.is_grad_enabled())
         if self.window.startswith("backward") and not recomputes:
             return "temporaries"
         if not tensor.is_floating_point() and not beside_numbers and "attn" not in module:

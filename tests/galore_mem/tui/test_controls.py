@@ -64,7 +64,7 @@ def test_right_and_left_step_every_setting_and_backspace_takes_the_default(make_
             assert down != up, name
             await pilot.press("backspace")
             assert app.state == before, name
-        assert len(STEPPED) == 32
+        assert len(STEPPED) == 35
 
     drive(app, script)
 
