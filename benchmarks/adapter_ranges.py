@@ -3,8 +3,8 @@
     python benchmarks/adapter_ranges.py      # holds each model's runs to the ranges of the others, and writes the file
 
 Histories are written from the closed form and replayed: docs/qlora.md lays 24 of QLoRA's beside traced ones, and
-docs/accuracy.md those of LoRA. Beside frozen weights less comes and goes in a step than in the runs that other ranges
-are made of, so that a share of it says less: adapters have ranges of their own.
+docs/accuracy.md those of LoRA, whose traced figures count here, too. Beside frozen weights less comes and goes in a
+step than in the runs that other ranges are made of, so that a share of it says less: adapters have their own.
 """
 
 import json
@@ -59,6 +59,10 @@ KINDS: dict[str, tuple[dict[str, Any], ...]] = {
 CLASS_OF = {"qlora": "quantised", "lora": "adapters"}
 BATCHES = ((256, 1), (512, 1), (1024, 2), (2048, 1), (2048, 4), (4096, 2), (8192, 1))
 """Tokens in a sequence, and sequences."""
+ATTENTIONS = ("auto", "auto", "eager", "math")
+LONGEST_SCORES = 1024
+"""Tokens up to which attention that writes its scores down is among the kinds."""
+JUDGED = Path(__file__).with_name("judged.jsonl")
 SOURCE = "benchmarks/adapter_ranges.py: histories written from the closed form, through the replica of the allocator"
 Row = dict[str, Any]
 
@@ -66,13 +70,15 @@ Row = dict[str, Any]
 def grid(method: str) -> Iterator[Workload]:
     """Every model in every batch, with and without checkpointing, in two kinds of scripts, and one of them per layer.
 
-    The kinds go round, and so does the loss.
+    The kinds go round, and so do attention and the loss.
     """
     kinds = KINDS[method]
     cells = product(MODELS, BATCHES, ("full", "none"))
     for turn, (name, (seq, batch), checkpointing) in enumerate(cells, start=1):
         for step, update in ((0, "whole"), (1, "whole"), (0, "per-layer")):
             words = kinds[(turn + turn // 2 + step) % len(kinds)] | {"loss": ("full", "full", "chunked")[turn % 3]}
+            if seq <= LONGEST_SCORES:
+                words |= {"attention": ATTENTIONS[(turn // 2 + turn // 7 + step) % len(ATTENTIONS)]}
             words |= {"seq": seq, "batch": batch, "checkpointing": checkpointing, "update": update}
             (workload,) = workloads(find_model(name).shape, (method,), Settings(**words))
             yield workload
@@ -93,6 +99,24 @@ def row_of(workload: Workload) -> Row:
         "allocated": run.peak_allocated_bytes / live - 1,
         "reserved": run.peak_reserved_bytes,
     }
+
+
+def traced_rows() -> list[Row]:
+    """The traced runs of LoRA that docs/accuracy.md shows."""
+    rows = [json.loads(line) for line in JUDGED.read_text(encoding="utf-8").splitlines() if " lora " in line]
+    return [
+        {
+            "model": row["title"].split()[0],
+            "update": row["title"].split()[2],
+            "kind": "adapters",
+            "live": row["analytic_live_bytes"],
+            "transient": max(row["analytic_live_bytes"] - row["lasting_bytes"], 1),
+            "beyond": row["traced_reserved_bytes"] - row["central_reserved_bytes"] - SEGMENT_BYTES,
+            "allocated": row["traced_allocated_bytes"] / row["analytic_live_bytes"] - 1,
+            "reserved": row["traced_reserved_bytes"],
+        }
+        for row in rows
+    ]
 
 
 def ranges_of(rows: list[Row]) -> list[Range]:
@@ -138,7 +162,7 @@ def hold(method: str) -> list[Row]:
 
 
 def main() -> None:
-    found = ranges_of([row for method in KINDS for row in hold(method)])
+    found = ranges_of([row for method in KINDS for row in hold(method)] + traced_rows())
     INTO.write_text("".join(json.dumps(asdict(row)) + "\n" for row in found), encoding="utf-8")
 
 

@@ -17,7 +17,7 @@ ROWS: list[dict[str, Any]] = [
 def range_of(row: dict[str, Any]) -> Range:
     update = "per-layer" if " per-layer " in row["title"] else "whole"
     implementation = "galore-torch" if " galore-torch " in row["title"] else "galore-mem"
-    optimizer = "adafactor" if "adafactor" in row["title"] else "other"
+    optimizer = "adafactor" if "adafactor" in row["title"] else "adapters" if " lora " in row["title"] else "other"
     return range_for(update, implementation, optimizer, class_of(row["analytic_live_bytes"]))
 
 
@@ -36,13 +36,14 @@ def test_no_traced_run_reserved_more_than_its_bound() -> None:
 
 
 def test_bounds_are_no_wider_than_what_was_seen() -> None:
-    """In each class some run comes within a percent of one of its two shares."""
+    """In each class some run comes within a percent of one of its two shares; those of adapters are made elsewhere."""
     nearest: dict[Range, float] = {}
     for row in ROWS:
         live, found = row["analytic_live_bytes"], range_of(row)
         seen = row["traced_reserved_bytes"] - row["central_reserved_bytes"] - (20 << 20)
         slack = found.live_pct - 100 * seen / live
-        nearest[found] = min(nearest.get(found, slack), slack)
+        if found.optimizer != "adapters":
+            nearest[found] = min(nearest.get(found, slack), slack)
     assert all(slack < 1 for slack in nearest.values())
 
 
