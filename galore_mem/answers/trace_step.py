@@ -167,13 +167,13 @@ def _record(
     gpu: Gpu | None,
     scalars: float | None,
 ) -> Recording:
+    from galore_mem.optimizer_watch import marked_refreshes
     from galore_mem.profiler.recorder import Recorder
     from galore_mem.profiler.rules import Rules
     from galore_mem.training.attention import as_on_cuda, chosen_on
     from galore_mem.training.like_cuda import like_cuda, real_norms, unread_masks
     from galore_mem.training.model import post_order
     from galore_mem.training.optimizers import make_maps_when_needed
-    from galore_mem.training.session import marked_refreshes
     from galore_mem.training.step import marked_loss
 
     rules = Rules(workspace_bytes=workspace_bytes_of(gpu), scalars=scalars, fp32_statistics=True)

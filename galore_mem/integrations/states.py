@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
+
+from galore_mem.optimizer_watch import is_scalar_on_host, kept_tensors
 
 
 def claim_states(witness: Any, model: nn.Module, optimizer: Any) -> None:  # noqa: ANN401
@@ -18,18 +20,5 @@ def claim_states(witness: Any, model: nn.Module, optimizer: Any) -> None:  # noq
     for name, parameter in model.named_parameters():
         witness.claim("weights", (parameter,), name)
         witness.claim("gradients", (parameter.grad,))
-        for key, value in states.get(parameter, {}).items():
-            _claim(witness, key, value, name)
-
-
-def _claim(witness: Any, key: str, value: Any, owner: str) -> None:  # noqa: ANN401
-    if key.startswith("projector_"):
-        witness.claim("projectors", (value,), owner)
-    elif key == "projector":  # galore_torch keeps an object
-        matrices = getattr(value, "ortho_matrix", None)
-        witness.claim("projectors", matrices if isinstance(matrices, list) else (matrices,), owner)
-    elif key == "accumulated_gradient":
-        witness.claim("gradients", (value,), owner)
-    elif isinstance(value, Tensor):
-        category = "host" if key == "step" and value.device.type == "cpu" and value.dim() == 0 else "optimizer_states"
-        witness.claim(category, (value,), f"{owner}, {key}")
+        for category, tensor, label in kept_tensors(states.get(parameter, {}), name, is_scalar_on_host):
+            witness.claim(category, (tensor,), label)

@@ -1,16 +1,14 @@
 """A training step that was not written to be watched: what its modules and optimizers tell by torch's global hooks."""
 
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from galore_mem.profiler.windows import replaced
-from galore_mem.witness import HOST
+from galore_mem.optimizer_watch import is_scalar_on_host, kept_tensors, marked_refreshes
 
 
 class AnyStep:
@@ -37,7 +35,7 @@ class AnyStep:
             self._claim_states(optimizer)
         with ExitStack() as stack:
             stack.enter_context(self._witness.places.following_any(self._started))
-            stack.enter_context(_refreshes(self._witness))
+            stack.enter_context(marked_refreshes(self._witness))
             for handle in (
                 register_optimizer_step_pre_hook(self._before_step),
                 register_optimizer_step_post_hook(self._after_step),
@@ -86,19 +84,8 @@ class AnyStep:
             name = self._names.get(id(parameter), "")
             self._witness.claim("weights", (parameter,), name)
             self._witness.claim("gradients", (parameter.grad,))
-            for key, value in state.items():
-                self._claim_state(key, value, name, parameter)
-
-    def _claim_state(self, key: str, value: Any, name: str, parameter: Tensor) -> None:  # noqa: ANN401
-        if isinstance(value, Tensor):
-            on_host = key == "step" and value.device.type == "cpu"  # torch keeps it there on a GPU as well
-            category = HOST if on_host else "projectors" if key.startswith("projector") else "optimizer_states"
-            self._hold_new(category, value, f"{name}, {key}" if category == "optimizer_states" else name)
-        elif key == "projector":
-            matrices = getattr(value, "ortho_matrix", None)
-            for matrix in matrices if isinstance(matrices, list) else [matrices]:
-                if isinstance(matrix, Tensor):
-                    self._hold_new("projectors", matrix, name)
+            for category, tensor, label in kept_tensors(state, name, is_scalar_on_host):
+                self._hold_new(category, tensor, label)
 
     def _hold_new(self, category: str, tensor: Tensor, owner: str) -> None:
         """Claim a state's tensor; one that lived before the recording began is seen here for the first time."""
@@ -110,22 +97,3 @@ class AnyStep:
 
 
 _NO_FORWARD = frozenset({"between", "backward_start", "backward_end"})
-
-
-def _refreshes(witness: Any) -> AbstractContextManager[None]:  # noqa: ANN401
-    """Tell the witness of refreshes of projectors, this package's and galore_torch's."""
-    methods: list[tuple[Any, str]] = []
-    ours, theirs = sys.modules.get("galore_mem.optim"), sys.modules.get("galore_torch.galore_projector")
-    if ours is not None:
-        methods.append((ours.GaLore, "refresh"))
-    if theirs is not None:
-        methods.append((theirs.GaLoreProjector, "get_orthogonal_matrix"))
-
-    def marked(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
-        def refresh(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-            with witness.during("refresh"):
-                return original(*args, **kwargs)
-
-        return refresh
-
-    return replaced(methods, marked)

@@ -1,6 +1,5 @@
 """A workload ready to train: model, optimizers, batches, and one iteration after another."""
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
@@ -12,12 +11,13 @@ from torch._subclasses import FakeTensorMode
 from estimators.analytic.parameters import ParameterGroup
 from estimators.analytic.windows import kernel_beside_mask
 from estimators.workload import Workload
+from galore_mem.optimizer_watch import kept_tensors, marked_refreshes
 from galore_mem.training import attention
 from galore_mem.training.clipping import clip_gradients
 from galore_mem.training.data_parallel import DataParallel
 from galore_mem.training.evaluation import evaluate
 from galore_mem.training.heads import target_modules
-from galore_mem.training.like_cuda import as_if_real, four_bit_products, like_cuda, no_waiting, replaced
+from galore_mem.training.like_cuda import as_if_real, four_bit_products, like_cuda, no_waiting
 from galore_mem.training.master_weights import MasterWeights
 from galore_mem.training.model import build_model, post_order
 from galore_mem.training.offload import OffloadedAdamW, is_managed
@@ -325,43 +325,14 @@ def claim_state(witness: Witness, state: Mapping[str, Any], owner: str, *, on_ho
         owner: the parameter's name.
         on_host: `step` is a number in host memory.
     """
-    for name, value in state.items():
-        if (name == "step" and on_host) or (isinstance(value, Tensor) and is_managed(value)):
-            witness.claim(HOST, (value,))
-        elif name.startswith("projector_"):
-            witness.claim("projectors", (value,), owner)
-        elif name == "projector":
-            matrices = getattr(value, "ortho_matrix", None)
-            witness.claim("projectors", matrices if isinstance(matrices, list) else (matrices,), owner)
-        elif name == "accumulated_gradient":
-            witness.claim("gradients", (value,), owner)
-        elif isinstance(value, Tensor):
-            witness.claim("optimizer_states", (value,), f"{owner}, {name}")
+
+    def lies_there(key: str, value: Tensor) -> bool:
+        return (key == "step" and on_host) or is_managed(value)
+
+    for category, tensor, label in kept_tensors(state, owner, lies_there):
+        witness.claim(category, (tensor,), label)
 
 
 def steps_on_host(optimizer: Any) -> bool:  # noqa: ANN401
     """Whether `step` is on the host: torch keeps it there unless its kernel reads it on the device."""
     return not any(group.get("fused") or group.get("capturable") for group in optimizer.param_groups)
-
-
-@contextmanager
-def marked_refreshes(witness: Witness) -> Iterator[None]:
-    """Tell the witness of refreshes of projectors, ours and galore_torch's."""
-    from galore_mem.optim import GaLore
-
-    owners: list[tuple[Any, str]] = [(GaLore, "refresh")]
-    theirs = sys.modules.get("galore_torch.galore_projector")
-    if theirs is not None:
-        owners.append((theirs.GaLoreProjector, "get_orthogonal_matrix"))
-
-    def marked(original: Callable[..., Any]) -> Callable[..., Any]:
-        def refresh(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-            with witness.during("refresh"):
-                return original(*args, **kwargs)
-
-        return refresh
-
-    with ExitStack() as stack:
-        for owner, name in owners:
-            stack.enter_context(replaced(owner, name, marked(getattr(owner, name))))
-        yield
