@@ -65,6 +65,11 @@ class Fidelity:
         return KINDS.index(self.kind), -self.share, _STATES.index(self.states)
 
 
+def kind_of(method: str) -> int:
+    """Place of a method's kind of training among `KINDS`; the smaller it is the nearer to full-rank AdamW."""
+    return _KIND[method]
+
+
 @lru_cache(maxsize=4096)
 def fidelity(model: ModelShape, method: Method) -> Fidelity:
     """Fidelity of a method on a model.
@@ -79,4 +84,4 @@ def fidelity(model: ModelShape, method: Method) -> Fidelity:
         elif group.trainable:
             moved += group.count * group.numel
     share = min(1.0, moved / parameter_count(model))
-    return Fidelity(kind=KINDS[_KIND[method.name]], share=share, states=method.optimizer)
+    return Fidelity(kind=KINDS[kind_of(method.name)], share=share, states=method.optimizer)

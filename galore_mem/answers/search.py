@@ -1,6 +1,6 @@
 """What a search found on one card: what to take, what else fits, and what just misses."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -9,12 +9,12 @@ from typing import Any
 from estimators.footprint import Footprint
 from estimators.pareto import front
 from estimators.verdict import Fit, judge, verdict_of
-from estimators.workload import METHODS
-from galore_mem.answers.candidates import Option, free_size, options
+from galore_mem.answers.candidates import Option, free_size
+from galore_mem.answers.looks import Looks
 from galore_mem.answers.names import Card, NamedModel
 from galore_mem.answers.reasons import reasons
 from galore_mem.answers.replayed import Replays
-from galore_mem.answers.wishes import ENOUGH, Wishes
+from galore_mem.answers.wishes import Wishes
 from profiles.errors import InputError
 
 NEAR_MISSES = 8
@@ -24,15 +24,29 @@ RUNNERS_UP = 3
 """That are replayed before none is named."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Recommendation:
     """The configuration to take on one card."""
 
     option: Option
     footprint: Footprint
-    fits: tuple[Fit, ...]
-    """On its own card first, then on the others that were named."""
+    cards: tuple[Card, ...]
+    """Its own first, then the others that were named."""
     why: tuple[str, ...]
+
+    @cached_property
+    def fits(self) -> tuple[Fit, ...]:
+        """On each of the cards."""
+        found = (judge(self.option.workload, card.gpu, other_use_bytes=card.other_use_bytes) for card in self.cards)
+        own, batch = next(found), self.option.batch
+        own = replace(
+            own,
+            footprint=self.footprint,
+            verdict=verdict_of(self.footprint, own.usable_bytes),
+            max_micro_batch_size=max(own.max_micro_batch_size, batch.micro_batch_size),
+            max_sequence_length=max(own.max_sequence_length, batch.sequence_length),
+        )
+        return own, *found
 
     def to_dict(self) -> dict[str, Any]:
         """The `recommended` object of the JSON output."""
@@ -60,19 +74,22 @@ class CardResult:
 
     def __init__(self, named: NamedModel, wishes: Wishes, card: Card, cards: Sequence[Card]) -> None:
         self.card = card
-        self._others = [other for other in cards if other != card]
-        self._seen = list(options(named.shape, wishes, card))
-        if not self._seen:
-            raise InputError(f"no configuration can run on {card.gpu.name} as asked", "", "loosen a constraint")
-        possible = sorted((option for option in self._seen if option.least_missing_bytes <= 0), key=preference(wishes))
-        self._fitting = [option for option in possible if option.missing_bytes <= 0]
+        self._cards = cards
+        self._looks = Looks(named.shape, wishes, card)
         self._replays = Replays(card)
-        self._best = self._replays.best(possible, free_size(wishes))
+        self._best = self._replays.best((look.possible for look in self._looks), free_size(wishes))
+        if self._best is None and not self.looked_at:
+            raise InputError(f"no configuration can run on {card.gpu.name} as asked", "", "loosen a constraint")
 
     @property
     def looked_at(self) -> int:
         """Configurations that were estimated."""
-        return len(self._seen)
+        return sum(len(look.seen) for look in self._looks)
+
+    @cached_property
+    def _fitting(self) -> list[Option]:
+        """What fits by the closed form's bound, the best first."""
+        return [option for look in self._looks for option in look.possible if option.missing_bytes <= 0]
 
     @property
     def option(self) -> Option | None:
@@ -98,20 +115,19 @@ class CardResult:
         if best is None:
             return None
         option = best.option
-        own = judge(option.workload, self.card.gpu, other_use_bytes=self.card.other_use_bytes)
-        batch = option.workload.batch
-        own = replace(
-            own,
-            footprint=best.footprint,
-            verdict=verdict_of(best.footprint, own.usable_bytes),
-            max_micro_batch_size=max(own.max_micro_batch_size, batch.micro_batch_size),
-            max_sequence_length=max(own.max_sequence_length, batch.sequence_length),
+        why = reasons(option, best.footprint, self.near_misses, self._fitting, self._refused(option))
+        others = (card for card in self._cards if card != self.card)
+        return Recommendation(option=option, footprint=best.footprint, cards=(self.card, *others), why=why)
+
+    def _refused(self, best: Option) -> list[Option]:
+        """Other sizes of what is recommended, that fit by the closed form's bound, and do not when replayed."""
+        steps = best.batch.gradient_accumulation_steps
+        alike = (
+            self._replays.known(option)
+            for option in self._fitting
+            if option.form is best.form and option.batch.gradient_accumulation_steps == steps
         )
-        others = (judge(option.workload, card.gpu, other_use_bytes=card.other_use_bytes) for card in self._others)
-        alike = [other for other in self._fitting if _sort(other) == _sort(option) and other.form == option.form]
-        refused = [other for other in map(self._replays.known, alike) if other.missing_bytes > 0]
-        why = reasons(option, best.footprint, self.near_misses, self._fitting, refused)
-        return Recommendation(option=option, footprint=best.footprint, fits=(own, *others), why=why)
+        return [option for option in alike if option.missing_bytes > 0]
 
     @cached_property
     def runner_up(self) -> Option | None:
@@ -126,9 +142,9 @@ class CardResult:
     @cached_property
     def front(self) -> tuple[Option, ...]:
         """What fits and is beaten by nothing in memory, fidelity and work per token at once."""
-        replayed = {option.workload: option for option in (self.option, self.runner_up) if option is not None}
+        replayed = {option.key: option for option in (self.option, self.runner_up) if option is not None}
         return front(
-            [*replayed.values(), *(option for option in self._fitting if option.workload not in replayed)],
+            [*replayed.values(), *(option for option in self._fitting if option.key not in replayed)],
             lambda option: option.reach.upper_bytes,
             lambda option: option.fidelity.key,
             lambda option: option.relative_work,
@@ -137,68 +153,29 @@ class CardResult:
     @cached_property
     def near_misses(self) -> tuple[Option, ...]:
         """The leanest form of methods that do not fit, nearest first."""
-        misses = _near_misses([*map(self._replays.known, self._seen)], self.option, self._fitting)
+        misses = sorted(self._leanest_misses(), key=lambda option: option.missing_bytes)[:NEAR_MISSES]
         found = (
             self._replays.of(option).option if place < MISSES and option.least_missing_bytes <= 0 else option
             for place, option in enumerate(misses)
         )
         return tuple(sorted(found, key=lambda option: option.told_missing_bytes))
 
-
-def preference(wishes: Wishes) -> Callable[[Option], tuple[Any, ...]]:
-    """The order in which options that fit are recommended.
-
-    Every objective puts the kind of training first, and does not trade rank below the usual quarter of the width away
-    while something of that rank fits; then comes what was asked for; then a tenth less work per token, an update of the
-    whole model (which can be clipped), finer states, more sequences at once, fewer extras.
-    """
-
-    def key(option: Option) -> tuple[Any, ...]:
-        workload = option.workload
-        kind, share, states = option.fidelity.key
-        asked = {
-            "fidelity": 0,
-            "batch": -workload.batch.micro_batch_size,
-            "sequence": -workload.batch.sequence_length,
-            "rank": -(workload.method.rank or 0),
-        }[wishes.objective]
-        if wishes.objective != "rank":
-            share = max(share, -enough_share(option))
-        work, by_layers = round(option.relative_work, 1), workload.method.update == "per-layer"
-        batch, extras = (
-            -workload.batch.micro_batch_size,
-            (workload.checkpointing == "full") + (workload.loss == "chunked") + workload.gradient_as_bucket_view,
-        )
-        last = option.reach.upper_bytes, workload.checkpointing, workload.loss, workload.method.rank or 0
-        return kind, round(share, 3), asked, work, by_layers, states, batch, extras, *last, workload.method.name
-
-    return key
-
-
-def enough_share(option: Option) -> float:
-    """The share from which more rank counts no longer."""
-    from estimators.fidelity import fidelity
-
-    method, model = option.workload.method, option.workload.model
-    if METHODS[method.name].parameterisation != "galore":
-        return 1.0
-    return fidelity(model, replace(method, rank=max(1, model.hidden_size // ENOUGH))).share
+    def _leanest_misses(self) -> Iterator[Option]:
+        """The leanest form of each method that fits in none; only those nearer to full-rank training than what does."""
+        best = self.option
+        fit_anyhow = {option.form.workload.method.name for option in (*self._fitting, *([best] if best else []))}
+        for look in self._looks:
+            if best is not None and look.kind > best.fidelity.key[0]:
+                return
+            missing: dict[str, list[Option]] = {}
+            for option in look.seen:
+                name = option.form.workload.method.name
+                if name not in fit_anyhow:
+                    missing.setdefault(name, []).append(self._replays.known(option))
+            for options in missing.values():
+                if over := [option for option in options if option.missing_bytes > 0]:
+                    yield min(over, key=lambda option: option.reach.upper_bytes)
 
 
 def _sort(option: Option) -> tuple[object, ...]:
-    method = option.workload.method
-    return method.name, method.rank, method.update, option.workload.checkpointing
-
-
-def _near_misses(seen: Sequence[Option], best: Option | None, fitting: Sequence[Option]) -> tuple[Option, ...]:
-    """The leanest form of each method that fits in none; only those nearer to full-rank training than what does."""
-    best_kind = best.fidelity.key[0] if best is not None else 99
-    fit_anyhow = {option.workload.method.name for option in (*fitting, *([best] if best else []))}
-    leanest: dict[str, Option] = {}
-    for option in seen:
-        name = option.workload.method.name
-        if option.missing_bytes > 0 and name not in fit_anyhow and option.fidelity.key[0] <= best_kind:
-            known = leanest.get(name)
-            if known is None or option.reach.upper_bytes < known.reach.upper_bytes:
-                leanest[name] = option
-    return tuple(sorted(leanest.values(), key=lambda option: option.missing_bytes)[:NEAR_MISSES])
+    return option.form.group, option.form.workload.checkpointing
