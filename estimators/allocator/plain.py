@@ -1,150 +1,190 @@
 """The allocator's peaks under its default settings, for histories that only allocate and free on one stream.
 
 The same rules as `estimators.allocator.device.DeviceAllocator`'s, which a property test holds this to: without other
-streams, limits, growing segments and private pools they need a third of the steps.
+streams, limits, growing segments and private pools they need a third of the steps. Sections of a history that may be
+passed over are said beforehand (`passages`); whether one is depends on what is cached where it begins.
 """
 
-from bisect import bisect_left, insort
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 
-from estimators.allocator.settings import DEFAULTS, MIN_BLOCK_BYTES, SMALL_BYTES
-from estimators.allocator.sizes import round_512, segment_bytes
+from estimators.allocator.passages import LARGE_UNITS, UNIT_BYTES, Passage, Section, units_of
+from estimators.allocator.settings import DEFAULTS
+from estimators.allocator.sizes import segment_bytes
 
-_FIRST_ADDRESS = 1 << 33
-
-
-class _Piece:
-    """A piece of a segment, lent or cached, between its neighbours."""
-
-    __slots__ = ("address", "after", "before", "cached", "size")
-
-    after: "_Piece | None"
-    before: "_Piece | None"
-
-    def __init__(self, address: int, size: int) -> None:
-        self.address = address
-        self.size = size
-        self.before = self.after = None
-        self.cached = False
+_BITS = 31
+"""Of an address, counted in units: 1 TiB."""
+_ADDRESS = (1 << _BITS) - 1
+_LEAST_SMALL_REST, _LEAST_LARGE_REST = 1 << _BITS, (LARGE_UNITS + 1) << _BITS
+"""A piece is split where at least so much of it would be left, as a piece at address 0."""
 
 
-class _Pool:
-    """Cached pieces of small or of large requests."""
-
-    __slots__ = ("addresses", "least_rest_bytes", "pieces", "sizes")
-
-    def __init__(self, least_rest_bytes: int) -> None:
-        self.least_rest_bytes = least_rest_bytes
-        """A piece is split where so much of it would be left."""
-        self.addresses: dict[int, list[int]] = {}
-        """Of the cached pieces of each size, in order; a list may be left empty."""
-        self.sizes: list[int] = []
-        """The keys of that, in order."""
-        self.pieces: dict[int, _Piece] = {}
-        """Cached pieces by their addresses."""
-
-    def lend(self, size: int) -> _Piece | None:
-        """The smallest piece of at least `size` bytes, the lowest address among equals, and what is too much of it."""
-        sizes = self.sizes
-        place = bisect_left(sizes, size)
-        while place < len(sizes) and not self.addresses[sizes[place]]:
-            del self.addresses[sizes.pop(place)]
-        if place == len(sizes):
-            return None
-        piece = self.pieces.pop(self.addresses[sizes[place]].pop(0))
-        piece.cached = False
-        return self.split(piece, size)
-
-    def split(self, piece: _Piece, size: int) -> _Piece:
-        """The first `size` bytes of a piece, or all of it where too little would be left."""
-        remaining = piece.size - size
-        if remaining < self.least_rest_bytes:
-            return piece
-        lent, before = _Piece(piece.address, size), piece.before
-        if before is not None:
-            before.after = lent
-        lent.before, lent.after, piece.before = before, piece, lent
-        piece.address += size
-        piece.size = remaining
-        self._cache(piece)
-        return lent
-
-    def take_back(self, piece: _Piece) -> None:
-        """Join a piece with its cached neighbours, and cache it."""
-        before, after = piece.before, piece.after
-        if before is not None and before.cached:
-            self._forget(before)
-            piece.address = before.address
-            piece.size += before.size
-            piece.before = before = before.before
-            if before is not None:
-                before.after = piece
-        if after is not None and after.cached:
-            self._forget(after)
-            piece.size += after.size
-            piece.after = after = after.after
-            if after is not None:
-                after.before = piece
-        self._cache(piece)
-
-    def _cache(self, piece: _Piece) -> None:
-        address, size = piece.address, piece.size
-        piece.cached = True
-        self.pieces[address] = piece
-        addresses = self.addresses.get(size)
-        if addresses:
-            insort(addresses, address)
-        elif addresses is None:
-            self.addresses[size] = [address]
-            insort(self.sizes, size)
-        else:
-            addresses.append(address)
-
-    def _forget(self, piece: _Piece) -> None:
-        address = piece.address
-        del self.pieces[address]
-        addresses = self.addresses[piece.size]
-        if len(addresses) == 1:
-            addresses.clear()
-        else:
-            del addresses[bisect_left(addresses, address)]
-
-
-def plain_peaks(codes: Sequence[int], sizes: Sequence[int]) -> tuple[int, int]:
+def plain_peaks(codes: Sequence[int], sizes: Sequence[int], sections: Iterable[Section] = ()) -> tuple[int, int]:
     """Allocated and reserved bytes at their peaks.
 
     Args:
         codes: the number of a block for an allocation, its negative for a free.
         sizes: bytes asked for, by the block's number; there is no block 0.
+        sections: of the codes, in order, that may be passed over.
 
     >>> plain_peaks([1, -1], [0, 3 << 20])
     (3145728, 20971520)
     """
-    small, large = _Pool(MIN_BLOCK_BYTES), _Pool(SMALL_BYTES + 1)
-    requests = {size: (round_512(size), small if size <= SMALL_BYTES else large) for size in set(sizes)}
-    asked = [requests[size] for size in sizes]
-    lent: list[_Piece | None] = [None] * len(sizes)
-    allocated = peak_allocated = reserved = 0
-    for code in codes:
-        if code < 0:
-            piece = lent[-code]
-            assert piece is not None
-            allocated -= piece.size
-            asked[-code][1].take_back(piece)
-            continue
-        size, pool = asked[code]
-        addresses = pool.addresses.get(size)
-        if addresses:
-            piece = pool.pieces.pop(addresses.pop(0))
-            piece.cached = False
-        else:
-            piece = pool.lend(size)
-            if piece is None:
-                segment = segment_bytes(size, DEFAULTS)
-                piece = pool.split(_Piece(_FIRST_ADDRESS + reserved, segment), size)
-                reserved += segment
-        lent[code] = piece
-        allocated += piece.size
-        if allocated > peak_allocated:
-            peak_allocated = allocated
-    return peak_allocated, reserved
+    state, place = _State(sizes), 0
+    for section in sections:
+        if section.start > place:
+            state.play(codes[place : section.start])
+        place = section.start + section.passage.length
+        state.pass_over(codes[section.start : place], section.passage)
+    state.play(codes[place:])
+    return state.peak * UNIT_BYTES, state.reserved * UNIT_BYTES
+
+
+class _State:
+    """What is lent and cached, in units of 512 bytes.
+
+    A cached piece is a number, its size before its address: in order they are sorted as the allocator searches them,
+    smallest first and the lowest address among equals. Pieces and lent blocks go by numbers too; a piece has that of
+    the block that it was, or of its segment. 0 is no block, and stands at the ends of segments.
+    """
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self.peak = 0
+        """Allocated, at most."""
+        self.reserved = 0
+        self._allocated = 0
+        self._sizes = list(map({size: units_of(size) for size in set(sizes)}.__getitem__, sizes))
+        """Of blocks, as asked for; as lent, while they are."""
+        self._sought = [size << _BITS for size in self._sizes]
+        """The same as pieces at address 0."""
+        self._addresses = [0] * len(sizes)
+        self._cached = [0] * len(sizes)
+        """Pieces by their numbers; 0 for what is lent or gone."""
+        self._before = [0] * len(sizes)
+        """Numbers of neighbours."""
+        self._after = [0] * len(sizes)
+        self._pools: tuple[tuple[list[int], list[int]], ...] = (([], []), ([], []))
+        """Cached pieces and their numbers, small and large: told apart by a block's size, since what the large pool
+        lends is never as small as what the small one does."""
+        self._unchanged: set[Passage] = set()
+        """Passages replayed since something else was."""
+
+    def pass_over(self, codes: Sequence[int], passage: Passage) -> None:
+        """Replay as little of a section as leaves all figures as they would be."""
+        if passage in self._unchanged:
+            return
+        reserved = self.reserved
+        is_certain = self._allocated + passage.most <= self.peak
+        is_certain = is_certain and passage.small <= (self._largest(0))
+        is_certain = is_certain and passage.large <= (self._largest(1))
+        if is_certain and passage.keeps:
+            self.play([codes[offset] for offset in passage.keeps])
+        elif not is_certain:
+            unchanged = self._unchanged
+            self.play(codes)
+            if not passage.keeps and self.reserved == reserved:
+                unchanged.add(passage)
+                self._unchanged = unchanged
+
+    def _largest(self, pool: int) -> int:
+        pieces, _ = self._pools[pool]
+        return pieces[-1] >> _BITS if pieces else 0
+
+    def play(self, codes: Sequence[int]) -> None:
+        """Allocations and frees."""
+        sizes, sought, addresses = self._sizes, self._sought, self._addresses
+        cached, before, after = self._cached, self._before, self._after
+        (small, small_numbers), (large, large_numbers) = self._pools
+        allocated, peak = self._allocated, self.peak
+        for code in codes:
+            if code > 0:
+                size, wanted = sizes[code], sought[code]
+                if size > LARGE_UNITS:
+                    pieces, numbers, least_rest = large, large_numbers, _LEAST_LARGE_REST
+                else:
+                    pieces, numbers, least_rest = small, small_numbers, _LEAST_SMALL_REST
+                place = bisect_left(pieces, wanted)
+                if place == len(pieces):
+                    self._grow(pieces, numbers, size)
+                    place = bisect_left(pieces, wanted)
+                piece, number = pieces[place], numbers[place]
+                addresses[code] = piece & _ADDRESS
+                rest = piece - wanted
+                before[code] = other = before[number]
+                after[other] = code
+                if rest >= least_rest:
+                    rest += size
+                    after[code] = number
+                    before[number] = code
+                    cached[number] = rest
+                    if place and pieces[place - 1] > rest:
+                        del pieces[place], numbers[place]
+                        place = bisect_left(pieces, rest, 0, place)
+                        pieces.insert(place, rest)
+                        numbers.insert(place, number)
+                    else:
+                        pieces[place] = rest
+                else:
+                    cached[number] = 0
+                    after[code] = other = after[number]
+                    before[other] = code
+                    del pieces[place], numbers[place]
+                    if rest > _ADDRESS:
+                        size = sizes[code] = piece >> _BITS
+                        sought[code] = size << _BITS
+                allocated += size
+                if allocated > peak:
+                    peak = allocated
+                continue
+            code = -code
+            size, left, right = sizes[code], before[code], after[code]
+            allocated -= size
+            pieces, numbers = (large, large_numbers) if size > LARGE_UNITS else (small, small_numbers)
+            piece = cached[right]
+            if piece:
+                place = bisect_left(pieces, piece)
+                cached[right] = 0
+                after[code] = right = after[right]
+                before[right] = code
+                piece += sought[code] - size
+                if cached[left]:
+                    del pieces[place], numbers[place]
+                    size = piece >> _BITS
+            else:
+                place = -1
+            other = cached[left]
+            if other:
+                place = bisect_left(pieces, other)
+                cached[left] = 0
+                before[code] = left = before[left]
+                after[left] = code
+                piece = other + (size << _BITS)
+            elif place < 0:
+                cached[code] = piece = sought[code] | addresses[code]
+                place = bisect_left(pieces, piece)
+                pieces.insert(place, piece)
+                numbers.insert(place, code)
+                continue
+            cached[code] = piece
+            if place + 1 < len(pieces) and pieces[place + 1] < piece:
+                del pieces[place], numbers[place]
+                place = bisect_left(pieces, piece, place)
+                pieces.insert(place, piece)
+                numbers.insert(place, code)
+            else:
+                pieces[place] = piece
+                numbers[place] = code
+        self._allocated, self.peak = allocated, peak
+        self._unchanged = set()
+
+    def _grow(self, pieces: list[int], numbers: list[int], size: int) -> None:
+        """A new segment, cached."""
+        segment = segment_bytes(size * UNIT_BYTES, DEFAULTS) // UNIT_BYTES
+        piece, number = segment << _BITS | self.reserved, len(self._cached)
+        self.reserved += segment
+        self._cached.append(piece)
+        self._before.append(0)
+        self._after.append(0)
+        place = bisect_left(pieces, piece)
+        pieces.insert(place, piece)
+        numbers.insert(place, number)

@@ -8,8 +8,8 @@ from math import prod
 from typing import NamedTuple
 
 from estimators.analytic.evaluation import LABEL_BYTES, course_of_forward, evaluated, played_evaluation
+from estimators.analytic.history_ledger import Ledger
 from estimators.analytic.shadow.play import Played
-from estimators.analytic.step_history import Ledger
 from estimators.analytic.structure import symbol_sizes
 from estimators.workload import Workload
 

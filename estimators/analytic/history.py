@@ -10,18 +10,20 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
+from estimators.allocator.passages import Section
 from estimators.allocator.replay import Event
 from estimators.analytic.attention import attention_kernel
 from estimators.analytic.buffers import buffers
 from estimators.analytic.course import course_of
 from estimators.analytic.data_parallel import Buckets, broadcast_copies, buckets_of
 from estimators.analytic.evaluation_history import write_evaluation
+from estimators.analytic.history_ledger import Ledger
 from estimators.analytic.layout import Layout
 from estimators.analytic.resume_history import write_resume
 from estimators.analytic.script import Completed, Product, Script, script_of
 from estimators.analytic.shadow.loss import PLAYED_PIECES
 from estimators.analytic.states import master_weights
-from estimators.analytic.step_history import Ledger, StepWriter, in_model_order
+from estimators.analytic.step_history import StepWriter, in_model_order
 from estimators.analytic.stepping import stepping_of
 from estimators.analytic.structure import loss_pieces, symbol_sizes
 from estimators.workload import Workload
@@ -41,6 +43,8 @@ class History(NamedTuple):
     """A block's number for an allocation, its negative for a free, 0 where the cache is emptied."""
     sizes: list[int]
     """Bytes asked for, by the block's number; there is no block 0."""
+    sections: list[Section]
+    """Of the codes, in order, which a replay under default settings may pass over."""
 
     def events(self) -> list[Event]:
         """The same for `estimators.allocator.replay`."""
@@ -114,7 +118,7 @@ def _written(workload: Workload, gpu: Gpu | None) -> History:
         iterations.write(first=first and not resumed)
         if workload.empty_cache == "step":
             ledger.empty_cache()
-    return History(ledger.codes, ledger.sizes)
+    return History(ledger.codes, ledger.sizes, ledger.sections)
 
 
 class _Shared:

@@ -5,10 +5,11 @@ What each loader copies is said in `resuming`; here every tensor is told apart.
 
 from collections.abc import Iterator, Sequence
 
+from estimators.analytic.history_ledger import Ledger
 from estimators.analytic.parameters import ParameterGroup
 from estimators.analytic.resuming import copied_by_loader
 from estimators.analytic.states import group_states, master_weights, shared_states
-from estimators.analytic.step_history import Ledger, StepWriter, in_model_order
+from estimators.analytic.step_history import StepWriter, in_model_order
 from estimators.analytic.tensors import Tensors
 from estimators.workload import Workload
 

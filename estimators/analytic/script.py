@@ -112,7 +112,7 @@ class _Writer:
 
     def __init__(self, layout: Layout, last: int) -> None:
         self._played = layout.played
-        self._handed_on = handed_on(layout)
+        self._handed_on = handed_on(layout) if last else {}
         self._last = last
         names = [(kind.size, kind.category, kind.name) for kind in self._played.kinds]
         numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}

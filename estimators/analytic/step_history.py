@@ -1,162 +1,17 @@
 """An optimizer's step as an allocator would see it: every tensor told apart, parameter by parameter."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
+from estimators.analytic.history_ledger import Ledger, Recipe
 from estimators.analytic.parameter_steps import adafactor
 from estimators.analytic.parameters import ParameterGroup
 from estimators.analytic.projection import projection_of
 from estimators.analytic.refresh_history import write_refresh
 from estimators.analytic.states import as_stepped, group_states, inner_states, projects_each_pass, shared_states
 from estimators.analytic.steps import looping_optimizer, optimizer_groups, runs_of
-from estimators.analytic.tensors import Tensors
-from estimators.analytic.walk import Walk
+from estimators.analytic.trail import Trail
 from estimators.workload import Method
-
-
-class Recipe(NamedTuple):
-    """What stepping a parameter does, its blocks numbered from 1 on."""
-
-    codes: list[int]
-    """As in a ledger; 0 frees the parameter's gradient."""
-    sizes: list[int]
-
-
-class Ledger:
-    """Allocations and frees in order."""
-
-    def __init__(self) -> None:
-        self.codes: list[int] = []
-        """A block's number for an allocation, its negative for a free, 0 where the cache is emptied."""
-        self.sizes = [0]
-        """Bytes asked for, by the block's number; there is no block 0."""
-
-    def alloc(self, nbytes: int) -> int:
-        """A new block; returns its number."""
-        number = len(self.sizes)
-        self.sizes.append(nbytes)
-        self.codes.append(number)
-        return number
-
-    def free(self, number: int) -> None:
-        """A block is given back."""
-        self.codes.append(-number)
-
-    def empty_cache(self) -> None:
-        """Cached memory is returned."""
-        self.codes.append(0)
-
-    def promise(self, sizes: Iterable[int]) -> int:
-        """Number blocks that are made later; returns the number before the first of them."""
-        before = len(self.sizes) - 1
-        self.sizes += sizes
-        return before
-
-    def play(self, events: list[int], before: int, gone: set[int]) -> None:
-        """Births and deaths of promised blocks, except of those that are gone already.
-
-        Args:
-            events: a block's number among those promised, or its negative.
-            before: the number before the first of them.
-            gone: blocks, by their own numbers.
-        """
-        if gone:
-            events = [code for code in events if before - code not in gone]
-        self.codes += [code + before if code > 0 else code - before for code in events]
-
-    def since(self, code: int, number: int, gradient: int) -> Recipe:
-        """What was written after so many codes and blocks, to be written again for other gradients."""
-        return Recipe(
-            [0 if made == -gradient else made - number if made > 0 else made + number for made in self.codes[code:]],
-            self.sizes[number + 1 :],
-        )
-
-    def repeat(self, recipe: Recipe, gradient: int) -> None:
-        """The same with new blocks, on another gradient."""
-        before = self.promise(recipe.sizes)
-        self.codes += [code + before if code > 0 else code - before if code else -gradient for code in recipe.codes]
-
-
-class Trail(Walk):
-    """A walk that writes down every tensor it meets, where other walks add up."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        super().__init__()
-        self._ledger = ledger
-        self._held: dict[str, list[int]] = {}
-        self._lasting: dict[tuple[str, int], list[int]] = {}
-        self.gradients: list[int] = []
-        """What stands for the present parameter's gradient, oldest first."""
-        self.weight = 0
-        """The present parameter's own block; 0 where it is not known."""
-
-    def take(self, category: str, nbytes: int, count: int = 1) -> None:
-        """`count` tensors are born that outlive the step."""
-        for _ in range(count if nbytes else 0):
-            number = self._ledger.alloc(nbytes)
-            (self.gradients if category == "gradients" else self._of(category, nbytes)).append(number)
-
-    def take_all(self, states: Iterable[Tensors]) -> None:
-        """One parameter's states are born, those on the device."""
-        self.take_states(states)
-
-    def give(self, category: str, nbytes: int, count: int = 1) -> None:
-        """`count` such tensors die, the oldest first."""
-        numbers = self.gradients if category == "gradients" else self._of(category, nbytes)
-        for _ in range(min(count, len(numbers))):
-            self._ledger.free(numbers.pop(0))
-
-    def hold(self, variable: str, nbytes: int) -> None:
-        """Assign a new temporary to a variable; what it held dies afterwards."""
-        self.hold_list(variable, [nbytes])
-
-    def hold_list(self, variable: str, sizes: Sequence[int]) -> None:
-        """Assign a list of new temporaries to a variable; what it held dies afterwards."""
-        numbers = [self._ledger.alloc(nbytes) for nbytes in sizes if nbytes]
-        self.drop(variable)
-        self._held[variable] = numbers
-
-    def drop(self, *variables: str) -> None:
-        """Variables let go of their temporaries, if they hold any."""
-        for variable in variables:
-            for number in self._held.pop(variable, ()):
-                self._ledger.free(number)
-
-    def drop_all(self) -> None:
-        """The function returns."""
-        self.drop(*list(self._held))
-
-    def keep_as_gradient(self, variable: str) -> None:
-        """What a variable holds becomes the parameter's gradient, and outlives the variable."""
-        self.gradients += self._held.pop(variable, ())
-
-    def hold_weight(self, variable: str, nbytes: int) -> None:
-        """Assign a copy of the weight, which will take its place, to a variable."""
-        self.hold(variable, nbytes)
-
-    def keep_as_weight(self, variable: str, nbytes: int) -> None:
-        """What a variable holds, a copy of the weight, becomes the weight; the old one dies."""
-        (copy,) = self._held.pop(variable)
-        self._ledger.free(self.weight)
-        self.weight = copy
-
-    def move(self, source: str, target: str) -> None:
-        """Assign what one variable holds to another, whose old value dies."""
-        self.drop(target)
-        self._held[target] = self._held.pop(source)
-
-    def brief(self, *sizes: int) -> None:
-        """Temporaries that live together, unnamed, and die at once."""
-        numbers = [self._ledger.alloc(nbytes) for nbytes in sizes if nbytes]
-        for number in numbers:
-            self._ledger.free(number)
-
-    def decompose(self, rows: int, columns: int) -> None:
-        """What a library holds inside is not the allocator's to see."""
-
-    def _of(self, category: str, nbytes: int) -> list[int]:
-        return self._lasting.setdefault((category, nbytes), [])
 
 
 def in_model_order(groups: Sequence[ParameterGroup]) -> Iterator[tuple[ParameterGroup, int]]:

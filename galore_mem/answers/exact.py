@@ -56,7 +56,7 @@ def confirmed(workload: Workload, footprint: Footprint, gpu: Gpu | None) -> Foot
 def _peaks(history: History, settings: AllocatorSettings) -> tuple[int, int]:
     """Allocated and reserved bytes at their peaks."""
     if replace(settings, text="") == DEFAULTS and 0 not in history.codes:
-        return plain_peaks(history.codes, history.sizes)
+        return plain_peaks(history.codes, history.sizes, history.sections)
     run = replay(history.events(), settings)
     return run.peak_allocated_bytes, run.peak_reserved_bytes
 

@@ -1,8 +1,14 @@
 """The loop for default settings says what the whole replica says, of any history of allocations and frees."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from estimators.allocator import plain
+from estimators.allocator.passages import Passage, Section, passage_of
 from estimators.allocator.plain import plain_peaks
 from estimators.allocator.replay import Event, replay
 
@@ -34,3 +40,127 @@ def test_plain_peaks_are_the_replica_s(steps: list[int | None], data: st.DataObj
             events.append(("free", block, 0, 0, 0))
     run = replay(events)
     assert plain_peaks(codes, sizes) == (run.peak_allocated_bytes, run.peak_reserved_bytes)
+
+
+class Stretch(NamedTuple):
+    """Blocks from 1 on; 0 frees one that was made before."""
+
+    codes: tuple[int, ...]
+    sizes: tuple[int, ...]
+
+
+@st.composite
+def stretches(draw: st.DrawFn) -> Stretch:
+    """Mostly of temporaries, as steps of optimizers are; some leave a block or free an older one."""
+    codes, sizes, living = list[int](), list[int](), list[int]()
+    for _ in range(draw(st.integers(1, 8))):
+        match draw(st.sampled_from(["make", "make", "free", "free", "older"])):
+            case "make":
+                sizes.append(draw(SIZES))
+                living.append(len(sizes))
+                codes.append(len(sizes))
+            case "free" if living:
+                codes.append(-living.pop(draw(st.integers(0, len(living) - 1))))
+            case "older":
+                codes.append(0)
+    stays = draw(st.integers(0, 1))
+    codes += [-number for number in living[stays:]]
+    return Stretch(tuple(codes), tuple(sizes))
+
+
+class Written(NamedTuple):
+    codes: list[int]
+    sizes: list[int]
+    sections: list[Section]
+
+    def peaks(self) -> tuple[int, int]:
+        """By the whole replica."""
+        run = replay(
+            [("alloc", code, self.sizes[code], 0, 0) if code > 0 else ("free", -code, 0, 0, 0) for code in self.codes]
+        )
+        return run.peak_allocated_bytes, run.peak_reserved_bytes
+
+
+def written(data: st.DataObject) -> Written:
+    """Single steps and stretches that come again and again, as sections."""
+    known = data.draw(st.lists(stretches(), min_size=1, max_size=4))
+    codes, sizes, sections, living = list[int](), [0], list[Section](), list[int]()
+    for step in data.draw(st.lists(st.one_of(STEPS.map(tuple), st.sampled_from(known)), max_size=25)):
+        if not isinstance(step, Stretch):
+            for size in step[:6]:
+                if size is not None:
+                    sizes.append(size)
+                    living.append(len(sizes) - 1)
+                    codes.append(living[-1])
+                elif living:
+                    codes.append(-living.pop(data.draw(st.integers(0, len(living) - 1))))
+            continue
+        if step.codes.count(0) > len(living):
+            continue
+        sections.append(Section(len(codes), passage_of(*step)))
+        before = len(sizes) - 1
+        sizes += step.sizes
+        for code in step.codes:
+            made = living.pop() if not code else 0
+            codes.append(code + before if code > 0 else code - before if code else -made)
+        living += [before + code for code in step.codes if code > 0 and -code not in step.codes]
+    return Written(codes, sizes, sections)
+
+
+@settings(deadline=None, max_examples=300)
+@given(data=st.data())
+def test_what_is_passed_over_changes_nothing(data: st.DataObject) -> None:
+    history = written(data)
+    assert plain_peaks(*history) == plain_peaks(history.codes, history.sizes) == history.peaks()
+
+
+STEP = Stretch((1, 2, -1, 3, -3, -2), (3 * MIB, 2 * MIB, 700))
+
+
+def test_a_step_is_passed_over_where_it_finds_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not where it is the largest moment so far, nor where it may need a new segment."""
+    played = list[int]()
+    play = plain._State.play
+
+    def counted(state: plain._State, codes: Sequence[int]) -> None:
+        played.append(len(codes))
+        play(state, codes)
+
+    monkeypatch.setattr(plain._State, "play", counted)
+    codes, sizes = [1, 2, -1, -2], [0, 40 * MIB, 512]
+    sections = list[Section]()
+    for _ in range(3):
+        sections.append(Section(len(codes), passage_of(*STEP)))
+        before = len(sizes) - 1
+        codes += [code + before if code > 0 else code - before for code in STEP.codes]
+        sizes += STEP.sizes
+    assert plain_peaks(codes, sizes, sections) == ((40 * MIB) + 512, 42 * MIB)
+    assert sum(played) == 4
+    played.clear()
+    codes, sections = (
+        [code - 2 if code > 0 else code + 2 for code in codes[4:]],
+        [Section(start - 4, passage) for start, passage in sections],
+    )
+    assert plain_peaks(codes, [0, *sizes[3:]], sections) == (5 * MIB, 22 * MIB)
+    assert sum(played) == 2 * len(STEP.codes), "the first makes the cache grow, the third finds what the second found"
+
+
+@pytest.mark.parametrize(
+    ("codes", "sizes", "keeps", "large"),
+    [
+        ((1, -1, 2, -2), (3 * MIB, 5 * MIB), (), 5),
+        ((1, 2, -1, -2), (3 * MIB, 5 * MIB), (), 8),
+        ((1, -1, 2, 0), (3 * MIB, 5 * MIB), (2, 3), 5),
+        ((1, 2, -1), (3 * MIB, 5 * MIB), (0, 1, 2), 8),
+        ((1, 2, -1), (3 * MIB, 512), (1,), 3),
+        ((1, 2, 3, -2, -1, 4, -4), (3 * MIB, 5 * MIB, 2 * MIB, 7 * MIB), (0, 1, 2, 3, 4), 17),
+    ],
+)
+def test_what_matters_of_a_stretch(
+    codes: tuple[int, ...], sizes: tuple[int, ...], keeps: tuple[int, ...], large: int
+) -> None:
+    """What lives when a block of its pool is made that stays, or that matters for such a one."""
+    found: Passage = passage_of(codes, sizes)
+    assert found.keeps == keeps
+    assert found.large == large * MIB // 512 + 2049
+    assert found.length == len(codes)
