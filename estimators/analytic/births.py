@@ -7,7 +7,7 @@ from itertools import accumulate
 from typing import Literal
 
 from estimators.analytic.attention import attention_kernel
-from estimators.analytic.course import Course, course_of
+from estimators.analytic.course import Course, whole_course_of
 from estimators.analytic.data_parallel import Buckets, broadcast_copies, buckets_of
 from estimators.analytic.evaluation import made_by
 from estimators.analytic.shadow.tape import MIDDLE
@@ -81,10 +81,10 @@ def births_of(workload: Workload, gpu: Gpu | None = None) -> tuple[Birth, ...]:
 
     workspace = gpu.cublas_workspace_recent_bytes if gpu is not None else SMALL_WORKSPACE_BYTES
     stepping = stepping_of(workload.model, workload.method, workload.precision)
-    course = course_of(workload, attention_kernel(workload, gpu))
+    course = whole_course_of(workload, attention_kernel(workload, gpu))
     empty = stepping.weights_bytes + stepping.buffers_bytes + stepping.masters_bytes + 2 * workspace
     found = [*_loading(stepping), *_copied(stepping)]
-    buckets = buckets_of(workload, course.layout, course.repetitions)
+    buckets = buckets_of(workload, course.layout)
     found += _shared(workload, buckets, empty - 2 * workspace, empty + stepping.states_bytes)
     found += _played(workload, "first", course, empty + buckets.first_bytes, before_backward=-workspace)
     empty += buckets.rebuilt_bytes
@@ -181,7 +181,7 @@ def _played(
     """
     layout, shifts = course.layout, course.shifts
     kinds, events = layout.played.kinds, layout.played.events
-    elements = layout.elements(symbol_sizes(workload))
+    asked = layout.bytes_of_kinds(symbol_sizes(workload))
     changes = (course.sizes[code - 1] if code > 0 else -course.sizes[-code - 1] for code in events)
     values = list(accumulate(changes, initial=0))
     layers = _layers(course, workload.model.num_hidden_layers)
@@ -193,7 +193,7 @@ def _played(
         for position in range(stretch.start, stretch.stop):
             if events[position] < 0:
                 continue
-            kind, (dims, itemsize) = kinds[events[position] - 1], layout.kinds[events[position] - 1]
+            kind = kinds[events[position] - 1]
             level = around_bytes + before + values[position]
             level += 0 if position >= layout.played.product else before_backward
             yield Birth(
@@ -201,11 +201,11 @@ def _played(
                 stage=_STAGES[stretch.window],
                 name=kind.name,
                 formula=kind.size.formula,
-                nbytes=elements[dims] * itemsize,
+                nbytes=asked[events[position] - 1],
                 category=kind.category,
                 low_bytes=level,
                 high_bytes=level + growth,
-                count=course.repetitions if stretch.block else 1,
+                count=layout.repetitions if stretch.block else 1,
                 first_layer=layers[position],
                 layer_step=-1 if stretch.window.startswith("backward") else 1,
             )
@@ -218,7 +218,7 @@ def _layers(course: Course, layers: int) -> list[int | None]:
     for place, (position, label, detail) in enumerate(marks):
         stop = marks[place + 1][0] if place + 1 < len(marks) else len(events)
         if label in ("forward of layer", "backward of layer"):
-            deep = layers if course.repetitions > 1 else 0
+            deep = layers if course.layout.repetitions > 1 else 0
             layer = _real_layer(detail, label.startswith("backward"), deep)
         elif label in ("micro-batch", "loss", "backward"):
             layer = None

@@ -103,9 +103,8 @@ def _played(workload: Workload, outliner: Outliner, outline: Outline) -> Iterato
     """What forward and backward have made."""
     course, sizes = outliner.course, symbol_sizes(workload)
     played = course.layout.played
-    everywhere = set(course.layout.everywhere)
     for kind, count in course.alive(outline.point).items():
-        times = course.repetitions if kind in everywhere else 1
+        times = course.layout.repetitions if played.kinds[kind].in_every_middle_layer else 1
         yield tensors_of(played.kinds[kind], count * times, sizes, played)
 
 

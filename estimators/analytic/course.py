@@ -7,7 +7,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from estimators.analytic.layout import Layout, layout_of
-from estimators.analytic.shadow.play import play
+from estimators.analytic.shadow.play import play, play_folded
 from estimators.analytic.structure import PLAYED_LAYERS, course_key, structure_of, symbol_sizes
 from estimators.analytic.tensors import ALIGNMENT_BYTES
 from estimators.workload import Batch, Workload, in_batch
@@ -30,19 +30,17 @@ class Course:
     Args:
         layout: the played step, cut.
         symbols: numbers behind its symbols.
-        layers: of the model.
-        deep: the middle one stands for several.
     """
 
-    def __init__(self, layout: Layout, symbols: dict[str, int], layers: int, deep: bool) -> None:
+    def __init__(self, layout: Layout, symbols: dict[str, int]) -> None:
         self.layout = layout
-        self.repetitions = layers - PLAYED_LAYERS + 1 if deep else 1
-        elements, repetitions = layout.elements(symbols), self.repetitions
+        elements = layout.elements(symbols)
         self.sizes = [
             -(-elements[dims] * itemsize // ALIGNMENT_BYTES) * ALIGNMENT_BYTES for dims, itemsize in layout.kinds
         ]
+        """Live bytes of each played kind, of all repetitions where it stands for one of each."""
         for kind in layout.everywhere:
-            self.sizes[kind] *= repetitions
+            self.sizes[kind] *= layout.repetitions
         values = self._values()
         shifts = self.shifts = self._repeated(values)
         """What repetitions that are not played add, by the number of passes they belong to."""
@@ -61,9 +59,9 @@ class Course:
 
     def _repeated(self, values: list[int]) -> list[int]:
         stretches, shifts = self.layout.stretches, [0]
-        for first, last in self.layout.blocks:
+        for first, last, times in self.layout.blocks:
             growth = values[stretches[last].stop] - values[stretches[first].start]
-            shifts.append(shifts[-1] + (self.repetitions - 1) * growth)
+            shifts.append(shifts[-1] + (times - 1) * growth)
         return shifts
 
     @cached_property
@@ -80,10 +78,8 @@ class Course:
 
     def _point(self, interval: int, values: list[int]) -> Point:
         number, passed = self.layout.places[interval]
-        total = self.interval_bytes[interval]
-        inside = values[self.layout.slices[number]]
-        event = self.layout.slices[number].start + inside.index(total - self.shifts[passed])
-        return Point(total, interval, event)
+        total, part = self.interval_bytes[interval], self.layout.slices[number]
+        return Point(total, interval, values.index(total - self.shifts[passed], part.start, part.stop))
 
     def update(self, number: int) -> Point:
         """Where the gradient of an update is complete."""
@@ -102,12 +98,10 @@ class Course:
         events, counts = self.layout.played.events, Counter[int]()
         here = self.layout.intervals[point.interval]
         self._count(counts, events[: point.event], 1)
-        more = self.repetitions - 1
-        current = self.layout.stretches[here.stretch]
-        for stretch in self.layout.stretches:
-            passed = stretch.block and (stretch.start < current.start or stretch.block == current.block)
-            if passed and more and (stretch.block != current.block or here.last):
-                self._count(counts, events[stretch.start : stretch.stop], more)
+        stretches, current = self.layout.stretches, self.layout.stretches[here.stretch]
+        for number, (first, last, times) in enumerate(self.layout.blocks, 1):
+            if here.last if number == current.block else stretches[first].start < current.start:
+                self._count(counts, events[stretches[first].start : stretches[last].stop], times - 1)
         return {code - 1: count for code, count in counts.items() if count}
 
     def categories(self, point: Point) -> Categories:
@@ -147,10 +141,19 @@ class Courses:
             course = self._known[key] = self._made(in_batch(self._workload, batch))
         return course
 
+    def whole(self, batch: Batch) -> Course:
+        """The course with every layer's own events where layers differ."""
+        workload = in_batch(self._workload, batch)
+        structure = structure_of(workload, self._kernel)
+        is_middle = structure.layers == PLAYED_LAYERS
+        return self._made(workload) if is_middle else Course(layout_of(play(structure), ()), symbol_sizes(workload))
+
     def _made(self, workload: Workload) -> Course:
         structure, layers = structure_of(workload, self._kernel), workload.model.num_hidden_layers
-        deep = layers > structure.layers
-        return Course(layout_of(play(structure), deep), symbol_sizes(workload), layers, deep)
+        played, regions = play_folded(structure)
+        if structure.layers == PLAYED_LAYERS:
+            regions = tuple(region._replace(times=max(layers - PLAYED_LAYERS + 1, 1)) for region in regions)
+        return Course(layout_of(played, regions), symbol_sizes(workload))
 
 
 _COURSES: dict[tuple[Hashable, ...], Courses] = {}
@@ -172,3 +175,8 @@ def courses_of(workload: Workload, kernel: str) -> Courses:
 def course_of(workload: Workload, kernel: str) -> Course:
     """The course of a workload's forward and backward, without weights, buffers and states; computed once."""
     return courses_of(workload, kernel).of(workload.batch)
+
+
+def whole_course_of(workload: Workload, kernel: str) -> Course:
+    """The same from a step that has every layer's events where layers differ; a lone middle layer stands for others."""
+    return courses_of(workload, kernel).whole(workload.batch)

@@ -85,26 +85,23 @@ def assigned(tensors: Iterable[tuple[int, int]], limits: Sequence[int]) -> list[
     return [*closed, *filling.values()]
 
 
-def buckets_of(workload: Workload, layout: Layout, repetitions: int) -> Buckets:
+def buckets_of(workload: Workload, layout: Layout) -> Buckets:
     """The buckets of a workload; none on one GPU.
 
     Args:
         workload: the run.
         layout: its played step, which knows the order of gradients.
-        repetitions: layers that the middle one stands for.
     """
     if workload.data_parallel == 1:
         return NO_BUCKETS
     model, method, cap = workload.model, workload.method, workload.bucket_cap_mb
-    return _buckets(model, method, workload.precision, cap, layout, repetitions)
+    return _buckets(model, method, workload.precision, cap, layout)
 
 
 @lru_cache(maxsize=1024)
-def _buckets(
-    model: ModelShape, method: Method, precision: Precision, cap: int | None, layout: Layout, repetitions: int
-) -> Buckets:
+def _buckets(model: ModelShape, method: Method, precision: Precision, cap: int | None, layout: Layout) -> Buckets:
     groups = {group.name: group for group in parameters_of(model, method, precision)}
-    ready = _biases_first([groups[name] for name in gradients_in_order(layout, repetitions)])
+    ready = _biases_first([groups[name] for name in gradients_in_order(layout)])
     parts = assigned(_sizes(ready), bucket_limits(cap))
     rebuilt = tuple(sum(ready[number].nbytes for number in part) for part in parts)
     return Buckets(first=_first_buckets(model, method, precision), rebuilt=rebuilt)
@@ -139,16 +136,14 @@ def _sizes(groups: Iterable[ParameterGroup]) -> list[tuple[int, int]]:
     return [(group.nbytes, group.itemsize) for group in groups]
 
 
-def gradients_in_order(layout: Layout, repetitions: int) -> Iterator[str]:
+def gradients_in_order(layout: Layout) -> Iterator[str]:
     """The group of each gradient as backward completes it, every layer's own."""
     stretches = layout.stretches
     index = 0
     while index < len(stretches):
-        block, stop = stretches[index].block, index + 1
-        while block and stop < len(stretches) and stretches[stop].block == block:
-            stop += 1
-        names = [stretch.gradient for stretch in stretches[index:stop] if stretch.steps]
-        yield from names * (repetitions if block else 1)
+        block = stretches[index].block
+        stop, times = (layout.blocks[block - 1].last + 1, layout.blocks[block - 1].times) if block else (index + 1, 1)
+        yield from [stretch.gradient for stretch in stretches[index:stop] if stretch.steps] * times
         index = stop
 
 

@@ -5,13 +5,13 @@ from operator import add
 from typing import get_args
 
 from estimators.analytic.course import Course
-from estimators.analytic.layout import Layout
+from estimators.analytic.layout import Layout, Taking
 from estimators.analytic.stepping import Categories, Stepping, plus, times
 from estimators.analytic.walk import Pass
 from estimators.footprint import Iteration
 
 Counts = dict[tuple[Pass, str], int]
-Takings = tuple[tuple[tuple[Pass, str] | None, bool, bool], ...]
+Takings = tuple[Taking, ...]
 """By interval as in `Layout.growth`: which gradient it takes, whether others of its kind follow, whether it is the
 first of the last repetition."""
 _SHARED: tuple[Pass, str] = ("only", "")
@@ -24,9 +24,8 @@ class Growth:
     In a first iteration that are states, in any iteration of an accumulation what passes before have left.
     """
 
-    def __init__(self, stepping: Stepping, takings: Takings, repetitions: int, iteration: Iteration) -> None:
+    def __init__(self, stepping: Stepping, takings: Takings, iteration: Iteration) -> None:
         self._takings = takings
-        self._repetitions = repetitions
         self._sharers = stepping.sharers if iteration == "first" else frozenset()
         taken = dict.fromkeys(key for key, _, _ in takings if key is not None)
         self._left = {key: stepping.left_by(iteration, *key) for key in taken} | {_SHARED: stepping.shared}
@@ -40,9 +39,9 @@ class Growth:
             self.update_totals = [0] * sum(key is not None for key, _, _ in takings)
             return
         total, block_total, to_share = 0, 0, bool(self._sharers)
-        for key, in_block, opens_last in takings:
-            if opens_last:
-                total, block_total = total + (repetitions - 2) * block_total, 0
+        for key, in_block, passed_over in takings:
+            if passed_over is not None:
+                total, block_total = total + passed_over * block_total, 0
             self.totals.append(total)
             if key is None:
                 continue
@@ -62,9 +61,9 @@ class Growth:
         found, before_updates = list[Counts](), list[Counts]()
         counts: Counts = {}
         block: list[tuple[Pass, str]] = []
-        for key, in_block, opens_last in self._takings:
-            if opens_last:
-                counts = {key: count + (self._repetitions - 2) * block.count(key) for key, count in counts.items()}
+        for key, in_block, passed_over in self._takings:
+            if passed_over is not None:
+                counts = {key: count + passed_over * block.count(key) for key, count in counts.items()}
                 block = []
             found.append(counts)
             if key is None:
@@ -94,20 +93,19 @@ class Growth:
 class Growths:
     """The growth of both iterations."""
 
-    def __init__(self, stepping: Stepping, layout: Layout, repetitions: int) -> None:
+    def __init__(self, stepping: Stepping, layout: Layout) -> None:
         self._stepping = stepping
         self._layout = layout
-        self._repetitions = repetitions
 
     @cached_property
     def first(self) -> Growth:
         """While states are made."""
-        return Growth(self._stepping, tuple(self._layout.growth), self._repetitions, "first")
+        return Growth(self._stepping, tuple(self._layout.growth), "first")
 
     @cached_property
     def steady(self) -> Growth:
         """Only sums of gradients come and go."""
-        return Growth(self._stepping, tuple(self._layout.growth), self._repetitions, "steady")
+        return Growth(self._stepping, tuple(self._layout.growth), "steady")
 
     def of(self, iteration: Iteration) -> Growth:
         """One of them."""
@@ -119,7 +117,7 @@ class Growths:
 
         What forward and backward hold there is to be added.
         """
-        return _largest_updates(self._stepping, _updates_only(self._layout), self._repetitions)
+        return _largest_updates(self._stepping, _updates_only(self._layout))
 
 
 class _Updates:
@@ -137,26 +135,26 @@ def _updates(takings: Takings) -> _Updates:
 
 @lru_cache(maxsize=512)
 def _updates_only(layout: Layout) -> _Updates:
-    return _updates(tuple(taking for taking in layout.growth if taking[0] is not None or taking[2]))
+    return _updates(tuple(taking for taking in layout.growth if taking[0] is not None or taking[2] is not None))
 
 
 @lru_cache(maxsize=4096)
-def _largest_updates(stepping: Stepping, updates: _Updates, repetitions: int) -> list[int]:
+def _largest_updates(stepping: Stepping, updates: _Updates) -> list[int]:
     """See `Growths.largest_update_bytes`; layouts of many batches share their updates."""
     found: list[list[int]] = []
     for iteration in get_args(Iteration):
         states = stepping.states_bytes if iteration == "steady" else 0
-        growth = Growth(stepping, updates.takings, repetitions, iteration)
+        growth = Growth(stepping, updates.takings, iteration)
         around = [nbytes + states for nbytes in growth.update_totals]
         found += [list(map(add, around, added)) for added in stepping.update_bytes(iteration, updates.places).values()]
     return list(map(max, *found))
 
 
 @lru_cache(maxsize=4096)
-def _growths(stepping: Stepping, layout: Layout, repetitions: int) -> Growths:
-    return Growths(stepping, layout, repetitions)
+def _growths(stepping: Stepping, layout: Layout) -> Growths:
+    return Growths(stepping, layout)
 
 
 def growth_of(stepping: Stepping, course: Course) -> Growths:
     """The growth of a method along a course; computed once, for it depends on no batch."""
-    return _growths(stepping, course.layout, course.repetitions)
+    return _growths(stepping, course.layout)

@@ -14,11 +14,10 @@ from estimators.allocator.passages import Section
 from estimators.allocator.replay import Event
 from estimators.analytic.attention import attention_kernel
 from estimators.analytic.buffers import buffers
-from estimators.analytic.course import course_of
+from estimators.analytic.course import whole_course_of
 from estimators.analytic.data_parallel import Buckets, broadcast_copies, buckets_of
 from estimators.analytic.evaluation_history import write_evaluation
 from estimators.analytic.history_ledger import Ledger
-from estimators.analytic.layout import Layout
 from estimators.analytic.resume_history import write_resume
 from estimators.analytic.script import Completed, Product, Script, script_of
 from estimators.analytic.shadow.loss import PLAYED_PIECES
@@ -85,7 +84,7 @@ def written_history(workload: Workload, gpu: Gpu | None = None) -> History:
 
 def _written(workload: Workload, gpu: Gpu | None) -> History:
     kernel = attention_kernel(workload, gpu)
-    course = course_of(workload, kernel)
+    course = whole_course_of(workload, kernel)
     groups = stepping_of(workload.model, workload.method, workload.precision).groups
     ledger, order = Ledger(), list(in_model_order(groups))
     weights: dict[str, list[int]] = {}
@@ -100,9 +99,9 @@ def _written(workload: Workload, gpu: Gpu | None) -> History:
     iterations = _Iterations(
         ledger=ledger,
         script=script_of(
-            course.layout, course.repetitions, micro_batches, max(loss_pieces(workload) - PLAYED_PIECES, 0)
+            course.layout, course.layout.repetitions, micro_batches, max(loss_pieces(workload) - PLAYED_PIECES, 0)
         ),
-        sizes=_sizes(workload, course.layout),
+        sizes=course.layout.bytes_of_kinds(symbol_sizes(workload)),
         steps=StepWriter(ledger, groups, workload.method, weights),
         workspace_bytes=gpu.cublas_workspace_recent_bytes if gpu is not None else SMALL_WORKSPACE_BYTES,
         per_layer=workload.method.update == "per-layer",
@@ -112,7 +111,7 @@ def _written(workload: Workload, gpu: Gpu | None) -> History:
     resumed = workload.resume != "none"
     if resumed:
         write_resume(ledger, iterations.steps, workload, groups)
-    shared = _Shared(ledger, workload, buckets_of(workload, course.layout, course.repetitions))
+    shared = _Shared(ledger, workload, buckets_of(workload, course.layout))
     for first in (True, False):
         shared.begin(first=first)
         iterations.write(first=first and not resumed)
@@ -148,12 +147,6 @@ class _Shared:
             before = now
         if before:
             self._ledger.free(before)
-
-
-def _sizes(workload: Workload, layout: Layout) -> list[int]:
-    """Bytes of each kind of storage."""
-    elements = layout.elements(symbol_sizes(workload))
-    return [elements[dims] * itemsize for dims, itemsize in layout.kinds]
 
 
 @dataclass(slots=True, kw_only=True)

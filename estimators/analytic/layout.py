@@ -1,8 +1,8 @@
-"""How a played step is cut into intervals: which moment each is a candidate for, and whose gradient ends it.
+"""How a played step is cut into intervals, and what of it an evaluation in a batch needs.
 
-Three layers are played; the middle one stands for any number. Within it live bytes move by the same amount each time
-it is repeated, so the largest value at any of its points is reached in the first or in the last repetition: its
-stretches appear as intervals twice.
+Some played layers stand for any number of themselves: the middle one of three, or a period of them. Within them live
+bytes move by the same amount each time they are repeated, so the largest value at any of their points is reached in the
+first or in the last repetition: their stretches appear as intervals twice.
 """
 
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from math import prod
 from operator import itemgetter
 
 from estimators.analytic.shadow.play import Played
-from estimators.analytic.shadow.tape import MIDDLE, OUTSIDE, Dims
-from estimators.analytic.structure import PLAYED_LAYERS
+from estimators.analytic.shadow.played import Region
+from estimators.analytic.stretches import Block, Stretch, cut
 from estimators.analytic.walk import Pass
 from estimators.footprint import Phase
 
@@ -30,70 +30,28 @@ PHASES: dict[str, Phase] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stretch:
-    """Events between two marks: `events[start:stop]`."""
-
-    start: int
-    stop: int
-    window: str
-    """The moment that the largest value in it is a candidate for."""
-    block: int
-    """Number of the pass over the middle layer that it belongs to; 0 outside of them."""
-    gradient: str
-    """The parameter whose gradient is complete at its end; empty where none is."""
-    part: Pass
-    """Which of a step's backward passes it belongs to."""
-    piece: str
-    """The number of the piece of a chunked loss that it belongs to, among those played; empty outside of them."""
-
-    @property
-    def steps(self) -> bool:
-        """Its gradient is the last one of its parameter before the step."""
-        return bool(self.gradient) and self.part in ("only", "closing")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
     """A stretch in one repetition."""
 
     stretch: int
     last: bool
-    """In the last repetition of a middle layer that stands for several."""
-    opens_last: bool
-    """The first interval of that repetition: all between it and the first are passed over."""
+    """In the last repetition of layers that stand for several."""
+    passed_over: int | None = None
+    """Repetitions between it and the interval before, where it opens a last one."""
 
 
-def _blocks(stretches: list[Stretch]) -> list[tuple[int, int]]:
-    found: dict[int, tuple[int, int]] = {}
-    for number, stretch in enumerate(stretches):
-        if stretch.block:
-            found[stretch.block] = (found.get(stretch.block, (number, number))[0], number)
-    return [found[block] for block in sorted(found)]
-
-
-def _passed(stretches: list[Stretch], intervals: list[Interval]) -> list[int]:
-    """How many passes over the middle layer have been repeated in full, but for the last time, at each interval."""
-    before = [0, *accumulate((stretch.block for stretch in stretches), max)]
-    return [
-        stretches[interval.stretch].block - (not interval.last)
-        if stretches[interval.stretch].block
-        else before[interval.stretch]
-        for interval in intervals
-    ]
-
-
-def _growth(stretch: Stretch, interval: Interval) -> tuple[tuple[Pass, str] | None, bool, bool]:
-    taken = (stretch.part, stretch.gradient) if stretch.gradient else None
-    return taken, bool(stretch.block) and not interval.last, interval.opens_last
+Taking = tuple[tuple[Pass, str] | None, bool, int | None]
 
 
 class Layout:
     """A played step cut into stretches and intervals, and its sizes ready for evaluation."""
 
-    def __init__(self, played: Played, deep: bool) -> None:
+    def __init__(self, played: Played, regions: tuple[Region, ...]) -> None:
         self.played = played
-        self.stretches = _stretches(played)
-        self.intervals = _intervals(self.stretches, deep)
+        self.stretches, self.blocks = cut(played, regions)
+        self.repetitions = self.blocks[0].times if self.blocks else 1
+        """How many the middle one of three layers stands for."""
+        self.intervals = _intervals(self.stretches, self.blocks)
         self.windows: dict[str, list[int]] = {name: [] for name in PHASES}
         """Intervals by moment."""
         for index, interval in enumerate(self.intervals):
@@ -105,99 +63,68 @@ class Layout:
         """Intervals that end with a gradient of one pass complete: where a per-layer update takes it."""
         self.update_names = tuple(self.stretches[self.intervals[i].stretch].gradient for i in self.updates)
         self.update_parts = tuple(self.stretches[self.intervals[i].stretch].part for i in self.updates)
-        self.growth = [_growth(self.stretches[interval.stretch], interval) for interval in self.intervals]
+        self.growth = [self._taking(interval) for interval in self.intervals]
         """By interval: the pass and the parameter whose gradient is complete at its end, if one is; whether all
-        repetitions but the last do the same; whether it opens the last repetition."""
+        repetitions but the last do the same; how many are passed over before it, where it opens the last one."""
+        self.passed = _passed(self.stretches, self.intervals)
+        """Passes whose repetitions lie before the interval: all of them up to that number."""
+        self.places = [(i.stretch, passed) for i, passed in zip(self.intervals, self.passed, strict=True)]
         self.pick = itemgetter(*played.events)
         """Takes what each event adds from a table by its code."""
         self.slices = [slice(min(stretch.start + 1, stretch.stop), stretch.stop + 1) for stretch in self.stretches]
         """The values that each stretch sees, after each of its events: what it begins with ends the one before."""
-        self.blocks = _blocks(self.stretches)
-        """First and last stretch of each pass over the middle layer."""
-        self.passed = _passed(self.stretches, self.intervals)
-        """Passes whose repetitions lie before the interval: all of them up to that number."""
-        self.places = [(i.stretch, passed) for i, passed in zip(self.intervals, self.passed, strict=True)]
-        self.update_places = [
-            (self.stretches[stretch].stop, passed) for stretch, passed in (self.places[i] for i in self.updates)
-        ]
+        ends = [self.places[index] for index in self.updates]
+        self.update_places = [(self.stretches[stretch].stop, passed) for stretch, passed in ends]
         """Events that have happened where each such gradient is complete, and passes over layers before it."""
-        self.dims: list[Dims] = list(dict.fromkeys(kind.size.dims for kind in played.kinds))
+        self.dims = list(dict.fromkeys(kind.size.dims for kind in played.kinds))
         number = {dims: index for index, dims in enumerate(self.dims)}
         self.kinds = [(number[kind.size.dims], kind.size.itemsize) for kind in played.kinds]
         """Index of the dimensions, and bytes per element."""
         self.everywhere = [index for index, kind in enumerate(played.kinds) if kind.in_every_middle_layer]
         """Kinds of which there is one for each middle layer."""
 
+    def _taking(self, interval: Interval) -> Taking:
+        stretch = self.stretches[interval.stretch]
+        taken = (stretch.part, stretch.gradient) if stretch.gradient else None
+        return taken, bool(stretch.block) and not interval.last, interval.passed_over
+
     def elements(self, symbols: dict[str, int]) -> list[int]:
         """Elements of each combination of dimensions."""
         return [prod([symbols[dim] for dim in dims]) for dims in self.dims]
 
+    def bytes_of_kinds(self, symbols: dict[str, int]) -> list[int]:
+        """Bytes that one storage of each played kind asks for."""
+        elements = self.elements(symbols)
+        return [elements[dims] * itemsize for dims, itemsize in self.kinds]
+
 
 @lru_cache(maxsize=512)
-def layout_of(played: Played, deep: bool) -> Layout:
-    """The layout of a played step; `deep` where the middle layer stands for more than one."""
-    return Layout(played, deep)
+def layout_of(played: Played, regions: tuple[Region, ...]) -> Layout:
+    """The layout of a played step."""
+    return Layout(played, regions)
 
 
-def _stretches(played: Played) -> list[Stretch]:
-    cuts: list[Stretch] = []
-    window, block, blocks, start, micro_batch, piece = "forward_end", 0, 0, 0, "", ""
-    layers = 1 + max(int(detail) for _, label, detail in played.marks if label == "backward of layer")
-    last = max(detail for _, label, detail in played.marks if label == "micro-batch")
-    product = (played.product, "product", "")
-    for position, label, detail in sorted((*played.marks, product), key=itemgetter(0)):  # stable: marks first
-        gradient = detail if label == "gradient" else ""
-        if position > start or gradient:
-            cuts.append(
-                Stretch(
-                    start=start,
-                    stop=position,
-                    window=window,
-                    block=block,
-                    gradient=gradient,
-                    part=_part(micro_batch, last),
-                    piece=piece,
-                )
-            )
-            start = position
-        if label == "micro-batch":
-            micro_batch = detail
-        if label in ("piece", "backward", "backward of layer"):
-            piece = detail if label == "piece" else ""
-        window = _window(window, label, detail, layers)
-        if label in ("forward of layer", "backward of layer"):
-            middle = detail == str(MIDDLE) and layers == PLAYED_LAYERS
-            blocks += middle
-            block = blocks if middle else 0
-    return cuts
-
-
-def _part(micro_batch: str, last: str) -> Pass:
-    if last == "0":
-        return "only"
-    if micro_batch == last:
-        return "closing"
-    return "middle" if micro_batch not in ("", "0") else "opening"
-
-
-def _window(window: str, label: str, detail: str, layers: int) -> str:
-    """The moment that counts after a mark."""
-    if label == "backward of layer":
-        early = detail in (str(OUTSIDE), str(layers - 1)) and window == "backward_start" and layers > 1
-        return "backward_start" if early else "backward_end"
-    starts = {"micro-batch": "forward_end", "loss": "loss", "backward": "backward_start"}
-    return starts.get(label, window)
-
-
-def _intervals(stretches: list[Stretch], deep: bool) -> list[Interval]:
+def _intervals(stretches: list[Stretch], blocks: list[Block]) -> list[Interval]:
     found: list[Interval] = []
     index = 0
     while index < len(stretches):
-        block, stop = stretches[index].block, index + 1
-        while block and stretches[stop].block == block:
-            stop += 1
-        found += [Interval(stretch=number, last=False, opens_last=False) for number in range(index, stop)]
-        if block and deep:
-            found += [Interval(stretch=number, last=True, opens_last=number == index) for number in range(index, stop)]
+        block = stretches[index].block
+        stop = blocks[block - 1].last + 1 if block else index + 1
+        found += [Interval(stretch=number, last=False) for number in range(index, stop)]
+        again = blocks[block - 1].times - 2 if block else -1
+        if again >= 0:
+            found.append(Interval(stretch=index, last=True, passed_over=again))
+            found += [Interval(stretch=number, last=True) for number in range(index + 1, stop)]
         index = stop
     return found
+
+
+def _passed(stretches: list[Stretch], intervals: list[Interval]) -> list[int]:
+    """How many passes over such layers have been repeated in full, but for the last time, at each interval."""
+    before = [0, *accumulate((stretch.block for stretch in stretches), max)]
+    return [
+        stretches[interval.stretch].block - (not interval.last)
+        if stretches[interval.stretch].block
+        else before[interval.stretch]
+        for interval in intervals
+    ]

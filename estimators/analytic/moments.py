@@ -73,7 +73,7 @@ class Outliner:
             + self.stepping.states_bytes
         )
         """Weights, buffers and states: what is there at every moment of a steady iteration."""
-        self.buckets = buckets_of(workload, self.course.layout, self.course.repetitions)
+        self.buckets = buckets_of(workload, self.course.layout)
         if self.buckets.rebuilt:
             held["gradients"] = self.buckets.rebuilt_bytes
             self.lasting_bytes += self.buckets.rebuilt_bytes

@@ -9,8 +9,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from estimators.analytic.handing_on import handed_on
-from estimators.analytic.layout import Layout, Stretch
+from estimators.analytic.layout import Layout
 from estimators.analytic.shadow.loss import OTHERS
+from estimators.analytic.stretches import Stretch
 from estimators.analytic.walk import Pass
 
 _GRADIENTS = (".weight", "gradient of the input")

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 
+from estimators.analytic.shadow.periods import Repeated
 from estimators.analytic.shadow.program import Program
 from estimators.analytic.shadow.structure import Structure
 from estimators.analytic.shadow.tape import Tape
-from estimators.analytic.shadow.unroll import Repeated
 from estimators.analytic.shadow.weights import Weight
 from estimators.analytic.tensors import Tensors
 from estimators.workload import Workload

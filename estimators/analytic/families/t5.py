@@ -13,11 +13,11 @@ from estimators.analytic.shadow import biased
 from estimators.analytic.shadow.activations import activate
 from estimators.analytic.shadow.norms import t5_norm
 from estimators.analytic.shadow.ops import add, cast, dropout, embedding, multiply, relayout, scale
+from estimators.analytic.shadow.periods import Repeated
 from estimators.analytic.shadow.pooling import classification_loss
 from estimators.analytic.shadow.program import HIDDEN, Program
 from estimators.analytic.shadow.structure import Structure
 from estimators.analytic.shadow.tape import Tensor
-from estimators.analytic.shadow.unroll import Repeated
 from estimators.analytic.tensors import Tensors
 from estimators.workload import Workload
 from profiles.shapes import ModelShape
@@ -307,7 +307,7 @@ def shortened(structure: Structure) -> tuple[Structure, tuple[Repeated, ...]]:
     if structure.layers != traits.encoder_layers + traits.decoder_layers:
         return structure, ()
     encoder = Repeated.of(0, traits.encoder_layers, 1, special=2)
-    decoder = Repeated.of(traits.encoder_layers, traits.decoder_layers, 1, special=2)
+    decoder = Repeated.of(traits.encoder_layers - encoder.more, traits.decoder_layers, 1, special=2)
     fewer = replace(
         traits, encoder_layers=traits.encoder_layers - encoder.more, decoder_layers=traits.decoder_layers - decoder.more
     )

@@ -7,37 +7,73 @@ from functools import lru_cache
 
 from estimators.analytic.families import family_of
 from estimators.analytic.shadow.engine import backward, has_lone_gradient
+from estimators.analytic.shadow.fold import folded
 from estimators.analytic.shadow.ops import cast
-from estimators.analytic.shadow.played import Mark
+from estimators.analytic.shadow.periods import NotAlikeError, Repeated
+from estimators.analytic.shadow.played import Mark, Region
 from estimators.analytic.shadow.played import Played as Played
 from estimators.analytic.shadow.structure import Structure
-from estimators.analytic.shadow.tape import Dims, Parameter, Size, Tape, Tensor
-from estimators.analytic.shadow.unroll import NotAlikeError, unrolled
+from estimators.analytic.shadow.tape import MIDDLE, Dims, Parameter, Size, Tape, Tensor
+from estimators.analytic.shadow.unroll import unrolled
 
 
 @lru_cache(maxsize=256)
 def play(structure: Structure) -> Played:
     """Forward with labels, loss kept, outputs dropped before backward unless kept, backward; per micro-batch."""
-    if (structure.update_in_backward or structure.gradients_into_buckets) and structure.micro_batches == 1:
-        whole = play(replace(structure, update_in_backward=False, gradients_into_buckets=False))
+    if _only_ends_gradients(structure):
+        whole = play(_with_gradients(structure))
         if whole.lone:
             return stepped_in_backward(whole)
     return from_fewer_layers(structure) or played(structure)
 
 
+@lru_cache(maxsize=256)
+def play_folded(structure: Structure) -> tuple[Played, tuple[Region, ...]]:
+    """The same with layers that repeat left out where that can be, and which of those that are left stand for others.
+
+    A middle layer stands for one: for how many, its model knows.
+    """
+    if _only_ends_gradients(structure):
+        whole, regions = play_folded(_with_gradients(structure))
+        if whole.lone:
+            return stepped_in_backward(whole), regions
+    short, repeated = _shortened(structure)
+    if repeated:
+        with suppress(NotAlikeError):
+            return folded(played(short), repeated)
+    is_middle = structure.layers == MIDDLE + 2
+    return play(structure), (Region(MIDDLE, MIDDLE, 1),) * is_middle
+
+
+def _only_ends_gradients(structure: Structure) -> bool:
+    """Whether the step is one that keeps its gradients, but for where these end."""
+    return (structure.update_in_backward or structure.gradients_into_buckets) and structure.micro_batches == 1
+
+
+def _with_gradients(structure: Structure) -> Structure:
+    return replace(structure, update_in_backward=False, gradients_into_buckets=False)
+
+
 def from_fewer_layers(structure: Structure) -> Played | None:
     """The step from one of fewer layers, where those repeat; None where all have to be played."""
-    short, repeated = family_of(structure.family).shortened(structure)
-    if not any(one.more for one in repeated):
+    short, repeated = _shortened(structure)
+    if not repeated:
         return None
     written = played(short)
     with suppress(NotAlikeError):
-        for one in repeated:
-            written = unrolled(written, one) if one.more else written
+        for one in reversed(repeated):  # so that layers before keep their numbers
+            written = unrolled(written, one)
         return written
     return None
 
 
+def _shortened(structure: Structure) -> tuple[Structure, tuple[Repeated, ...]]:
+    """A step of fewer layers, and what repeats in it more often than it is there."""
+    short, repeated = family_of(structure.family).shortened(structure)
+    return short, tuple(one for one in repeated if one.more)
+
+
+@lru_cache(maxsize=64)
 def played(structure: Structure) -> Played:
     """The step with every layer and every gradient played."""
     tape = Tape()
@@ -93,13 +129,15 @@ def stepped_in_backward(whole: Played) -> Played:
     places = [position + bisect_right(complete, position) for position in range(len(whole.events) + 1)]
     """Where each event comes to lie behind the ends of gradients before it."""
     events, births = list(whole.events), list(whole.births)
+    has_births = bool(births)
     marks: list[Mark] = []
     ended = 0
     for position, label, detail in whole.marks:
         marks.append((position + ended, label, detail))
         if label == "gradient":
             events.insert(position + ended, whole.lone[ended])
-            births.insert(position + ended, whole.gradients[ended])
+            if has_births:
+                births.insert(position + ended, whole.gradients[ended])
             ended += 1
     return replace(
         whole,

@@ -2,11 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from estimators.analytic.shadow.tape import Kind, Size
 
 Mark = tuple[int, str, str]
 """Position in the events, what happens there, and to whom."""
+
+
+class Region(NamedTuple):
+    """Played layers that stand for themselves several times."""
+
+    first: int
+    last: int
+    times: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -17,7 +26,7 @@ class Played:
     events: tuple[int, ...]
     """The kind's number plus one for a birth, its negative for a death."""
     births: tuple[int, ...]
-    """The position at which the storage of each event was born."""
+    """The position at which the storage of each event was born; none where layers are left out."""
     marks: tuple[Mark, ...]
     needs: Mapping[tuple[Size, str], tuple[str, ...]]
     """Names of the results whose backward needs a storage, by its size and name."""

@@ -134,7 +134,7 @@ def test_buckets_fill_in_the_order_of_backward(name: str, cap: int | None) -> No
 
     (workload,) = workloads(find_model(name).shape, ("sgd",), Settings(data_parallel=2, bucket_cap_mb=cap))
     course = course_of(workload, "flash")
-    buckets = buckets_of(workload, course.layout, course.repetitions)
+    buckets = buckets_of(workload, course.layout)
     recorded = [life.nbytes for life in record(workload, "flash").lives if life.module == "DistributedDataParallel"]
     assert [*buckets.first, *buckets.rebuilt] == recorded
 
