@@ -12,8 +12,8 @@ from estimators.footprint import Iteration
 
 Counts = dict[tuple[Pass, str], int]
 Takings = tuple[Taking, ...]
-"""By interval as in `Layout.growth`: which gradient it takes, whether others of its kind follow, whether it is the
-first of the last repetition."""
+"""By interval as in `Layout.growth`: which gradient it takes, whether others of its kind follow, and how many
+repetitions are passed over before it, where it is the first of the last one."""
 _SHARED: tuple[Pass, str] = ("only", "")
 """What the first parameter that needs it makes for all."""
 
