@@ -19,6 +19,7 @@ from estimators.allocator.device import DeviceAllocator
 from estimators.allocator.replay import Event, replay
 from estimators.allocator.settings import DEFAULTS
 from estimators.analytic.attention import attention_kernel
+from estimators.analytic.cards import USUAL
 from galore_mem.answers.lengths import events_of
 from galore_mem.answers.steps import record
 from galore_mem.profiler.recording import Recording
@@ -101,7 +102,7 @@ def names_of(recording: Recording) -> dict[int, str]:
 
 def main() -> None:
     (workload,) = (workload for workload in large_grid() if title(workload) == sys.argv[1])
-    recording = record(workload, attention_kernel(workload, None), workspace_bytes=SMALL_WORKSPACE_BYTES)
+    recording = record(workload, attention_kernel(workload, None), workspace_bytes=SMALL_WORKSPACE_BYTES, card=USUAL)
     events, names = list(events_of(recording)), names_of(recording)
     stop = last_growth(events)
     run, request = replay(events), events[stop]

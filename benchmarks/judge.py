@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from estimators.allocator.replay import replay
 from estimators.analytic.attention import attention_kernel
+from estimators.analytic.cards import USUAL
 from estimators.analytic.estimate import estimate, outliner_of
 from estimators.checks import check
 from estimators.workload import METHODS, Workload
@@ -162,7 +163,7 @@ def judge(workload: Workload) -> Row:
     """One row."""
     start = time.process_time()
     kernel = attention_kernel(workload, None)
-    recording = record(workload, kernel, workspace_bytes=SMALL_WORKSPACE_BYTES)
+    recording = record(workload, kernel, workspace_bytes=SMALL_WORKSPACE_BYTES, card=USUAL)
     peaks = [peak for peak in peaks_of(recording) if peak.window != "between"]
     run = replay(events_of(recording))
     resident = resident_bytes(recording)

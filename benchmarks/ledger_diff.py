@@ -22,6 +22,7 @@ from typing import Any, get_type_hints
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from estimators.analytic.attention import attention_kernel
+from estimators.analytic.cards import USUAL
 from estimators.analytic.composition import composition
 from estimators.analytic.course import course_of
 from estimators.analytic.estimate import estimate
@@ -107,7 +108,7 @@ class Comparison:
 def compare(workload: Workload) -> Comparison:
     """Estimate and trace a workload."""
     kernel = attention_kernel(workload, None)
-    recording = record(workload, kernel, workspace_bytes=SMALL_WORKSPACE_BYTES)
+    recording = record(workload, kernel, workspace_bytes=SMALL_WORKSPACE_BYTES, card=USUAL)
     peaks = {f"{peak.iteration} {peak.window}": peak for peak in peaks_of(recording) if peak.window != "between"}
     analytic = estimate(workload)
     ours = {moment.label: moment for moment in analytic.moments}
@@ -162,7 +163,7 @@ def events(found: Comparison) -> Iterator[str]:
 
     Events of at most 512 B are left out. The model must be as deep as is played.
     """
-    course = course_of(found.workload, found.kernel)
+    course = course_of(found.workload, found.kernel, USUAL)
     played = course.layout.played
     mine = [
         (course.sizes[abs(code) - 1] * (1 if code > 0 else -1), played.kinds[abs(code) - 1].name)

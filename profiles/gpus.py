@@ -61,6 +61,8 @@ class Gpu:
     architecture: str
     compute_capability: str
     """`8.9` for Ada; AMD rows carry the gfx name."""
+    multiprocessors: int | None = None
+    """As the card's data sheet counts them, recalled; a slice's are those that MIG gives it. None where unknown."""
     total_bytes: int | None
     """What nvidia-smi prints as total."""
     total_source: str = ""
@@ -205,6 +207,7 @@ def _gpu(row: dict[str, Any]) -> Gpu:
         card_class=row["card_class"],
         architecture=row["architecture"],
         compute_capability=row["compute_capability"],
+        multiprocessors=row["multiprocessors"],
         total_bytes=row["total_mib"] and row["total_mib"] * MIB,
         total_source=row["total_source"],
         usable_bytes=row["usable_mib"] * MIB,

@@ -7,13 +7,14 @@ from itertools import accumulate
 from typing import Literal
 
 from estimators.analytic.attention import attention_kernel
+from estimators.analytic.cards import card_of
 from estimators.analytic.course import Course, whole_course_of
 from estimators.analytic.data_parallel import Buckets, broadcast_copies, buckets_of
 from estimators.analytic.evaluation import made_by
 from estimators.analytic.shadow.tape import MIDDLE
 from estimators.analytic.states import master_weights
 from estimators.analytic.stepping import Stepping, stepping_of
-from estimators.analytic.structure import PLAYED_LAYERS, symbol_sizes
+from estimators.analytic.structure import PLAYED_LAYERS
 from estimators.analytic.tensors import rounded
 from estimators.footprint import Iteration
 from estimators.workload import Workload
@@ -81,7 +82,7 @@ def births_of(workload: Workload, gpu: Gpu | None = None) -> tuple[Birth, ...]:
 
     workspace = gpu.cublas_workspace_recent_bytes if gpu is not None else SMALL_WORKSPACE_BYTES
     stepping = stepping_of(workload.model, workload.method, workload.precision)
-    course = whole_course_of(workload, attention_kernel(workload, gpu))
+    course = whole_course_of(workload, attention_kernel(workload, gpu), card_of(gpu))
     empty = stepping.weights_bytes + stepping.buffers_bytes + stepping.masters_bytes + 2 * workspace
     found = [*_loading(stepping), *_copied(stepping)]
     buckets = buckets_of(workload, course.layout)
@@ -91,7 +92,7 @@ def births_of(workload: Workload, gpu: Gpu | None = None) -> tuple[Birth, ...]:
     found += _played(workload, "steady", course, empty + stepping.states_bytes)
     found += births_of_steps(workload.method, stepping, course, empty)
     if workload.eval_batch:
-        found += _evaluated(workload, stepping, attention_kernel(workload, gpu), empty)
+        found += _evaluated(workload, stepping, gpu, empty)
     return tuple(found)
 
 
@@ -136,11 +137,11 @@ def _shared(workload: Workload, buckets: Buckets, loaded_bytes: int, trained_byt
             )
 
 
-def _evaluated(workload: Workload, stepping: Stepping, kernel: str, empty_bytes: int) -> Iterator[Birth]:
+def _evaluated(workload: Workload, stepping: Stepping, gpu: Gpu | None, empty_bytes: int) -> Iterator[Birth]:
     """Of the last batch of an evaluation."""
     keeps = workload.method.update == "whole" and workload.zero_grad == "start"
     around = empty_bytes + stepping.states_bytes + (stepping.gradients_after_bytes if keeps else 0)
-    for made in made_by(workload, kernel):
+    for made in made_by(workload, attention_kernel(workload, gpu), card_of(gpu)):
         yield Birth(
             iteration="steady",
             stage="evaluation",
@@ -181,7 +182,6 @@ def _played(
     """
     layout, shifts = course.layout, course.shifts
     kinds, events = layout.played.kinds, layout.played.events
-    asked = layout.bytes_of_kinds(symbol_sizes(workload))
     changes = (course.sizes[code - 1] if code > 0 else -course.sizes[-code - 1] for code in events)
     values = list(accumulate(changes, initial=0))
     layers = _layers(course, workload.model.num_hidden_layers)
@@ -193,7 +193,8 @@ def _played(
         for position in range(stretch.start, stretch.stop):
             if events[position] < 0:
                 continue
-            kind = kinds[events[position] - 1]
+            number = events[position] - 1
+            kind = kinds[number]
             level = around_bytes + before + values[position]
             level += 0 if position >= layout.played.product else before_backward
             yield Birth(
@@ -201,7 +202,7 @@ def _played(
                 stage=_STAGES[stretch.window],
                 name=kind.name,
                 formula=kind.size.formula,
-                nbytes=asked[events[position] - 1],
+                nbytes=course.exact_sizes[number],
                 category=kind.category,
                 low_bytes=level,
                 high_bytes=level + growth,

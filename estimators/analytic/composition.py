@@ -101,7 +101,7 @@ def _buckets(outliner: Outliner, outline: Outline) -> Iterator[Tensors]:
 
 def _played(workload: Workload, outliner: Outliner, outline: Outline) -> Iterator[Tensors]:
     """What forward and backward have made."""
-    course, sizes = outliner.course, symbol_sizes(workload)
+    course, sizes = outliner.course, symbol_sizes(workload, outliner.card)
     played = course.layout.played
     for kind, count in course.alive(outline.point).items():
         times = course.layout.repetitions if played.kinds[kind].in_every_middle_layer else 1

@@ -6,6 +6,7 @@ from functools import cached_property
 from itertools import accumulate
 from typing import NamedTuple
 
+from estimators.analytic.cards import CardTraits
 from estimators.analytic.layout import Layout, layout_of
 from estimators.analytic.shadow.play import play, play_folded
 from estimators.analytic.structure import PLAYED_LAYERS, course_key, structure_of, symbol_sizes
@@ -34,10 +35,9 @@ class Course:
 
     def __init__(self, layout: Layout, symbols: dict[str, int]) -> None:
         self.layout = layout
-        elements = layout.elements(symbols)
-        self.sizes = [
-            -(-elements[dims] * itemsize // ALIGNMENT_BYTES) * ALIGNMENT_BYTES for dims, itemsize in layout.kinds
-        ]
+        self.exact_sizes = layout.bytes_of_kinds(symbols)
+        """Bytes asked for by each played kind."""
+        self.sizes = [-(-size // ALIGNMENT_BYTES) * ALIGNMENT_BYTES for size in self.exact_sizes]
         """Live bytes of each played kind, of all repetitions where it stands for one of each."""
         for kind in layout.everywhere:
             self.sizes[kind] *= layout.repetitions
@@ -124,11 +124,13 @@ class Courses:
     Args:
         workload: the run, whose own batch does not matter.
         kernel: the attention kernel that runs.
+        card: what it runs on.
     """
 
-    def __init__(self, workload: Workload, kernel: str) -> None:
+    def __init__(self, workload: Workload, kernel: str, card: CardTraits | None = None) -> None:
         self._workload = workload
         self._kernel = kernel
+        self._card = card
         self._known: dict[tuple[int, int, int], Course] = {}
 
     def of(self, batch: Batch) -> Course:
@@ -144,16 +146,17 @@ class Courses:
     def whole(self, batch: Batch) -> Course:
         """The course with every layer's own events where layers differ."""
         workload = in_batch(self._workload, batch)
-        structure = structure_of(workload, self._kernel)
-        is_middle = structure.layers == PLAYED_LAYERS
-        return self._made(workload) if is_middle else Course(layout_of(play(structure), ()), symbol_sizes(workload))
+        structure = structure_of(workload, self._kernel, self._card)
+        if structure.layers == PLAYED_LAYERS:
+            return self._made(workload)
+        return Course(layout_of(play(structure), ()), symbol_sizes(workload, self._card))
 
     def _made(self, workload: Workload) -> Course:
-        structure, layers = structure_of(workload, self._kernel), workload.model.num_hidden_layers
+        structure, layers = structure_of(workload, self._kernel, self._card), workload.model.num_hidden_layers
         played, regions = play_folded(structure)
         if structure.layers == PLAYED_LAYERS:
             regions = tuple(region._replace(times=max(layers - PLAYED_LAYERS + 1, 1)) for region in regions)
-        return Course(layout_of(played, regions), symbol_sizes(workload))
+        return Course(layout_of(played, regions), symbol_sizes(workload, self._card))
 
 
 _COURSES: dict[tuple[Hashable, ...], Courses] = {}
@@ -161,22 +164,22 @@ _MOST_COURSES = 64
 _MOST_BATCHES = 256
 
 
-def courses_of(workload: Workload, kernel: str) -> Courses:
+def courses_of(workload: Workload, kernel: str, card: CardTraits | None = None) -> Courses:
     """The courses of a workload in any batch, shared by all runs whose forward and backward are the same."""
-    key = course_key(workload, kernel)
+    key = course_key(workload, kernel, card)
     courses = _COURSES.get(key)
     if courses is None:
         if len(_COURSES) >= _MOST_COURSES:
             _COURSES.clear()
-        courses = _COURSES[key] = Courses(workload, kernel)
+        courses = _COURSES[key] = Courses(workload, kernel, card)
     return courses
 
 
-def course_of(workload: Workload, kernel: str) -> Course:
+def course_of(workload: Workload, kernel: str, card: CardTraits | None = None) -> Course:
     """The course of a workload's forward and backward, without weights, buffers and states; computed once."""
-    return courses_of(workload, kernel).of(workload.batch)
+    return courses_of(workload, kernel, card).of(workload.batch)
 
 
-def whole_course_of(workload: Workload, kernel: str) -> Course:
+def whole_course_of(workload: Workload, kernel: str, card: CardTraits | None = None) -> Course:
     """The same from a step that has every layer's events where layers differ; a lone middle layer stands for others."""
-    return courses_of(workload, kernel).whole(workload.batch)
+    return courses_of(workload, kernel, card).whole(workload.batch)

@@ -3,6 +3,7 @@
 from estimators.analytic.attention import attention_kernel
 from estimators.analytic.bounds import Margins, Reach, margins_of, reach_within, terms_of
 from estimators.analytic.buffers import buffers
+from estimators.analytic.cards import card_of
 from estimators.analytic.course import Courses, courses_of
 from estimators.analytic.moments import Outliner
 from estimators.analytic.parameters import workload_parameters
@@ -21,7 +22,7 @@ def outliner_of(workload: Workload, gpu: Gpu | None) -> Outliner:
         InputError: the workload cannot run on the card.
     """
     workspace = gpu.cublas_workspace_recent_bytes if gpu is not None else SMALL_WORKSPACE_BYTES
-    return Outliner(workload, attention_kernel(workload, gpu), workspace)
+    return Outliner(workload, attention_kernel(workload, gpu), workspace, card_of(gpu))
 
 
 class Reaches:
@@ -55,7 +56,8 @@ class Reaches:
 
     def _prepared(self, workload: Workload) -> tuple[Outliner, Courses, Margins]:
         outliner = outliner_of(workload, self._gpu)
-        return outliner, courses_of(workload, attention_kernel(workload, self._gpu)), margins_of(workload, self._gpu)
+        courses = courses_of(workload, attention_kernel(workload, self._gpu), card_of(self._gpu))
+        return outliner, courses, margins_of(workload, self._gpu)
 
 
 def reach(workload: Workload, gpu: Gpu | None = None) -> Reach:

@@ -16,6 +16,7 @@ from itertools import accumulate
 from math import prod
 from typing import NamedTuple
 
+from estimators.analytic.cards import CardTraits
 from estimators.analytic.shadow.play import Played, play_forward
 from estimators.analytic.shadow.structure import Structure
 from estimators.analytic.shadow.tape import MIDDLE
@@ -54,15 +55,16 @@ def evaluated(workload: Workload) -> Workload:
     )
 
 
-def evaluation_of(workload: Workload, kernel: str) -> Evaluation:
+def evaluation_of(workload: Workload, kernel: str, card: CardTraits | None = None) -> Evaluation:
     """What evaluation adds to weights, buffers, states and workspaces, at its largest.
 
     Args:
         workload: a run with evaluation between its steps.
         kernel: the attention kernel that runs.
+        card: what it runs on.
     """
     run = evaluated(workload)
-    structure, sizes = structure_of(run, kernel), symbol_sizes(run)
+    structure, sizes = structure_of(run, kernel, card), symbol_sizes(run, card)
     return _largest(
         replace(structure, update_in_backward=False),
         tuple(sorted(sizes.items())),
@@ -98,9 +100,9 @@ def _largest(structure: Structure, symbols: tuple[tuple[str, int], ...], layers:
     return max(running, joining, key=lambda moment: moment.total_bytes)
 
 
-def played_evaluation(workload: Workload, kernel: str) -> Played:
+def played_evaluation(workload: Workload, kernel: str, card: CardTraits | None = None) -> Played:
     """The forward of one batch of an evaluation."""
-    return play_forward(replace(structure_of(evaluated(workload), kernel), update_in_backward=False))[0]
+    return play_forward(replace(structure_of(evaluated(workload), kernel, card), update_in_backward=False))[0]
 
 
 class Made(NamedTuple):
@@ -116,10 +118,10 @@ class Made(NamedTuple):
     """Where the model has several layers."""
 
 
-def made_by(workload: Workload, kernel: str) -> Iterator[Made]:
+def made_by(workload: Workload, kernel: str, card: CardTraits | None = None) -> Iterator[Made]:
     """Every tensor of the last batch's forward, and the logits that are joined afterwards."""
     run, kept = evaluated(workload), workload.eval_keep or 0
-    structure, symbols = structure_of(run, kernel), symbol_sizes(run)
+    structure, symbols = structure_of(run, kernel, card), symbol_sizes(run, card)
     played, logits, _ = play_forward(replace(structure, update_in_backward=False))
     itemsize = 4 if structure.autocast else structure.itemsize
     batch_bytes = itemsize * prod(symbols[dim] for dim in logits)

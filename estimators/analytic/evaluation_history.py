@@ -7,6 +7,7 @@ run, and those between are as large.
 from math import prod
 from typing import NamedTuple
 
+from estimators.analytic.cards import CardTraits
 from estimators.analytic.evaluation import LABEL_BYTES, course_of_forward, evaluated, played_evaluation
 from estimators.analytic.history_ledger import Ledger
 from estimators.analytic.shadow.play import Played
@@ -28,16 +29,17 @@ class _Forward(NamedTuple):
     """The storage that is kept where logits are; 0 where there is none."""
 
 
-def write_evaluation(ledger: Ledger, workload: Workload, kernel: str) -> None:
+def write_evaluation(ledger: Ledger, workload: Workload, kernel: str, card: CardTraits | None = None) -> None:
     """All batches of an evaluation.
 
     Args:
         ledger: where to.
         workload: a run with evaluation.
         kernel: the attention kernel that runs.
+        card: what it runs on.
     """
     run, kept = evaluated(workload), workload.eval_keep or 0
-    forward = _forward_of(workload, kernel)
+    forward = _forward_of(workload, kernel, card)
     labels_bytes = LABEL_BYTES * run.batch.tokens
     held: list[int] = []
     """The last batch's logits and labels, in the loop's variables."""
@@ -67,10 +69,10 @@ def write_evaluation(ledger: Ledger, workload: Workload, kernel: str) -> None:
         ledger.free(block)
 
 
-def _forward_of(workload: Workload, kernel: str) -> _Forward:
-    played = played_evaluation(workload, kernel)
+def _forward_of(workload: Workload, kernel: str, card: CardTraits | None) -> _Forward:
+    played = played_evaluation(workload, kernel, card)
     run = evaluated(workload)
-    symbols = symbol_sizes(run)
+    symbols = symbol_sizes(run, card)
     _, order = course_of_forward(played, symbols, run.model.num_hidden_layers)
     codes: list[int] = []
     kinds: list[int] = []

@@ -14,6 +14,7 @@ from estimators.allocator.passages import Section
 from estimators.allocator.replay import Event
 from estimators.analytic.attention import attention_kernel
 from estimators.analytic.buffers import buffers
+from estimators.analytic.cards import card_of
 from estimators.analytic.course import whole_course_of
 from estimators.analytic.data_parallel import Buckets, broadcast_copies, buckets_of
 from estimators.analytic.evaluation_history import write_evaluation
@@ -24,7 +25,7 @@ from estimators.analytic.shadow.loss import PLAYED_PIECES
 from estimators.analytic.states import master_weights
 from estimators.analytic.step_history import StepWriter, in_model_order
 from estimators.analytic.stepping import stepping_of
-from estimators.analytic.structure import loss_pieces, symbol_sizes
+from estimators.analytic.structure import loss_pieces
 from estimators.workload import Workload
 from profiles.errors import InputError
 from profiles.gpus import SMALL_WORKSPACE_BYTES, Gpu
@@ -83,8 +84,8 @@ def written_history(workload: Workload, gpu: Gpu | None = None) -> History:
 
 
 def _written(workload: Workload, gpu: Gpu | None) -> History:
-    kernel = attention_kernel(workload, gpu)
-    course = whole_course_of(workload, kernel)
+    kernel, card = attention_kernel(workload, gpu), card_of(gpu)
+    course = whole_course_of(workload, kernel, card)
     groups = stepping_of(workload.model, workload.method, workload.precision).groups
     ledger, order = Ledger(), list(in_model_order(groups))
     weights: dict[str, list[int]] = {}
@@ -101,12 +102,12 @@ def _written(workload: Workload, gpu: Gpu | None) -> History:
         script=script_of(
             course.layout, course.layout.repetitions, micro_batches, max(loss_pieces(workload) - PLAYED_PIECES, 0)
         ),
-        sizes=course.layout.bytes_of_kinds(symbol_sizes(workload)),
+        sizes=course.exact_sizes,
         steps=StepWriter(ledger, groups, workload.method, weights),
         workspace_bytes=gpu.cublas_workspace_recent_bytes if gpu is not None else SMALL_WORKSPACE_BYTES,
         per_layer=workload.method.update == "per-layer",
         keeps_gradients=bool(workload.eval_batch) and workload.zero_grad == "start",
-        evaluate=partial(write_evaluation, ledger, workload, kernel) if workload.eval_batch else None,
+        evaluate=partial(write_evaluation, ledger, workload, kernel, card) if workload.eval_batch else None,
     )
     resumed = workload.resume != "none"
     if resumed:

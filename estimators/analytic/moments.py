@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from operator import add
 from typing import NamedTuple
 
+from estimators.analytic.cards import CardTraits
 from estimators.analytic.clipping import clipping_bytes
 from estimators.analytic.course import Course, Point, course_of
 from estimators.analytic.data_parallel import broadcast_bytes, buckets_of
@@ -51,10 +52,12 @@ class Outliner:
         workload: the run.
         kernel: the attention kernel that runs.
         workspace_bytes: one cuBLAS workspace; backward's thread brings a second one.
+        card: what it runs on.
     """
 
-    def __init__(self, workload: Workload, kernel: str, workspace_bytes: int) -> None:
-        self.course = course_of(workload, kernel)
+    def __init__(self, workload: Workload, kernel: str, workspace_bytes: int, card: CardTraits | None = None) -> None:
+        self.card = card
+        self.course = course_of(workload, kernel, card)
         self.stepping = stepping_of(workload.model, workload.method, workload.precision)
         self.per_layer = workload.method.update == "per-layer"
         held = {
@@ -83,7 +86,7 @@ class Outliner:
         self._clipping_bytes = self._clipping(workload.method) if workload.clip and not self.per_layer else 0
         self._cast_bytes = self.stepping.stepped_gradients_bytes - self.stepping.gradients_bytes
         """What gradients grow by when they are cast for master weights."""
-        self._evaluation = evaluation_of(workload, kernel) if workload.eval_batch else None
+        self._evaluation = evaluation_of(workload, kernel, card) if workload.eval_batch else None
         keeps = self._evaluation is not None and not self.per_layer and workload.zero_grad == "start"
         keeps = keeps and not workload.frees_gradients
         self._evaluated_gradients_bytes = self.stepping.gradients_after_bytes if keeps else 0

@@ -3,6 +3,8 @@
 from collections.abc import Hashable
 from math import ceil
 
+from estimators.analytic.cards import USUAL, CardTraits
+from estimators.analytic.efficient_attention import EfficientKernel, efficient_kernel, workspace_elements
 from estimators.analytic.families import family_of
 from estimators.analytic.families.family import PLAYED_LAYERS as PLAYED_LAYERS
 from estimators.analytic.parameters import shape_sizes, workload_parameters
@@ -23,7 +25,7 @@ def up_to_multiple(value: int, step: int) -> int:
     return ceil(value / step) * step
 
 
-def course_key(workload: Workload, kernel: str) -> tuple[Hashable, ...]:
+def course_key(workload: Workload, kernel: str, card: CardTraits | None) -> tuple[Hashable, ...]:
     """What decides forward and backward besides the batch, so that runs that differ in other things share them."""
     method = workload.method
     adapters = (
@@ -44,6 +46,7 @@ def course_key(workload: Workload, kernel: str) -> tuple[Hashable, ...]:
         workload.precision,
         workload.autocast,
         kernel,
+        card,
         workload.checkpointing,
         workload.loss,
         workload.keep_outputs,
@@ -56,16 +59,18 @@ def course_key(workload: Workload, kernel: str) -> tuple[Hashable, ...]:
     )
 
 
-def structure_of(workload: Workload, kernel: str) -> Structure:
+def structure_of(workload: Workload, kernel: str, card: CardTraits | None = None) -> Structure:
     """What decides which tensors exist in the workload's step.
 
     Args:
         workload: the run.
         kernel: the attention kernel that runs (`estimators.analytic.attention.attention_kernel`).
+        card: where it runs.
     """
     model, method, batch = workload.model, workload.method, workload.batch
     targets, family = _targets(workload), family_of(model.model_type)
     layers, windowed = family.played_layers(workload), window_is_reached(workload)
+    masked_kernel = kernel_beside_mask(workload, kernel) if windowed else kernel
     return Structure(
         family=model.model_type,
         weights=family.weights(model),
@@ -74,9 +79,11 @@ def structure_of(workload: Workload, kernel: str) -> Structure:
         itemsize=workload.weight_itemsize,
         autocast=2 if workload.runs_autocast else 0,
         kernel=kernel,
-        masked_kernel=kernel_beside_mask(workload, kernel) if windowed else kernel,
+        masked_kernel=masked_kernel,
+        efficient=_efficient(workload, card) if "efficient" in (kernel, masked_kernel) else None,
         masks=family.masks(model),
         layer_types=model.layer_kinds[:layers] if windowed else (),
+        aligned=batch.sequence_length % 16 == 0 or "efficient" not in (kernel, masked_kernel),
         checkpointing=workload.checkpointing == "full",
         single_head=model.num_key_value_heads == 1 < model.num_attention_heads,
         grouped=model.num_key_value_heads < model.num_attention_heads,
@@ -118,8 +125,13 @@ def _targets(workload: Workload) -> frozenset[str]:
     return frozenset(name.rsplit(".", 2)[0] for name in names if name.endswith((".lora_A.weight", ".A.weight")))
 
 
-def symbol_sizes(workload: Workload) -> dict[str, int]:
-    """Numbers behind the symbols of a shadow tensor's dimensions."""
+def _efficient(workload: Workload, card: CardTraits | None) -> EfficientKernel:
+    width, dropout = workload.model.head_dim, attention_dropout(workload)
+    return efficient_kernel(card or USUAL, workload.compute_itemsize, width, dropout)
+
+
+def symbol_sizes(workload: Workload, card: CardTraits | None = None) -> dict[str, int]:
+    """Numbers behind the symbols of a shadow tensor's dimensions, on a card."""
     model, batch = workload.model, workload.batch
     b, s, d = batch.micro_batch_size, batch.sequence_length, model.head_dim
     chunk, pieces = min(LOSS_CHUNK_TOKENS, b * s), ceil(b * s / LOSS_CHUNK_TOKENS)
@@ -131,7 +143,8 @@ def symbol_sizes(workload: Workload) -> dict[str, int]:
         "s32": up_to_multiple(s, 32),
         "s128": up_to_multiple(s, 128),
         "d/2": d // 2,
-        "d32": up_to_multiple(d, 32),
+        "d rounded": up_to_multiple(d, 32 if d <= 128 else 64),
+        "attention workspace": workspace_elements(_efficient(workload, card), b, model.num_attention_heads, s, d),
         "c": chunk,
         "last": b * s - (pieces - 1) * chunk,
         "rest": max(pieces - PLAYED_PIECES, 0) * chunk,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from estimators.allocator.parse import parse_settings
 from estimators.allocator.replay import Event, replay
+from estimators.analytic.cards import CardTraits
 from estimators.workload import Workload
 from galore_mem.answers.steps import Step, Told, record_pieces, steps_of
 from galore_mem.profiler.recording import Recording
@@ -181,10 +182,11 @@ class Variation:
 class Courses:
     """Runs of steps, every kind of step recorded once."""
 
-    def __init__(self, workload: Workload, kernel: str, workspace_bytes: int, told: Told) -> None:
+    def __init__(self, workload: Workload, kernel: str, workspace_bytes: int, card: CardTraits, told: Told) -> None:
         self.workload = workload
         self._kernel = kernel
         self._workspace_bytes = workspace_bytes
+        self._card = card
         self._told = told
         self._pieces: dict[Step, Piece] = {}
         self.groups: tuple[ParameterGroup, ...] = ()
@@ -194,7 +196,12 @@ class Courses:
         """Record what these runs need and is not there yet."""
         needed = {step for lengths in runs for step in steps_of(self.workload, lengths)}
         pieces, self.groups = record_pieces(
-            self.workload, self._kernel, needed, workspace_bytes=self._workspace_bytes, told=self._told
+            self.workload,
+            self._kernel,
+            needed,
+            workspace_bytes=self._workspace_bytes,
+            card=self._card,
+            told=self._told,
         )
         self._pieces |= pieces
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from estimators.analytic.attention import attention_kernel
+from estimators.analytic.cards import card_of
 from estimators.checks import check
 from estimators.footprint import Footprint
 from estimators.verdict import Fit
@@ -190,7 +191,13 @@ def _on_cpu(
     gpu = cards[0].gpu if cards else None
     kernel = attention_kernel(workload, gpu)
     run = record_on_cpu(
-        workload, kernel, steps=steps, workspace_bytes=workspace_bytes_of(gpu), told=told, watched=watched
+        workload,
+        kernel,
+        steps=steps,
+        workspace_bytes=workspace_bytes_of(gpu),
+        card=card_of(gpu),
+        told=told,
+        watched=watched,
     )
     told("replaying the allocator")
     traced = answer_of(workload, kernel, run.recording, cards, notes, groups=run.groups)

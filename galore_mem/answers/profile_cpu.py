@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from estimators.analytic.cards import CardTraits
 from estimators.analytic.estimate import estimate
 from estimators.analytic.parameters import ParameterGroup
 from estimators.workload import Workload
@@ -55,6 +56,7 @@ def record_on_cpu(
     *,
     steps: int,
     workspace_bytes: int = 0,
+    card: CardTraits | None = None,
     told: Told | None = None,
     watched: Callable[[Meter], object] | None = None,
 ) -> CpuRun:
@@ -67,6 +69,7 @@ def record_on_cpu(
         kernel: the attention kernel whose tensors are recorded; `cpu` for torch's own on CPU tensors.
         steps: training steps; the last of several recomputes projectors, where there are any.
         workspace_bytes: of cuBLAS, per thread; 0 for none.
+        card: whose kernels' scratch is recorded.
         told: called as each stage begins.
         watched: given what reads current and peak live bytes.
 
@@ -83,7 +86,7 @@ def record_on_cpu(
     from galore_mem.training.session import Session
 
     told("building the model")
-    session = _on_host(lambda: Session(workload, kernel, None), workload)
+    session = _on_host(lambda: Session(workload, kernel, None, card=card), workload)
     recorder = Recorder(Rules(workspace_bytes=workspace_bytes), workload.model.vocab_size)
     for category, name, tensor in session.weights_in_order():
         recorder.hold(category, name, tensor)

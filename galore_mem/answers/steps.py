@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Literal
 
+from estimators.analytic.cards import CardTraits
 from estimators.workload import Workload
 from galore_mem.answers.needs import require_packages
 from galore_mem.errors import UsageError
@@ -58,7 +59,13 @@ class Watch:
 
 @contextmanager
 def watching(
-    workload: Workload, kernel: str, *, workspace_bytes: int = 0, fake: bool = True, told: Told | None = None
+    workload: Workload,
+    kernel: str,
+    *,
+    workspace_bytes: int = 0,
+    card: CardTraits | None = None,
+    fake: bool = True,
+    told: Told | None = None,
 ) -> Iterator[Watch]:
     """Build a run and record it while entered; the recording is closed afterwards.
 
@@ -66,6 +73,7 @@ def watching(
         workload: the run.
         kernel: the attention kernel that runs; `cpu` for what torch runs on CPU tensors.
         workspace_bytes: of cuBLAS, per thread; 0 for none.
+        card: whose kernels' scratch is recorded.
         fake: on fake tensors; False runs the step on real CPU tensors.
         told: called as each of `STAGES` begins.
 
@@ -84,7 +92,7 @@ def watching(
 
     told(STAGES[1])
     mode = FakeTensorMode() if fake else None
-    session = Session(workload, kernel, mode)
+    session = Session(workload, kernel, mode, card=card)
     scalars = 1.0 if fake else None
     rules = Rules(workspace_bytes=workspace_bytes, scalars=scalars, fp32_statistics=kernel != "cpu")
     recorder = Recorder(rules, workload.model.vocab_size, mode)
@@ -145,7 +153,13 @@ def _refreshes_repeated(recorder: "Recorder") -> AbstractContextManager[None]:
 
 
 def record(
-    workload: Workload, kernel: str, *, workspace_bytes: int = 0, fake: bool = True, told: Told | None = None
+    workload: Workload,
+    kernel: str,
+    *,
+    workspace_bytes: int = 0,
+    card: CardTraits | None = None,
+    fake: bool = True,
+    told: Told | None = None,
 ) -> Recording:
     """Record a first and a steady iteration, the steady one with a refresh of projectors where there are any.
 
@@ -154,7 +168,7 @@ def record(
     """
     tokens = workload.batch.sequence_length
     steps: list[Step] = [("first", tokens), ("refresh", tokens)]
-    return record_steps(workload, kernel, steps, workspace_bytes=workspace_bytes, fake=fake, told=told)
+    return record_steps(workload, kernel, steps, workspace_bytes=workspace_bytes, card=card, fake=fake, told=told)
 
 
 def record_steps(
@@ -163,11 +177,12 @@ def record_steps(
     steps: Sequence[Step],
     *,
     workspace_bytes: int = 0,
+    card: CardTraits | None = None,
     fake: bool = True,
     told: Told | None = None,
 ) -> Recording:
     """Record these steps one after another. For the other arguments see `watching`."""
-    with watching(workload, kernel, workspace_bytes=workspace_bytes, fake=fake, told=told) as watch:
+    with watching(workload, kernel, workspace_bytes=workspace_bytes, card=card, fake=fake, told=told) as watch:
         for step in steps:
             watch.step(step)
     return watch.recording
@@ -187,7 +202,13 @@ def steps_of(workload: Workload, lengths: Sequence[int]) -> tuple[Step, ...]:
 
 
 def record_pieces(
-    workload: Workload, kernel: str, steps: set[Step], *, workspace_bytes: int = 0, told: Told | None = None
+    workload: Workload,
+    kernel: str,
+    steps: set[Step],
+    *,
+    workspace_bytes: int = 0,
+    card: CardTraits | None = None,
+    told: Told | None = None,
 ) -> "tuple[dict[Step, Piece], tuple[ParameterGroup, ...]]":
     """Record every one of these steps once, so that `splice` can lay them in any order.
 
@@ -203,7 +224,7 @@ def record_pieces(
     pieces: dict[Step, Piece] = {}
     groups: tuple[ParameterGroup, ...] = ()
     for number, first in enumerate(firsts):
-        with watching(workload, kernel, workspace_bytes=workspace_bytes, told=told) as watch:
+        with watching(workload, kernel, workspace_bytes=workspace_bytes, card=card, told=told) as watch:
             run = [first, *(later if number == 0 else ())]
             for step in run:
                 watch.step(step)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from estimators.analytic.attention import attention_kernel
 from estimators.analytic.bounds import nccl_terms, scratch_terms
+from estimators.analytic.cards import card_of
 from estimators.analytic.parameters import ParameterGroup
 from estimators.analytic.unknown_scratch import unknown_scratch
 from estimators.checks import check
@@ -156,7 +157,7 @@ def _answer_of_course(
     workload: Workload, kernel: str, course: Course, cards: Sequence[Card], notes: tuple[str, ...], told: Told
 ) -> Trace:
     gpu = cards[0].gpu if cards else None
-    courses = Courses(workload, kernel, workspace_bytes_of(gpu), told)
+    courses = Courses(workload, kernel, workspace_bytes_of(gpu), card_of(gpu), told)
     require_memory(workload, steps=4 * len(set(course.lengths)))
     variation = vary(courses, course, told) if course.varies else None
     if variation is None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from estimators.analytic.attention import CUDNN_FIRST, FLASH_CAPABILITY
+from estimators.analytic.cards import card_of
 from estimators.footprint import Footprint
 from estimators.verdict import Verdict, verdict_of
 from galore_mem.answers.names import Card, resolve_cards
@@ -186,7 +187,9 @@ def _record(
     for optimizer in optimizers:
         make_maps_when_needed(optimizer)
     capability = float(gpu.compute_capability) if gpu is not None and gpu.vendor == "nvidia" else FLASH_CAPABILITY
-    attention = as_on_cuda(chosen_on(capability, cudnn_is_first=gpu is not None and capability in CUDNN_FIRST))
+    attention = as_on_cuda(
+        chosen_on(capability, cudnn_is_first=gpu is not None and capability in CUDNN_FIRST), card=card_of(gpu)
+    )
     collects = gc.isenabled()
     gc.collect()
     gc.disable()

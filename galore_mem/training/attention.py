@@ -9,7 +9,7 @@ Sources: aten/src/ATen/native/transformers/cuda/{attention,attention_backward}.c
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,8 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from estimators.analytic.attention import CUDNN_HEAD_DIM, FLASH_CAPABILITY, MAX_FUSED_HEAD_DIM
+from estimators.analytic.cards import USUAL, CardTraits
+from estimators.analytic.efficient_attention import EfficientKernel, efficient_kernel, workspace_elements
 from galore_mem.training.heads import ATTENTION_KEY
 
 _LIBRARY = torch.library.Library("galore_mem", "DEF")  # type: ignore[no-untyped-call]
@@ -67,27 +69,35 @@ def _forward(q: Tensor, k: Tensor, v: Tensor, kernel: str) -> list[Tensor]:
     if traits.follows_queries and _by_heads(q):
         out = q.new_empty((batch, heads, rows, width))
     else:
-        out = q.new_empty_strided((batch, heads, rows, width), (rows * heads * width, width, heads * width, 1))
+        out = _empty_by_token(q, (batch, heads, rows, width))
     sums = q.new_empty((batch, heads, _up(rows, traits.rows_multiple)), dtype=torch.float32)
     return [out, sums, *(q.new_empty((count,), dtype=torch.int64) for count in traits.seed_elements)]
 
 
 @torch.library.register_fake("galore_mem::fused_attention_backward")  # type: ignore[untyped-decorator]
 def _backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, kernel: str) -> list[Tensor]:
-    """Gradients of q, k and v, then scratch."""
+    """Gradients of q, k and v, then scratch whose size is known of their shapes."""
+    if kernel == "efficient":
+        return [_empty_by_token(x, x.shape) for x in (q, k, v)]
     batch, heads, rows, width = q.shape
     made = [torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)]
     if kernel == "flash":
         if _by_heads(q):
             made.append(q.new_empty((batch, rows, heads, width)))  # contiguous_out
-        padded = _up(rows, 128)
-        made.append(q.new_empty((batch, heads, padded, _up(width, 32)), dtype=torch.float32))  # dq_accum
+        padded, columns = _up(rows, 128), _up(width, 32 if width <= 128 else 64)
         made.append(q.new_empty((batch, heads, padded), dtype=torch.float32))  # softmax_d
+        made.append(q.new_empty((batch, heads, padded, columns), dtype=torch.float32))  # dq_accum
         if k.shape[1] < heads:
             made += [k.new_empty((batch, rows, heads, width)) for _ in range(2)]  # dk, dv before the sum over groups
     else:
-        made.append(q.new_empty((batch, heads, rows), dtype=torch.float32))  # delta
+        made.append(q.new_empty((batch, heads, rows), dtype=torch.float32))  # softmax statistics
     return made
+
+
+def _empty_by_token(like: Tensor, shape: Sequence[int]) -> Tensor:
+    """A tensor (b, n, s, d) that lies in memory token after token."""
+    batch, heads, rows, width = shape
+    return like.new_empty_strided((batch, heads, rows, width), (rows * heads * width, width, heads * width, 1))
 
 
 @torch.library.impl("galore_mem::fused_attention", "CPU")
@@ -136,18 +146,41 @@ class _Fused(torch.autograd.Function):
         v: Tensor,
         mask: Tensor | None,
         kernel: str,
+        runs: EfficientKernel,
     ) -> Tensor:
         out, *extras = torch.ops.galore_mem.fused_attention(q, k, v, kernel)
-        ctx.kernel = kernel
+        if kernel == "efficient" and runs.sums_output:
+            torch.empty_like(out, dtype=torch.float32)
+        ctx.kernel, ctx.runs = kernel, runs
         ctx.save_for_backward(q, k, v, out, *extras, *([mask] if mask is not None else []))
         return out  # type: ignore[no-any-return]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        q, k, v, *_ = ctx.saved_tensors
+        q, k, v, out, *_ = ctx.saved_tensors
+        if ctx.kernel != "cudnn":
+            grad = grad.transpose(1, 2).contiguous().transpose(1, 2)
         made = torch.ops.galore_mem.fused_attention_backward(grad, q, k, v, ctx.kernel)
         bias = _bias_gradient(q, k) if ctx.needs_input_grad[3] else None
-        return made[0], made[1], made[2], bias, None
+        if ctx.kernel == "efficient":
+            made += _efficient_scratch(grad, q, out, ctx.runs)
+        return made[0], made[1], made[2], bias, None, None
+
+
+def _efficient_scratch(grad: Tensor, q: Tensor, out: Tensor, runs: EfficientKernel) -> list[Tensor]:
+    """`delta` and the workspace of the memory-efficient kernel's backward."""
+    batch, heads, rows, width = q.shape
+    if runs.computes_delta:
+        made = [q.new_empty((batch, heads, rows), dtype=torch.float32)]
+    else:  # one statement there, whose temporaries live to its end
+        factors = [x.transpose(1, 2).float() for x in (out, grad)]
+        product = factors[1] * factors[0]
+        sums = product.sum(-1)
+        made = [sums.transpose(-2, -1).contiguous()]
+        del factors, product, sums
+    if runs.sums_queries or runs.sums_keys:
+        made.append(q.new_empty(workspace_elements(runs, batch, heads, rows, width), dtype=torch.float32))
+    return made
 
 
 def _bias_gradient(q: Tensor, k: Tensor) -> Tensor:
@@ -160,7 +193,7 @@ def _bias_gradient(q: Tensor, k: Tensor) -> Tensor:
 
 
 def _as_bias(mask: Tensor, q: Tensor, k: Tensor) -> Tensor:
-    """A learned mask as the memory-efficient kernel takes it: rows padded, spread over batch and heads."""
+    """A mask as the memory-efficient kernel takes it: rows padded, spread over batch and heads (`preprocess_mask`)."""
     columns = k.shape[2]
     if columns % _BIAS_ALIGNMENT:
         padded = torch.nn.functional.pad(mask, (0, _up(columns, _BIAS_ALIGNMENT) - columns))
@@ -236,13 +269,14 @@ Choose = Callable[[Tensor, Tensor, Tensor, bool], str]
 """The kernel that runs for query, key and value, and whether there is a mask."""
 
 
-def as_on_cuda(kernel: str | Choose, beside_mask: str = "efficient") -> Callable[..., Tensor]:
+def as_on_cuda(kernel: str | Choose, beside_mask: str = "efficient", card: CardTraits = USUAL) -> Callable[..., Tensor]:
     """`torch.nn.functional.scaled_dot_product_attention` as a CUDA kernel runs it.
 
     Args:
         kernel: one that runs wherever it can: where values are not as wide as keys, flash gives way to the
             memory-efficient kernel (sdp_utils.cpp). Or what chooses for every call.
         beside_mask: the kernel that runs beside a mask, where `kernel` is a name.
+        card: where.
     """
     original = torch.nn.functional.scaled_dot_product_attention
     choose = kernel if callable(kernel) else _unless_it_cannot(kernel, beside_mask)
@@ -267,9 +301,11 @@ def as_on_cuda(kernel: str | Choose, beside_mask: str = "efficient") -> Callable
         if chosen == "math":
             with sdpa_kernel([SDPBackend.MATH]):
                 return original(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
-        if attn_mask is not None and attn_mask.requires_grad:
+        if attn_mask is not None and chosen == "efficient":
             attn_mask = _as_bias(attn_mask, query, key)
-        return _Fused.apply(query, key, value, attn_mask, chosen)  # type: ignore[no-any-return, no-untyped-call]
+        width = max(query.shape[-1], value.shape[-1])
+        runs = efficient_kernel(card, query.element_size(), width, dropout_p)
+        return _Fused.apply(query, key, value, attn_mask, chosen, runs)  # type: ignore[no-any-return, no-untyped-call]
 
     return scaled_dot_product_attention
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
+from estimators.analytic.cards import USUAL, CardTraits
 from estimators.analytic.parameters import ParameterGroup
 from estimators.analytic.windows import kernel_beside_mask
 from estimators.workload import Workload
@@ -54,13 +55,22 @@ class Session:
             itself runs on CPU tensors.
         fake: the mode that tensors are made under; None for real ones.
         device: where real tensors live. On a GPU `kernel` is pinned, unless it is `auto`, and torch's own kernels run.
+        card: whose kernels' scratch is taken, where no GPU runs them.
 
     Raises:
         GaloreMemError: an unknown architecture, or a missing library.
     """
 
-    def __init__(self, workload: Workload, kernel: str, fake: FakeTensorMode | None, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        workload: Workload,
+        kernel: str,
+        fake: FakeTensorMode | None,
+        device: str = "cpu",
+        card: CardTraits | None = None,
+    ) -> None:
         self.workload = workload
+        self._card = card or USUAL
         self.kernel = kernel
         self.device = device
         self.attention_kernels: set[str] = set()
@@ -286,7 +296,7 @@ class Session:
             if self.kernel != "cpu" and not self.on_gpu:
                 runs = None
                 if any(map(attention.is_fused, kernels)):
-                    runs = attention.as_on_cuda(self.kernel, beside)
+                    runs = attention.as_on_cuda(self.kernel, beside, self._card)
                 stack.enter_context(like_cuda(runs))
             elif self.workload.method.quantised and not self.on_gpu:
                 stack.enter_context(four_bit_products())

@@ -178,7 +178,8 @@ class Falcon(Llama):
         if s.autocast:
             q, k, v = (cast(x, s.autocast, f"{name} cast") for x, name in zip((q, k, v), "qkv", strict=True))
         if s.kernel != "math":
-            return kernels.fused(q, k, v, kernels.FUSED[s.kernel], grouped=False, mask=mask)
+            kernel = kernels.FUSED[s.kernel]
+            return kernels.fused(q, k, v, kernel, grouped=False, mask=mask, efficient=s.efficient, aligned=s.aligned)
         one_head = not self.traits.repeats_heads
         values = kernels.math(q, k, v, grouped=False, batched=s.batched, mask=mask, broadcast=one_head)
         return joined(values)

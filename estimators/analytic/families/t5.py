@@ -275,7 +275,8 @@ class T5(Program):
                 bias=bias,
             )
             return self.joined(values), None
-        return biased.efficient(q, k, v, bias, batched=batched, aligned=self.traits.aligned), None
+        assert s.efficient is not None
+        return biased.efficient(q, k, v, bias, s.efficient, batched=batched, aligned=self.traits.aligned), None
 
     def mlp(self, hidden: Tensor, path: str) -> Tensor:
         """MLP with or without a gate, its norm before it and the residual after it."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from estimators.analytic.efficient_attention import EfficientKernel
 from estimators.analytic.shadow.ops import Gradients, add, cast, dropout, matmul, repeat, scale, softmax, tanh
 from estimators.analytic.shadow.tape import Dims, Tape, Tensor, record
 
@@ -32,23 +33,21 @@ class FusedKernel:
 
 
 # Sources: aten/src/ATen/native/transformers/cuda/{attention,attention_backward}.cu and flash_attn/flash_api.cpp:
-# softmax_lse (b, n, s); rng_state of two elements and a scalar placeholder; backward: dq_accum and softmax_d padded to
-# 128 rows and 32 columns, dk and dv expanded to all heads under GQA, a contiguous copy of an output that is not. Flash
-# (`empty_like`), cuDNN (`alloc_with_matching_layout`) and the CPU's kernel lay their output out as the queries are. The
-# memory-efficient kernel pads its log-sum-exp to 32 and keeps `delta`; cuDNN saves (b, n, s, 1) statistics, its
-# workspace is known only on a GPU.
+# softmax_lse (b, n, s); rng_state of two elements and a scalar placeholder; backward: softmax_d and dq_accum padded to
+# 128 rows, and columns to 32, to 64 beyond 128; dk and dv expanded to all heads under GQA, a contiguous copy of an
+# output that is not. Flash (`empty_like`), cuDNN (`alloc_with_matching_layout`) and the CPU's kernel lay their output
+# out as the queries are. The memory-efficient kernel pads its log-sum-exp to 32; its scratch depends on the card
+# (`estimators.analytic.efficient_attention`). cuDNN saves (b, n, s, 1) statistics; only a GPU knows its workspace.
 FUSED: dict[str, FusedKernel] = {
     "flash": FusedKernel(
         logsumexp=("b", "n", "s"),
         seed_elements=(2, 1),
         follows_queries=True,
         scratch_by_heads=((("b", "s", "q"), 0),),
-        scratch=((("b", "n", "s128", "d32"), 4), (("b", "n", "s128"), 4)),
+        scratch=((("b", "n", "s128"), 4), (("b", "n", "s128", "d rounded"), 4)),
         grouped_scratch=((("b", "n", "s", "d"), 0), (("b", "n", "s", "d"), 0)),
     ),
-    "efficient": FusedKernel(
-        logsumexp=("b", "n", "s32"), seed_elements=(1, 1), grouped=False, scratch=((("b", "n", "s"), 4),)
-    ),
+    "efficient": FusedKernel(logsumexp=("b", "n", "s32"), seed_elements=(1, 1), grouped=False),
     "cudnn": FusedKernel(
         logsumexp=("b", "n", "s"), seed_elements=(1, 1), follows_queries=True, scratch=((("b", "n", "s"), 4),)
     ),
@@ -66,10 +65,13 @@ def fused(
     grouped: bool,
     mask: Tensor | None,
     by_heads: bool = False,
+    efficient: EfficientKernel | None = None,
+    aligned: bool = True,
 ) -> Tensor:
     """A fused kernel on `q` (b, n, s, d), `k` and `v` (b, g, s, d); returns (b, s, q).
 
-    `by_heads`: queries lie in memory head after head.
+    `by_heads`: queries lie in memory head after head. `efficient`: which of the memory-efficient kernels runs, if one.
+    `aligned`: a mask's rows are a multiple of 16 elements.
     """
     needed = kernel.scratch_by_heads if by_heads else ()
     needed += kernel.scratch + (kernel.grouped_scratch if grouped else ())
@@ -80,20 +82,53 @@ def fused(
         gradients: Gradients = [
             tape.empty(dim, size, f"attention d{name}") for dim, size, name in zip(dims, sizes, "qkv", strict=True)
         ]
-        scratch = [  # noqa: F841 alive beside the gradients
-            tape.empty(dim, size or gradient.itemsize, "attention backward scratch") for dim, size in needed
-        ]
+        scratch = [tape.empty(dim, size or gradient.itemsize, "attention backward scratch") for dim, size in needed]
+        if efficient is not None:
+            scratch += efficient_scratch(gradient, efficient)
         return gradients
 
     tape = q.tape
+    additive = [] if mask is None else [_additive(tape, q.itemsize, padded=efficient is not None and not aligned)]
     out = tape.empty(("b", "s", "q"), q.itemsize, "attention output")
-    extras = [tape.empty(kernel.logsumexp, 4, "log-sum-exp")]
+    extras = [*additive, tape.empty(kernel.logsumexp, 4, "log-sum-exp")]
+    additive.clear()
     extras += [tape.empty((str(count),), SEED_BYTES, "random state") for count in kernel.seed_elements]
-    if mask is not None:
-        # A boolean mask becomes an additive one of the query's dtype in every layer, its rows padded to 16 elements
-        # (convert_boolean_attn_mask and pad_bias in native/transformers/attention.cpp).
-        extras.append(tape.empty(("b", "s", "s16"), q.itemsize, "additive mask"))
+    if efficient is not None:
+        sum_output(tape, efficient)
     return record(out, apply, [q, k, v], [q, k, v, out, *extras])
+
+
+def _additive(tape: Tape, itemsize: int, *, padded: bool) -> Tensor:
+    """What a boolean mask becomes in every layer: numbers of the query's dtype.
+
+    The memory-efficient kernel wants rows of a multiple of 16 (native/transformers/attention.cpp,
+    `convert_boolean_attn_mask`, then `pad_bias`).
+    """
+    mask = tape.empty(("b", "s", "s"), itemsize, "additive mask")
+    return tape.empty(("b", "s", "s16"), mask.itemsize, "additive mask padded") if padded else mask
+
+
+def efficient_scratch(gradient: Tensor, kernel: EfficientKernel) -> list[Tensor]:
+    """What the memory-efficient kernel's backward holds beside its results: `delta` and its workspace.
+
+    Where torch takes `delta` from the product of output and gradient, all that leads to it is gone when it exists.
+    """
+    tape = gradient.tape
+    made = list[Tensor]()
+    if not kernel.computes_delta:
+        names = ["output in fp32", "gradient in fp32"] if gradient.itemsize != 4 else []
+        made = [tape.empty(("b", "s", "q"), 4, name) for name in (*names, "output times gradient")]
+        made.append(tape.empty(("b", "s", "n"), 4, "delta of each token"))
+    delta = tape.empty(("b", "n", "s"), 4, "attention backward scratch")
+    made.clear()
+    workspace = kernel.sums_queries or kernel.sums_keys
+    return [delta, *[tape.empty(("attention workspace",), 4, "attention workspace")] * workspace]
+
+
+def sum_output(tape: Tape, kernel: EfficientKernel) -> None:
+    """The memory-efficient kernel's unfinished output, in fp32, while it runs."""
+    if kernel.sums_output:
+        tape.empty(("b", "s", "q"), 4, "unfinished attention output")
 
 
 def math(

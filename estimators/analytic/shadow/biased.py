@@ -1,5 +1,6 @@
 """Attention with a learned bias that layers share (T5): (1, n, s, s), added to the scores."""
 
+from estimators.analytic.efficient_attention import EfficientKernel
 from estimators.analytic.shadow import attention as kernels
 from estimators.analytic.shadow.ops import Gradients, add, cast, dropout, like, matmul, scale, softmax
 from estimators.analytic.shadow.tape import Dims, Tensor, record
@@ -42,20 +43,24 @@ def _contiguous(x: Tensor) -> Tensor:
     return record(like(x, "bias contiguous"), lambda gradient: [gradient], [x])
 
 
-def efficient(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, *, batched: bool, aligned: bool) -> Tensor:
+def efficient(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor, runs: EfficientKernel, *, batched: bool, aligned: bool
+) -> Tensor:
     """The memory-efficient kernel, which has a gradient for its bias; returns (b, s, q)."""
     kernel, sizes, dims, wants = kernels.FUSED["efficient"], (q.itemsize,) * 3, (q.dims, k.dims, v.dims), False
     source = bias
     if bias.requires_grad:
         bias, wants = _spread(bias, batched=batched, aligned=aligned), True
+    elif not aligned:
+        bias = bias.tape.empty((*bias.dims[:-1], "s16"), bias.itemsize, "bias padded")
 
     def apply(gradient: Tensor) -> Gradients:
         tape = gradient.tape
         found: Gradients = [
             tape.empty(dim, size, f"attention d{name}") for dim, size, name in zip(dims, sizes, "qkv", strict=True)
         ]
-        delta = tape.empty(("b", "n", "s"), 4, "attention backward scratch")  # noqa: F841 alive beside the gradients
         padded = tape.empty(("b", *PADDED), gradient.itemsize, "gradient of the bias").as_view() if wants else None
+        scratch = kernels.efficient_scratch(gradient, runs)  # noqa: F841 alive beside the gradients
         return [*found, padded]
 
     tape = q.tape
@@ -63,6 +68,7 @@ def efficient(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, *, batched: bool, a
     extras = [tape.empty(kernel.logsumexp, 4, "log-sum-exp")]
     extras += [tape.empty((str(count),), kernels.SEED_BYTES, "random state") for count in kernel.seed_elements]
     del source
+    kernels.sum_output(tape, runs)
     return record(out, apply, [q, k, v, bias], [q, k, v, out, bias, *extras])
 
 

@@ -368,7 +368,10 @@ class Program(ABC):
             )
             return _contiguous(values), None
         fused = kernels.FUSED[kernel]
-        out = kernels.fused(q, k, v, fused, grouped=grouped, mask=mask, by_heads=foldable)
+        runs = s.efficient if kernel == "efficient" else None
+        out = kernels.fused(
+            q, k, v, fused, grouped=grouped, mask=mask, by_heads=foldable, efficient=runs, aligned=s.aligned
+        )
         return (_contiguous(out) if foldable and fused.follows_queries else out), None
 
     def joined(self, values: Tensor) -> Tensor:

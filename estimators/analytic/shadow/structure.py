@@ -3,6 +3,7 @@
 from collections.abc import Hashable
 from dataclasses import dataclass
 
+from estimators.analytic.efficient_attention import EfficientKernel
 from estimators.analytic.shadow.quantised import FourBit
 from estimators.analytic.shadow.weights import Weight
 
@@ -26,10 +27,14 @@ class Structure:
     """A fused kernel, `math` or `eager`."""
     masked_kernel: str = "flash"
     """What runs instead in layers that take a mask."""
+    efficient: EfficientKernel | None = None
+    """Which of the memory-efficient kernels, where it is one of the two."""
     masks: tuple[str, ...] = ("full_attention",)
     """For which kinds of layers masks are made."""
     layer_types: tuple[str, ...] = ()
     """Kinds of the played layers where the sequence reaches their window; empty where all see all before them."""
+    aligned: bool = True
+    """Rows of a mask for the memory-efficient kernel are a multiple of 16 elements, as it wants them."""
     checkpointing: bool = False
     single_head: bool = False
     """One key-value head for several query heads: repeating it is a view."""

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from estimators.analytic.attention import attention_kernel
+from estimators.analytic.cards import card_of
 from estimators.analytic.estimate import estimate
 from estimators.footprint import Footprint
 from estimators.workload import Workload
@@ -109,7 +110,7 @@ def _traced(job: Job) -> Footprint:
     gpu = job.bench.gpu
     kernel = attention_kernel(job.workload, gpu)
     workspace = gpu.cublas_workspace_recent_bytes if gpu else SMALL_WORKSPACE_BYTES
-    recording = record_steps(job.workload, kernel, workspace_bytes=workspace)
+    recording = record_steps(job.workload, kernel, workspace_bytes=workspace, card=card_of(gpu))
     return answer_of(job.workload, kernel, recording, job.bench.cards).footprint
 
 
