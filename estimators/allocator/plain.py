@@ -7,6 +7,7 @@ passed over are said beforehand (`passages`); whether one is depends on what is 
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from estimators.allocator.passages import LARGE_UNITS, UNIT_BYTES, Passage, Section, units_of
 from estimators.allocator.settings import DEFAULTS
@@ -15,6 +16,7 @@ from estimators.allocator.sizes import segment_bytes
 _BITS = 31
 """Of an address, counted in units: 1 TiB."""
 _ADDRESS = (1 << _BITS) - 1
+_ENDLESS = 1 << 2 * _BITS
 _LEAST_SMALL_REST, _LEAST_LARGE_REST = 1 << _BITS, (LARGE_UNITS + 1) << _BITS
 """A piece is split where at least so much of it would be left, as a piece at address 0."""
 
@@ -40,6 +42,22 @@ def plain_peaks(codes: Sequence[int], sizes: Sequence[int], sections: Iterable[S
     return state.peak * UNIT_BYTES, state.reserved * UNIT_BYTES
 
 
+class _Kind(NamedTuple):
+    """Blocks of one size."""
+
+    size: int
+    sought: int
+    """A piece of the size at address 0."""
+    shift: int
+    """What a piece loses that such a block is cut from: its size shrinks, and its address grows."""
+    least_rest: int
+    """A piece is split where at least so much of it would be left."""
+    pieces: list[int]
+    """Of its pool, in order."""
+    numbers: list[int]
+    """Theirs."""
+
+
 class _State:
     """What is lent and cached, in units of 512 bytes.
 
@@ -53,21 +71,29 @@ class _State:
         """Allocated, at most."""
         self.reserved = 0
         self._allocated = 0
-        self._sizes = list(map({size: units_of(size) for size in set(sizes)}.__getitem__, sizes))
+        self._pools: tuple[tuple[list[int], list[int]], ...] = (
+            ([0, _ENDLESS], [0, 0]),
+            ([0, _ENDLESS], [0, 0]),
+        )
+        """Cached pieces and their numbers, small and large: told apart by a block's size, since what the large pool
+        lends is never as small as what the small one does. Before and after them stands what is no piece."""
+        kinds = {size: self._kind(units_of(size)) for size in set(sizes)}
+        self._kinds = list(map(kinds.__getitem__, sizes))
         """Of blocks, as asked for; as lent, while they are."""
-        self._sought = [size << _BITS for size in self._sizes]
-        """The same as pieces at address 0."""
-        self._addresses = [0] * len(sizes)
+        self._origins = [0] * len(sizes)
+        """The pieces that blocks were cut from, which end with their addresses."""
         self._cached = [0] * len(sizes)
         """Pieces by their numbers; 0 for what is lent or gone."""
         self._before = [0] * len(sizes)
         """Numbers of neighbours."""
         self._after = [0] * len(sizes)
-        self._pools: tuple[tuple[list[int], list[int]], ...] = (([], []), ([], []))
-        """Cached pieces and their numbers, small and large: told apart by a block's size, since what the large pool
-        lends is never as small as what the small one does."""
         self._unchanged: set[Passage] = set()
         """Passages replayed since something else was."""
+
+    def _kind(self, size: int) -> _Kind:
+        is_large = size > LARGE_UNITS
+        sought, least_rest = size << _BITS, _LEAST_LARGE_REST if is_large else _LEAST_SMALL_REST
+        return _Kind(size, sought, sought - size, least_rest, *self._pools[is_large])
 
     def pass_over(self, codes: Sequence[int], passage: Passage) -> None:
         """Replay as little of a section as leaves all figures as they would be."""
@@ -88,36 +114,30 @@ class _State:
 
     def _largest(self, pool: int) -> int:
         pieces, _ = self._pools[pool]
-        return pieces[-1] >> _BITS if pieces else 0
+        return pieces[-2] >> _BITS
 
     def play(self, codes: Sequence[int]) -> None:
         """Allocations and frees."""
-        sizes, sought, addresses = self._sizes, self._sought, self._addresses
-        cached, before, after = self._cached, self._before, self._after
-        (small, small_numbers), (large, large_numbers) = self._pools
+        kinds, origins, cached, before, after = self._kinds, self._origins, self._cached, self._before, self._after
         allocated, peak = self._allocated, self.peak
         for code in codes:
             if code > 0:
-                size, wanted = sizes[code], sought[code]
-                if size > LARGE_UNITS:
-                    pieces, numbers, least_rest = large, large_numbers, _LEAST_LARGE_REST
-                else:
-                    pieces, numbers, least_rest = small, small_numbers, _LEAST_SMALL_REST
-                place = bisect_left(pieces, wanted)
-                if place == len(pieces):
-                    self._grow(pieces, numbers, size)
-                    place = bisect_left(pieces, wanted)
-                piece, number = pieces[place], numbers[place]
-                addresses[code] = piece & _ADDRESS
-                rest = piece - wanted
+                size, sought, shift, least_rest, pieces, numbers = kinds[code]
+                place = bisect_left(pieces, sought)
+                number = numbers[place]
+                if not number:
+                    number = self._grow(pieces, numbers, size)
+                    place = bisect_left(pieces, sought)
+                piece = pieces[place]
+                origins[code] = piece
                 before[code] = other = before[number]
                 after[other] = code
+                rest = piece - shift
                 if rest >= least_rest:
-                    rest += size
                     after[code] = number
                     before[number] = code
                     cached[number] = rest
-                    if place and pieces[place - 1] > rest:
+                    if pieces[place - 1] > rest:
                         del pieces[place], numbers[place]
                         place = bisect_left(pieces, rest, 0, place)
                         pieces.insert(place, rest)
@@ -130,55 +150,53 @@ class _State:
                     before[other] = code
                     del pieces[place], numbers[place]
                     if rest > _ADDRESS:
-                        size = sizes[code] = piece >> _BITS
-                        sought[code] = size << _BITS
+                        size = piece >> _BITS
+                        kinds[code] = self._kind(size)
                 allocated += size
                 if allocated > peak:
                     peak = allocated
                 continue
             code = -code
-            size, left, right = sizes[code], before[code], after[code]
+            size, sought, shift, _, pieces, numbers = kinds[code]
             allocated -= size
-            pieces, numbers = (large, large_numbers) if size > LARGE_UNITS else (small, small_numbers)
-            piece = cached[right]
+            left, right = before[code], after[code]
+            piece, other = cached[right], cached[left]
             if piece:
                 place = bisect_left(pieces, piece)
                 cached[right] = 0
                 after[code] = right = after[right]
                 before[right] = code
-                piece += sought[code] - size
-                if cached[left]:
+                if other:
                     del pieces[place], numbers[place]
-                    size = piece >> _BITS
-            else:
-                place = -1
-            other = cached[left]
+                    sought += piece >> _BITS << _BITS
+                else:
+                    piece += shift
             if other:
                 place = bisect_left(pieces, other)
                 cached[left] = 0
                 before[code] = left = before[left]
                 after[left] = code
-                piece = other + (size << _BITS)
-            elif place < 0:
-                cached[code] = piece = sought[code] | addresses[code]
+                piece = other + sought
+            elif not piece:
+                cached[code] = piece = sought | origins[code] & _ADDRESS
                 place = bisect_left(pieces, piece)
                 pieces.insert(place, piece)
                 numbers.insert(place, code)
                 continue
             cached[code] = piece
-            if place + 1 < len(pieces) and pieces[place + 1] < piece:
+            if piece < pieces[place + 1]:
+                pieces[place] = piece
+                numbers[place] = code
+            else:
                 del pieces[place], numbers[place]
                 place = bisect_left(pieces, piece, place)
                 pieces.insert(place, piece)
                 numbers.insert(place, code)
-            else:
-                pieces[place] = piece
-                numbers[place] = code
         self._allocated, self.peak = allocated, peak
         self._unchanged = set()
 
-    def _grow(self, pieces: list[int], numbers: list[int], size: int) -> None:
-        """A new segment, cached."""
+    def _grow(self, pieces: list[int], numbers: list[int], size: int) -> int:
+        """A new segment, cached; returns its number."""
         segment = segment_bytes(size * UNIT_BYTES, DEFAULTS) // UNIT_BYTES
         piece, number = segment << _BITS | self.reserved, len(self._cached)
         self.reserved += segment
@@ -188,3 +206,4 @@ class _State:
         place = bisect_left(pieces, piece)
         pieces.insert(place, piece)
         numbers.insert(place, number)
+        return number

@@ -4,6 +4,7 @@ The played step knows which storage each death ends. Where one dies in another l
 last made of those born at that place; and where none is left, of its own kind: layers hand on tensors like a chain.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
@@ -117,18 +118,19 @@ class _Writer:
         self._last = last
         names = [(kind.size, kind.category, kind.name) for kind in self._played.kinds]
         numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
-        self._same = [numbers[name] for name in names]
-        """Kinds by what they are apart from the layers they are in."""
+        self._in_every = [kind.in_every_middle_layer for kind in self._played.kinds]
         self._stand_in = [kind.name.endswith(OTHERS) for kind in self._played.kinds]
         self._kinds: list[int] = []
         self._events: list[int] = []
         self._parts: list[tuple[list[int], Cue | None]] = []
         self._threads = 0
         """That have run a matrix product."""
-        self._waiting: dict[int, list[int]] = {}
+        self._waiting: dict[int, list[int]] = defaultdict(list)
         """Living storages by the position of their birth, in order."""
-        self._alike: dict[int, dict[int, int]] = {}
-        """Living storages by kind, in order of birth, each with the position of its birth."""
+        living: list[dict[int, int]] = [{} for _ in numbers]
+        self._alike = [living[numbers[name]] for name in names]
+        """Living storages that are what a kind is apart from the layers it is in, in order of birth, each with the
+        position of its birth."""
         self._others: list[int] = []
         """What pieces that are not played have left for the end of backward."""
         self._done: dict[tuple[Pass, str], int] = {}
@@ -141,50 +143,70 @@ class _Writer:
 
     def written(self) -> Script:
         self._parts.append((self._events, None))
-        return Script(self._kinds, self._parts, [number for alike in self._alike.values() for number in alike])
+        living = {id(self._alike[kind]): self._alike[kind] for kind in self._kinds}
+        return Script(self._kinds, self._parts, [number for alike in living.values() for number in alike])
 
     def play(self, turn: _Turn) -> None:
         """Every birth and death of a turn, and the gradients that are complete inside it."""
-        events, births = self._played.events, self._played.births
         own: dict[int, int] = {}
         made = len(self._kinds)
         for stretch in turn.stretches:
-            for position in range(stretch.start, stretch.stop):
-                code = events[position]
-                if self._stand_in[abs(code) - 1]:
-                    self._free_others(is_death=code < 0)
-                elif code > 0:
-                    own[position] = self._bear(code - 1, position, stretch.window)
-                else:
-                    self._die(-code - 1, births[position], own, self._counterpart(position, turn.repetition))
+            if self._threads < 2:
+                self._await_product(stretch, own, turn.repetition)
+            else:
+                self._play(range(stretch.start, stretch.stop), own, turn.repetition)
             if stretch.gradient:
                 self._complete(stretch, turn.repetition, own)
         if turn.is_other and turn.stretches[0].window != "loss":
-            born = {number for alike in self._alike.values() for number in alike if number > made}
-            self._others += sorted(born)
+            born = enumerate(self._kinds[made:], made + 1)
+            self._others += [number for number, kind in born if number in self._alike[kind]]
 
-    def _free_others(self, *, is_death: bool) -> None:
-        """The tensor that stands for all they have left dies: they do. Its birth means nothing, each has its own."""
-        for number in self._others if is_death else ():
-            self._free(number, next(alike for alike in self._alike.values() if number in alike))
-        if is_death:
-            self._others.clear()
+    def _await_product(self, stretch: Stretch, own: dict[int, int], repetition: int) -> None:
+        """Plays a stretch that may have the first matrix product of a thread."""
+        threads, start = 2 if stretch.window.startswith("backward") else 1, stretch.start
+        for position in range(stretch.start, stretch.stop) if self._threads < threads else ():
+            kind = self._played.events[position] - 1
+            name = self._played.kinds[kind].name if kind >= 0 and not self._stand_in[kind] else ""
+            if name.endswith(_PRODUCTS[stretch.window]):
+                self._play(range(start, position), own, repetition)
+                self._threads, start = threads, position
+                self._cue(Product(threads))
+                break
+        self._play(range(start, stretch.stop), own, repetition)
+
+    def _play(self, positions: range, own: dict[int, int], repetition: int) -> None:
+        events, births, handed_on = self._played.events, self._played.births, self._handed_on
+        stand_in, waiting, alike = self._stand_in, self._waiting, self._alike
+        kinds, written = self._kinds, self._events
+        for position in positions:
+            code = events[position]
+            if code > 0:
+                if stand_in[code - 1]:
+                    continue  # each of the others has its own
+                kinds.append(code - 1)
+                number = own[position] = len(kinds)
+                written.append(number)
+                waiting[position].append(number)
+                alike[code - 1][number] = position
+                continue
+            kind, birth = -code - 1, births[position]
+            if birth not in own or position in handed_on or self._in_every[kind]:
+                self._die(kind, position, own, repetition)
+                continue
+            number = own.pop(birth)
+            del alike[kind][number]
+            waiting[birth].remove(number)
+            written.append(-number)
+
+    def _free_others(self) -> None:
+        """The tensor that stands for all they have left dies: they do."""
+        for number in self._others:
+            self._free(number, self._alike[self._kinds[number - 1]])
+        self._others.clear()
 
     def _cue(self, cue: Cue) -> None:
         self._parts.append((self._events, cue))
         self._events = []
-
-    def _bear(self, kind: int, position: int, window: str) -> int:
-        threads = 2 if window.startswith("backward") else 1
-        if self._threads < threads and self._played.kinds[kind].name.endswith(_PRODUCTS[window]):
-            self._threads = threads
-            self._cue(Product(threads))
-        self._kinds.append(kind)
-        number = len(self._kinds)
-        self._events.append(number)
-        self._waiting.setdefault(position, []).append(number)
-        self._alike.setdefault(self._same[kind], {})[number] = position
-        return number
 
     def _counterpart(self, position: int, repetition: int) -> int | None:
         """Where the neighbouring repetition made what dies here; None where it is the played storage itself."""
@@ -193,9 +215,13 @@ class _Writer:
             return None
         return handed.counterpart
 
-    def _die(self, kind: int, birth: int, own: dict[int, int], counterpart: int | None) -> None:
-        alike = self._alike[self._same[kind]]
-        if self._played.kinds[kind].in_every_middle_layer:
+    def _die(self, kind: int, position: int, own: dict[int, int], repetition: int) -> None:
+        """A death of what may have been made elsewhere."""
+        alike, birth = self._alike[kind], self._played.births[position]
+        counterpart = self._counterpart(position, repetition)
+        if self._stand_in[kind]:
+            self._free_others()
+        elif self._in_every[kind]:
             for number in list(self._waiting.get(birth, ())):
                 self._free(number, alike)
         elif birth not in own and birth in self._copied:
