@@ -288,5 +288,7 @@ def method_traits(name: str) -> MethodTraits:
         return METHODS[name]
     from difflib import get_close_matches
 
-    near = get_close_matches(name.lower(), METHODS, n=3) or list(METHODS)
+    plain = name.lower().replace("_", "-")
+    near = [plain] if plain in METHODS else [known for known in METHODS if len(plain) > 2 and plain in known]
+    near = near or get_close_matches(plain, METHODS, n=3) or list(METHODS)
     raise InputError(f"unknown method {name!r}", "", f"try one of: {', '.join(near)}")

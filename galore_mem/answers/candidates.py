@@ -153,6 +153,8 @@ def forms(model: ModelShape, wishes: Wishes, methods: Sequence[str]) -> Iterator
             yield Workload(
                 model=model,
                 method=_method(name, rank, update, wishes),
+                clip=wishes.trainer and update == "whole",
+                zero_grad="end" if wishes.trainer else "start",
                 precision=wishes.precision,
                 batch=Batch(micro_batch_size=wishes.batch or 1, sequence_length=wishes.seq or DEFAULT_SEQUENCE),
                 attention=wishes.attention or "auto",
@@ -172,7 +174,17 @@ def _method(name: str, rank: int | None, update: Update, wishes: Wishes) -> Meth
         words["target_modules"] = wishes.target_modules
     if kind == "galore":
         words |= {"proj_type": wishes.proj_type, "implementation": wishes.implementation_asked}
+    if wishes.trainer:
+        words |= _TRAINERS.get((METHODS[name].optimizer, kind != "galore"), {})
     return Method(name=name, rank=rank, update=update, **words)
+
+
+_TRAINERS: dict[tuple[str, bool], dict[str, Any]] = {
+    ("adamw", True): {"optimizer_kernel": "fused"},
+    ("adamw-8bit", True): {"embedding_optim_bits": 32},
+}
+"""How transformers' Trainer makes optimizers, by family and whether GaLore is out of the game: its default is the fused
+kernel, and it keeps bitsandbytes' states of embeddings in 32 bits."""
 
 
 class Candidates:

@@ -93,7 +93,9 @@ def fit(
     """
     if wishes is not None and words:
         raise InputError("wishes and keywords exclude each other", "", f"give {', '.join(words)} in wishes")
-    chosen = wishes or Wishes(**words)
+    several = {name: words[name] for name in ("methods", "target_modules") if name in words}
+    several = {name: (value,) if isinstance(value, str) else tuple(value) for name, value in several.items()}
+    chosen = wishes or Wishes(**(words | several))
     written = None
     if from_file is not None:
         from galore_mem.answers.written.constraints import constrained

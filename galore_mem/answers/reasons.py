@@ -7,6 +7,7 @@ from dataclasses import replace
 from estimators.footprint import Footprint
 from estimators.workload import Workload
 from galore_mem.answers.candidates import Option, option_of
+from galore_mem.answers.exact import is_compared
 from profiles.errors import InputError
 
 GIB = 2**30
@@ -39,6 +40,8 @@ def reasons(
 
 def _what_it_takes(best: Option, footprint: Footprint) -> str:
     how = "replayed through the allocator's replica" if best.is_replayed else "by the closed form's bound"
+    if best.is_replayed and not is_compared(best.workload, best.card.gpu):
+        how += ", but for its bound: no run of this kind was compared, so the closed form's stands"
     return (
         f"it takes {_gib(footprint.process_bytes)} GiB, at most {_gib(footprint.upper_bytes)} of "
         f"{_gib(best.usable_bytes)}, {how}; the peak is the {footprint.peak.label.replace('_', ' ')}, "
@@ -108,7 +111,10 @@ def _without(best: Option, other: Workload, name: str) -> Iterator[str]:
         saved = plain.reach.process_bytes - option_of(best.workload, best.card).reach.process_bytes
         if saved > 0:
             lead = f"without {name} it would take {_gib(saved)} GiB more"
-            yield f"{lead}, and not fit" if plain.least_missing_bytes > 0 else lead
+            if plain.least_missing_bytes > 0:
+                yield f"{lead}, and not fit"
+            else:
+                yield f"{lead}, and not be sure to fit" if plain.missing_bytes > 0 else lead
 
 
 def missing(option: Option) -> str:

@@ -1,6 +1,7 @@
 """What a search found on one card: what to take, what else fits, and what just misses."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -75,6 +76,7 @@ class CardResult:
     def __init__(self, named: NamedModel, wishes: Wishes, card: Card, cards: Sequence[Card]) -> None:
         self.card = card
         self._cards = cards
+        self._named, self._wishes = named, wishes
         self._looks = Looks(named.shape, wishes, card)
         self._replays = Replays(card)
         self._best = self._replays.best((look.possible for look in self._looks), free_size(wishes))
@@ -90,6 +92,16 @@ class CardResult:
     def _fitting(self) -> list[Option]:
         """What fits by the closed form's bound, the best first."""
         return [option for look in self._looks for option in look.possible if option.missing_bytes <= 0]
+
+    @cached_property
+    def unasked(self) -> Option | None:
+        """Where nothing fits, and no method was named: adapters beside weights in four bits, if those do."""
+        if self.option is not None or self._wishes.methods:
+            return None
+        with suppress(InputError):  # wishes that mean nothing to adapters
+            wishes = replace(self._wishes, methods=("qlora",))
+            return CardResult(self._named, wishes, self.card, (self.card,)).option
+        return None
 
     @property
     def option(self) -> Option | None:

@@ -40,6 +40,8 @@ STORY: tuple[tuple[str, Update], ...] = (
 """Methods and updates of a plan for which no method was named."""
 QUANT_BLOCKSIZES = (64, 128, 256, 512, 1024, 2048, 4096)
 """What bitsandbytes' blockwise kernels accept (backends/cuda/ops.py); its optimizers used 2048, then 256."""
+LARGEST_COUNT = 2**31 - 1
+"""Of anything that a run has; beyond it torch's own sizes overflow."""
 
 
 class _Stated:
@@ -147,6 +149,10 @@ class Settings(_Stated):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise InputError(f"{_option(name)} {value!r} is not a positive whole number", "", "give 1 or more")
+            if value is not None and value > LARGEST_COUNT:
+                raise InputError(
+                    f"{_option(name)} {value} is more than any run has", "", f"give {LARGEST_COUNT} or less"
+                )
         if self.scale is not None and not 0 < self.scale < float("inf"):
             raise InputError(f"--scale {self.scale} is not a positive number", "", "GaLore's default is 0.25")
         for name, value in (("--dropout", self.dropout), ("--lora-dropout", self.lora_dropout)):

@@ -16,6 +16,7 @@ from estimators.workload import (
     Update,
     method_traits,
 )
+from galore_mem.answers.settings import LARGEST_COUNT
 from profiles.errors import InputError
 from profiles.shapes import ModelShape
 
@@ -26,8 +27,8 @@ ENOUGH = 4
 """Hidden size over rank from which more rank is not looked for: the paper's choice at 7B, 0.3 % behind 8-bit Adam."""
 LORA_RANK = 16
 ONLY_NAMED = ("relora", "low-rank", "qlora")
-"""Looked at only where --method names them: no library runs the first two, and the third trains beside other weights
-than the model's, which nobody should be handed unasked."""
+"""Looked at only where --method or a file of another tool names them: no library runs the first two, and the third
+trains beside other weights than the model's, which nobody should be handed unasked."""
 NOT_IN_TRAINER = ("sgd-momentum", "relora", "low-rank", "offload-adamw")
 
 
@@ -79,6 +80,10 @@ class Wishes:
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise InputError(f"{_option(name)} {value!r} is not a positive whole number", "", "give 1 or more")
+            if value is not None and value > LARGEST_COUNT:
+                raise InputError(
+                    f"{_option(name)} {value} is more than any run has", "", f"give {LARGEST_COUNT} or less"
+                )
         self._agree()
 
     def _agree(self) -> None:

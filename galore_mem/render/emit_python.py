@@ -8,6 +8,7 @@ from galore_mem.answers.reasons import describe, missing
 from galore_mem.errors import UsageError
 from galore_mem.render import words
 from galore_mem.render.emit_quantised import adapters, from_peft, load_dtype, preparation, quantisation
+from galore_mem.training.heads import AUTO_CLASSES, trained_head
 
 _DTYPES = {"bf16": "torch.bfloat16", "fp32": "torch.float32", "amp-bf16": "torch.float32", "amp-fp16": "torch.float32"}
 _KERNELS = {"auto": "sdpa", "flash": "sdpa", "efficient": "sdpa", "cudnn": "sdpa", "math": "sdpa", "eager": "eager"}
@@ -48,6 +49,17 @@ def recommended(best: CardResult) -> Workload:
     return best.recommended.option.workload
 
 
+def auto_class(workload: Workload) -> str:
+    """The class of transformers that loads the model with the head that is planned."""
+    return AUTO_CLASSES[trained_head(workload.model)]
+
+
+def _labels(workload: Workload) -> str:
+    """Targets of the planned head: a class of each sequence, or the tokens themselves."""
+    classifies = trained_head(workload.model) == "classification"
+    return "torch.randint(0, model.config.num_labels, (len(ids),), device=device)" if classifies else "ids"
+
+
 def _head(result: FitResult, best: CardResult, workload: Workload) -> Iterator[str]:
     found = best.recommended
     assert found is not None
@@ -78,7 +90,7 @@ def _body(workload: Workload) -> Iterator[str]:
     quantised = workload.method.quantised
     if quantised:
         yield from quantisation(workload)
-    yield "model = AutoModelForCausalLM.from_pretrained("
+    yield f"model = {auto_class(workload)}.from_pretrained("
     dtype = load_dtype(workload) if quantised else _DTYPES[workload.precision]
     yield f"    arguments.model, dtype={dtype}, attn_implementation={kernel!r}, use_safetensors=True,"
     if quantised:
@@ -125,7 +137,7 @@ def _imports(workload: Workload) -> Iterator[str]:
         yield "from torch.utils.checkpoint import checkpoint"
     if method.states_on == "host":
         yield "from torchao.optim import CPUOffloadOptimizer"
-    yield f"from transformers import AutoModelForCausalLM{', BitsAndBytesConfig' * method.quantised}"
+    yield f"from transformers import {auto_class(workload)}{', BitsAndBytesConfig' * method.quantised}"
     if method.optimizer == "adafactor" and method.parameterisation == "full":
         yield "from transformers.optimization import Adafactor"
     if method.parameterisation == "galore":
@@ -163,7 +175,7 @@ def _optimizer(workload: Workload) -> Iterator[str]:
             yield f"layers = PerLayer(optimizer, accumulation_steps={workload.batch.gradient_accumulation_steps})"
         return
     if method.parameterisation == "lora":
-        yield f"config = {adapters(method)}"
+        yield f"config = {adapters(workload)}"
         yield "model = get_peft_model(model, config)"
     trained = "[p for p in model.parameters() if p.requires_grad]"
     if method.update == "whole":
@@ -205,7 +217,7 @@ def _chunked_loss() -> Iterator[str]:
 def _loop(workload: Workload) -> Iterator[str]:
     method, steps = workload.method, workload.batch.gradient_accumulation_steps
     galore_layers = method.parameterisation == "galore" and method.update == "per-layer"
-    loss = "loss_of(ids)" if workload.loss == "chunked" else "model(input_ids=ids, labels=ids).loss"
+    loss = "loss_of(ids)" if workload.loss == "chunked" else f"model(input_ids=ids, labels={_labels(workload)}).loss"
     if workload.runs_autocast:
         dtype = "torch.float16" if workload.precision == "amp-fp16" else "torch.bfloat16"
         around = [f"        with torch.autocast(device, dtype={dtype}):", f"            loss = {loss}"]

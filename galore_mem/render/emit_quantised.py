@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from estimators.workload import Method, Workload
+from estimators.workload import Workload
+from galore_mem.training.heads import PEFT_TASKS, trained_head
 
 COMPUTE_DTYPES = {"fp32": "torch.float32", "amp-fp16": "torch.float16"}
 """By precision; bf16 elsewhere."""
@@ -34,8 +35,9 @@ def from_peft(workload: Workload) -> str:
     return "from peft import LoraConfig, get_peft_model" + ", prepare_model_for_kbit_training" * prepares
 
 
-def adapters(method: Method) -> str:
+def adapters(workload: Workload) -> str:
     """LoraConfig's call."""
+    method, task = workload.method, PEFT_TASKS[trained_head(workload.model)]
     targets = "all-linear" if method.target_modules == ("all-linear",) else list(method.target_modules)
     dropout = f", lora_dropout={method.lora_dropout}" if method.lora_dropout else ""
-    return f'LoraConfig(r={method.rank}, target_modules={targets!r}{dropout}, task_type="CAUSAL_LM")'
+    return f'LoraConfig(r={method.rank}, target_modules={targets!r}{dropout}, task_type="{task}")'

@@ -7,18 +7,18 @@ from galore_mem.answers.fit import CardResult, FitResult
 from galore_mem.answers.reasons import describe
 from galore_mem.errors import UsageError
 from galore_mem.render import words
-from galore_mem.render.emit_python import recommended
+from galore_mem.render.emit_python import auto_class, recommended
 from galore_mem.render.emit_quantised import adapters, from_peft, load_dtype, preparation, quantisation
 
-_PLAIN = {
-    "adamw": "adamw_torch",
+_PLAIN = {  # each with the kernel that a search for the Trainer takes
+    "adamw": "adamw_torch_fused",
     "adamw-8bit": "adamw_bnb_8bit",
     "paged-adamw-8bit": "paged_adamw_8bit",
     "paged-adamw-32bit": "paged_adamw_32bit",
     "adafactor": "adafactor",
     "sgd": "sgd",
-    "lora": "adamw_torch",
-    "qlora": "adamw_torch",
+    "lora": "adamw_torch_fused",
+    "qlora": "adamw_torch_fused",
 }
 _GALORE = {
     "galore-adamw": "galore_adamw",
@@ -54,25 +54,25 @@ def _head(best: CardResult, workload: Workload) -> Iterator[str]:
         yield "# Trainer's GaLore is galore_torch, and is planned as such; this package's is leaner: --emit python,"
         yield "# or Trainer(optimizers=(optimizer, None)) with an optimizer made as that script makes it."
     if workload.method.name == "lora":
-        rank = workload.method.rank
-        yield f'# Before: model = get_peft_model(model, LoraConfig(r={rank}, target_modules="all-linear")), from peft.'
+        yield "# Before, with peft: model = get_peft_model(model, adapters), where adapters is"
+        yield f"# {adapters(workload)}."
     if workload.method.quantised:
         yield "# quantization and adapters belong to the model:"
-        yield f"# model = AutoModelForCausalLM.from_pretrained(..., dtype={load_dtype(workload)},"
+        yield f"# model = {auto_class(workload)}.from_pretrained(..., dtype={load_dtype(workload)},"
         yield "#     quantization_config=quantization)"
         yield from (f"# {line}" for line in preparation(workload))
         yield "# model = get_peft_model(model, adapters)"
         yield f"# Sequences of {workload.batch.sequence_length:,} tokens are the data collator's business."
         yield "import torch"
         yield from_peft(workload)
-        yield "from transformers import AutoModelForCausalLM, BitsAndBytesConfig, TrainingArguments"
+        yield f"from transformers import {auto_class(workload)}, BitsAndBytesConfig, TrainingArguments"
         yield ""
         yield from quantisation(workload)
-        yield f"adapters = {adapters(workload.method)}"
+        yield f"adapters = {adapters(workload)}"
         return
     dtype = "torch.bfloat16" if workload.precision == "bf16" else "torch.float32"
-    yield f"# Load the model with dtype={dtype}; sequences of {workload.batch.sequence_length:,} tokens are"
-    yield "# the data collator's business."
+    yield f"# Load the model as {auto_class(workload)} with dtype={dtype};"
+    yield f"# sequences of {workload.batch.sequence_length:,} tokens are the data collator's business."
     yield "from transformers import TrainingArguments"
     yield ""
 

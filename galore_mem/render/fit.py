@@ -87,6 +87,10 @@ def _answer(result: FitResult, screen: Terminal) -> Iterator[Text]:
             name = next_card(best.card, least.missing_bytes)
             text.append(f" The smallest card with room for it: --gpu {name}." if name else "")
         yield from flow(text, screen.width)
+        if best.unasked is not None:
+            what = f"{describe(best.unasked.workload)}, {_cost(best.unasked)}"
+            hint = f"Adapters beside weights rounded to four bits would fit (--method qlora): {what}."
+            yield from flow(Text(hint), screen.width)
         return
     yield from _recommended(result, best, best.recommended, screen)
 
@@ -108,8 +112,10 @@ def _recommended(result: FitResult, best: CardResult, found: Recommendation, scr
     card, others = _gpu(best), size_text(best.card.other_use_bytes)
     write = fit_line(result.asked, result.wishes, card, other_use=others)
     confirm = command_line("trace", result.asked, workload, card, other_use=others)
-    lines = [] if workload.data_parallel > 1 else [("Write it", f"{write} --emit python > train.py")]
-    for label, line in (*lines, ("Confirm it", confirm)):
+    lines = [("Write it", f"{write} --emit python > train.py"), ("Confirm it", confirm)]
+    if workload.data_parallel > 1:  # a script would have to start processes
+        lines[0] = ("Write what transformers' Trainer can run of it", f"{write} --emit transformers")
+    for label, line in lines:
         yield from flow(Text.assemble((f"{label}: ", "dim"), line), screen.width, indent=2)
 
 

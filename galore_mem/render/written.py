@@ -15,5 +15,5 @@ def print_written(run: WrittenRun, screen: Terminal | None = None) -> None:
         lines += flow(line, screen.width, indent=4)
     if run.ignored:
         shown = ", ".join(run.ignored)
-        lines += flow(Text(f"Ignored, for they change no memory of the step: {shown}", style="dim"), screen.width, 2)
+        lines += flow(Text(f"Ignored, for none is known to change memory: {shown}", style="dim"), screen.width, 2)
     screen.show(lines)

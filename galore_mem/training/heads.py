@@ -31,6 +31,9 @@ AUTO_CLASSES = {
     "classification": "AutoModelForSequenceClassification",
 }
 
+PEFT_TASKS = {"causal-lm": "CAUSAL_LM", "seq2seq-lm": "SEQ_2_SEQ_LM", "classification": "SEQ_CLS"}
+"""Peft's names of what is trained."""
+
 
 def trained_head(shape: ModelShape) -> str:
     """What is trained on top: a key of `AUTO_CLASSES`."""

@@ -12,12 +12,10 @@ from torch._subclasses import FakeTensorMode
 from estimators.workload import Workload
 from galore_mem.errors import GaloreMemError, MissingExtraError, UsageError
 from galore_mem.training.config import config_of
-from galore_mem.training.heads import AUTO_CLASSES, target_modules, trained_head
+from galore_mem.training.heads import AUTO_CLASSES, PEFT_TASKS, target_modules, trained_head
 from galore_mem.training.quantised import compute_dtype, fake_weight, is_four_bit, quantise, quantised_weight
 from profiles.errors import InputError
 
-_TASKS = {"causal-lm": "CAUSAL_LM", "seq2seq-lm": "SEQ_2_SEQ_LM", "classification": "SEQ_CLS"}
-"""Peft's names."""
 _REFUSALS = (ValueError, AssertionError, RuntimeError, ArithmeticError, LookupError, TypeError, AttributeError)
 """What transformers' model classes raise for configurations that they cannot build."""
 _INITIAL_STD = 0.02
@@ -168,7 +166,7 @@ def _with_adapters(model: Any, workload: Workload) -> Any:  # noqa: ANN401
         target_modules=targets,
         lora_dropout=workload.method.lora_dropout,
         # For classifiers peft copies the head and trains the copy; ReLoRA trains the head itself.
-        task_type=None if restarts and head == "classification" else _TASKS[head],
+        task_type=None if restarts and head == "classification" else PEFT_TASKS[head],
     )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*gradient_checkpointing", FutureWarning)  # peft asks by the old name

@@ -3,7 +3,7 @@
 from dataclasses import fields, replace
 from typing import Any
 
-from galore_mem.answers.wishes import Wishes
+from galore_mem.answers.wishes import ONLY_NAMED, Wishes
 from galore_mem.answers.written.keys import Meaning
 from galore_mem.answers.written.read import read_run
 from galore_mem.answers.written.run import WrittenRun
@@ -33,6 +33,8 @@ def constrained(path: str, model: str | None, wishes: Wishes) -> tuple[WrittenRu
         "attention": found.attention if found.attention != "auto" else None,
         "padding": found.padding,
     }
+    if run.method in ONLY_NAMED:
+        facts["methods"] = (*wishes.methods_asked, run.method)
     if run.has_sequence_length:
         facts["seq"] = found.seq
     elif not wishes.seq and wishes.objective != "sequence":

@@ -8,6 +8,8 @@ from galore_mem.errors import UsageError
 
 _WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _LARGEST = 2**31 - 1
+_ALIKE = 0.9
+"""How much of two keys agrees where one is taken for a slip of the other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +40,17 @@ class Keys:
 
     @property
     def ignored(self) -> tuple[str, ...]:
-        """Keys that nobody asked for: they change no memory that a plan knows."""
+        """Keys that nobody asked for: none is known to change memory."""
         return tuple(key for key in self._all if key not in self._seen)
+
+    @property
+    def misspelt(self) -> tuple[str, ...]:
+        """A note on every ignored key that looks like one which was asked for and is not there."""
+        from difflib import get_close_matches
+
+        absent = [key for key in self._seen if key not in self._all]
+        near = ((key, get_close_matches(key, absent, n=1, cutoff=_ALIKE)) for key in self.ignored)
+        return tuple(f"{self._name}: {key} is no key that is read; {meant[0]} is" for key, meant in near if meant)
 
     def means(self, key: str, effect: str) -> None:
         """Say what a key, or its default, means for the plan."""

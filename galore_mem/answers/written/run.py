@@ -59,5 +59,5 @@ def written_run(keys: Keys, *, file: str, tool: str, model: str, method: str, wo
         has_sequence_length="seq" in words,
         meanings=tuple(keys.meanings),
         ignored=keys.ignored,
-        notes=tuple(keys.notes),
+        notes=(*keys.misspelt, *keys.notes),
     )

@@ -9,7 +9,7 @@ from estimators.analytic.estimate import estimate
 from estimators.verdict import judge, max_micro_batch_size
 from estimators.workload import Workload, with_batch
 from galore_mem.answers.candidates import options
-from galore_mem.answers.exact import confirmed
+from galore_mem.answers.exact import confirmed, is_compared
 from galore_mem.answers.fit import FitResult, fit, preference
 from galore_mem.answers.names import Card
 from galore_mem.answers.wishes import Wishes
@@ -162,6 +162,40 @@ def test_a_run_without_a_written_history_keeps_the_bound_of_the_closed_form(monk
     assert best.footprint == estimate(best.option.workload, find_gpu("4060"))
 
 
+def test_one_method_is_one_word() -> None:
+    assert fit("llama-60m", gpus="4090", methods="lora").wishes.methods == ("lora",)
+
+
+def test_where_nothing_fits_adapters_beside_four_bits_are_said_to_fit() -> None:
+    found = fit("llama-7b", gpus="3060-ti").best
+    assert found.option is None
+    assert found.unasked is not None
+    assert (found.unasked.workload.method.name, found.unasked.missing_bytes <= 0) == ("qlora", True)
+    assert fit("llama-7b", gpus="3060-ti", methods=("adamw",)).best.unasked is None
+    assert fit("llama-60m", gpus="4090").best.unasked is None
+
+
+def test_what_exceeds_the_card_by_its_bound_is_not_sure_to_fit() -> None:
+    found = fit("llama-3b", gpus="4090").best.recommended
+    assert found is not None
+    assert any(reason.endswith("GiB more, and not be sure to fit") for reason in found.why)
+
+
+def test_a_bound_that_no_replay_was_compared_for_is_said_to_be_the_closed_forms() -> None:
+    takes = {}
+    for method in ("lora", "qlora"):
+        found = fit("llama-60m", gpus="4090", methods=(method,), batch=1).best.recommended
+        assert found is not None
+        takes[method] = "no run of this kind was compared" in found.why[0]
+    assert takes == {
+        name: not is_compared(workload, find_gpu("4090"))
+        for name, workload in {
+            name: fit("llama-60m", gpus="4090", methods=(name,), batch=1).best.option.workload  # type: ignore[union-attr]
+            for name in takes
+        }.items()
+    }
+
+
 def test_a_global_batch_is_gathered_exactly() -> None:
     found = fit("llama-1b", gpus="4090", global_batch=96, seq=1024)
     assert found.best.recommended is not None
@@ -205,6 +239,7 @@ def test_what_is_preferred_is_a_total_order() -> None:
     [
         ({"gpus": ()}, "add --gpu"),
         ({"min_rank": 0}, "--min-rank 0"),
+        ({"batch": 10**20}, "--batch 100000000000000000000 is more than any run has"),
         ({"objective": "speed"}, "--for 'speed'"),
         ({"objective": "batch", "batch": 4}, "leave out --batch"),
         ({"rank": 64, "min_rank": 128}, "below --min-rank"),

@@ -278,7 +278,8 @@ def test_fit_keeps_what_a_run_is_given_and_looks_for_the_rest(name: str) -> None
         run.settings.precision,
         run.settings.padding,
     )
-    assert (wishes.methods, wishes.rank, wishes.checkpointing, wishes.loss) == ((), None, None, None)
+    assert (wishes.rank, wishes.checkpointing, wishes.loss) == (None, None, None)
+    assert wishes.methods == ((*Wishes().methods_asked, "qlora") if run.method == "qlora" else ())
     assert found.written is not None
     effects = {meaning.key: meaning.effect for meaning in found.written.meanings}
     assert all("(free here)" in effect for effect in effects.values() if "--method" in effect or "--check" in effect)
@@ -417,6 +418,14 @@ def test_other_bad_files(tmp_path: Path) -> None:
     ):
         with pytest.raises(UsageError, match=word):
             read_run(str(tmp_path / name))
+
+
+def test_a_slip_in_a_key_is_named() -> None:
+    content = {"base_model": "llama-60m", "sequence_len": 64, "micro_batchsize": 4, "dataset_prepared_path": "x"}
+    run = axolotl.read(content, "run.yml")
+    assert run.notes[0] == "run.yml: micro_batchsize is no key that is read; micro_batch_size is"
+    assert set(run.ignored) == {"micro_batchsize", "dataset_prepared_path"}
+    assert not any("no key that is read" in note for note in axolotl.read(content | {"micro_batch_size": 2}, "x").notes)
 
 
 def test_what_a_plan_cannot_follow_is_said() -> None:

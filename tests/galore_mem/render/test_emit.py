@@ -129,6 +129,76 @@ def test_the_arguments_are_transformers(
             assert [group.get("rank") for group in optimizer.param_groups] == [None, 8]
 
 
+@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ("adamw", {"data_parallel": 2}),
+        ("adamw-8bit", {"update": "whole"}),
+        ("adafactor", {"precision": "amp-bf16"}),
+        ("galore-adamw-8bit", {"update": "per-layer"}),
+        ("galore-adamw", {"update": "whole"}),
+        ("lora", {"checkpointing": "full"}),
+    ],
+    ids=str,
+)
+def test_the_arguments_read_again_are_the_run_that_was_planned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, words: dict[str, Any]
+) -> None:
+    import json
+
+    from galore_mem.answers.plan import plan
+
+    monkeypatch.chdir(tmp_path)
+    wishes = Wishes(methods=(method,), trainer=True, batch=4, **words)
+    planned = fit("llama-60m", gpus="3060", wishes=wishes).best.recommended
+    assert planned is not None
+    names: dict[str, Any] = {}
+    text = training_arguments(fit("llama-60m", gpus="3060", wishes=wishes)).replace(
+        "output_dir=", "use_cpu=True, output_dir="
+    )
+    exec(compile(text, "arguments.py", "exec"), names)
+    content = names["arguments"].to_dict() | {"model_name_or_path": "llama-60m", "max_length": 256, "packing": True}
+    content["dtype"] = "float32" if wishes.precision.startswith("amp") else "bfloat16"
+    if method == "lora":
+        content |= {"use_peft": True, "lora_r": 16, "lora_target_modules": "all-linear"}
+    (tmp_path / "run.json").write_text(json.dumps(content, default=str), encoding="utf-8")
+    read = plan(from_file="run.json", gpus="3060", data_parallel=wishes.data_parallel, exact=True).plans[0]
+    assert read.footprint.moments == planned.footprint.moments
+    assert read.footprint.upper_bytes == planned.footprint.upper_bytes
+
+
+@pytest.mark.parametrize(
+    ("name", "class_name", "task"),
+    [
+        ("bert-base", "AutoModelForSequenceClassification", "SEQ_CLS"),
+        ("t5-base", "AutoModelForSeq2SeqLM", "SEQ_2_SEQ_LM"),
+        ("gpt2", "AutoModelForCausalLM", "CAUSAL_LM"),
+    ],
+)
+def test_the_script_loads_the_head_that_is_planned(name: str, class_name: str, task: str) -> None:
+    script = python_script(fit(name, gpus="3060", methods=("lora",)))
+    assert f"model = {class_name}.from_pretrained(" in script
+    assert f"import {class_name}\n" in script
+    assert f'task_type="{task}"' in script
+    assert ("model.config.num_labels" in script) == (name == "bert-base")
+    assert f"# Load the model as {class_name} " in training_arguments(
+        fit(name, gpus="3060", wishes=Wishes(methods=("lora",), trainer=True))
+    )
+
+
+def test_a_script_for_an_encoder_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import BertConfig, BertForSequenceClassification
+
+    config = BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, vocab_size=64)
+    BertForSequenceClassification(config).save_pretrained(tmp_path / "tiny")
+    script = tmp_path / "run.py"
+    script.write_text(python_script(found(tmp_path / "tiny", "adamw")), encoding="utf-8")
+    monkeypatch.setattr("sys.argv", [str(script), str(tmp_path / "tiny"), "--steps", "1"])
+    model = runpy.run_path(str(script), run_name="__main__")["model"]
+    assert type(model).__name__ == "BertForSequenceClassification"
+
+
 def test_a_hostile_name_cannot_leave_the_docstring(folder: Path) -> None:
     result = found(folder, "adamw")
     from dataclasses import replace
