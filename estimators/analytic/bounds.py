@@ -11,14 +11,15 @@ What every bound rests on:
 - *context*: the range seen for the class of card; its middle is central, its top is in the bound.
 """
 
+from collections import Counter
 from functools import lru_cache
 from typing import NamedTuple
 
 from estimators.analytic.buffers import buffers
 from estimators.analytic.data_parallel import first_buckets
-from estimators.analytic.parameters import parameters_of
+from estimators.analytic.parameters import lone, parameters_of
 from estimators.analytic.states import as_stepped, group_states, master_weights, shared_states
-from estimators.analytic.tensors import Tensors, rounded
+from estimators.analytic.tensors import rounded
 from estimators.analytic.unknown_scratch import SvdTable, unknown_scratch
 from estimators.footprint import Term
 from estimators.workload import Method, Precision, Workload
@@ -64,18 +65,15 @@ def persistent_sizes(
     model: ModelShape, method: Method, precision: Precision, buckets: tuple[int, ...] = ()
 ) -> dict[int, int]:
     """Tensors that live across steps, counted by size: weights, buffers, states, projectors, and buckets."""
-    groups = parameters_of(model, method, precision)
-    tensors: list[Tensors] = [Tensors(name=group.name, nbytes=group.nbytes, count=group.count) for group in groups]
-    tensors += buffers(model)
-    tensors += [state for group in groups for state in group_states(group, method)]
-    tensors += [copy for group in groups for copy in master_weights(group, method)]
-    tensors += shared_states(groups, method)
-    tensors += [Tensors(name="bucket", nbytes=nbytes) for nbytes in buckets]
-    sizes: dict[int, int] = {}
-    for entry in tensors:
-        if not entry.on_host:
-            sizes[entry.nbytes] = sizes.get(entry.nbytes, 0) + entry.count
-    return sizes
+    groups, sizes = parameters_of(model, method, precision), Counter(buckets)
+    for group in groups:
+        one = lone(group)
+        sizes[group.nbytes] += group.count
+        for entry in (*group_states(one, method), *master_weights(one, method)):
+            sizes[entry.nbytes] += entry.count * group.count * (not entry.on_host)
+    for entry in (*buffers(model), *shared_states(groups, method)):
+        sizes[entry.nbytes] += entry.count * (not entry.on_host)
+    return {nbytes: count for nbytes, count in sizes.items() if count}
 
 
 def between_steps_bytes(workload: Workload) -> int:

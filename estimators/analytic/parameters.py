@@ -65,6 +65,12 @@ def model_parameters(shape: ModelShape, itemsize: int = 2) -> tuple[ParameterGro
     )
 
 
+@lru_cache(maxsize=4096)
+def lone(group: ParameterGroup) -> ParameterGroup:
+    """One parameter of a group, whatever it is called: many groups differ in nothing else."""
+    return replace(group, name="", count=1)
+
+
 def shape_sizes(shape: ModelShape) -> dict[str, int]:
     """Numbers behind the symbols of a model's weights."""
     return {
@@ -129,6 +135,9 @@ def parameters_of(shape: ModelShape, method: Method, precision: Precision) -> tu
     base, copied = model_parameters(shape, 2 if precision == "bf16" else 4), _copied_modules(shape, method)
     if method.parameterisation == "full":
         return base
+    plain = Method(name="galore-adamw", target_modules=method.target_modules)
+    if method.parameterisation == "galore" and method != plain:
+        return parameters_of(shape, plain, precision)  # GaLore's parameters are what they were, whatever its rank
     if not any(_is_target(group, method) and not copy_name(group.name, copied) for group in base):
         raise InputError(
             f"--target-modules {' '.join(method.target_modules)} matches no linear layer of {shape.name}",

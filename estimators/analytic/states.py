@@ -19,7 +19,7 @@ from dataclasses import replace
 from functools import lru_cache
 from math import prod
 
-from estimators.analytic.parameters import ParameterGroup
+from estimators.analytic.parameters import ParameterGroup, lone
 from estimators.analytic.projection import Shape, projection_of
 from estimators.analytic.tensors import Tensors
 from estimators.workload import Method
@@ -70,7 +70,7 @@ def shared_states(groups: Iterable[ParameterGroup], method: Method) -> tuple[Ten
 
     Where per-layer updates run one optimizer per parameter, each has maps of its own: these are in `group_states`.
     """
-    if _has_own_maps(method) or not any(_has_8bit_states(group, method) for group in groups):
+    if _has_own_maps(method) or not any(_has_8bit_states(group, method) for group in dict.fromkeys(map(lone, groups))):
         return ()
     return _quantization_maps(1)
 

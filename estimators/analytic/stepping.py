@@ -1,11 +1,11 @@
 """What a method holds and adds, whatever the batch: states, and the extra bytes of each refresh and step."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from estimators.analytic.buffers import buffers
-from estimators.analytic.parameters import ParameterGroup, parameters_of
+from estimators.analytic.parameters import ParameterGroup, lone, parameters_of
 from estimators.analytic.states import (
     accumulated_gradients,
     as_stepped,
@@ -80,10 +80,11 @@ class Stepping:
     @cached_property
     def _own_states(self) -> list[Categories]:
         """States of one parameter of each group."""
-        return [
-            plus(*({state.category: state.live_bytes // group.count} for state in group_states(group, self.method)))
-            for group in self.groups
-        ]
+        alike = {
+            group: plus(*({state.category: state.live_bytes} for state in group_states(group, self.method)))
+            for group in dict.fromkeys(map(lone, self.groups))
+        }
+        return [alike[lone(group)] for group in self.groups]
 
     @cached_property
     def own(self) -> dict[str, Categories]:
@@ -163,7 +164,7 @@ class Stepping:
     def _alike(self) -> dict[str, str]:
         """By name the first group of its shape and kind: what is stepped apart does the same for all of them."""
         first: dict[ParameterGroup, str] = {}
-        return {name: first.setdefault(_nameless(group), name) for name, group in self._trainable.items()}
+        return {name: first.setdefault(lone(group), name) for name, group in self._trainable.items()}
 
     def _update(self, group: ParameterGroup, iteration: Iteration, part: Pass) -> dict[str, Addition]:
         before = {"gradients": -rounded(group.nbytes)}
@@ -171,7 +172,7 @@ class Stepping:
             before = plus(before, times(self.own[group.name], -1))
         if part in ("middle", "closing"):
             before = plus(before, times(self.left_by(iteration, "opening", group.name), -1))
-        found = parameter_step(_nameless(group), self.method, iteration, refresh=True, part=part)
+        found = parameter_step(lone(group), self.method, iteration, refresh=True, part=part)
         names = ["refresh" if moment.phase == "refresh" else "layer_update" for moment in found]
         return {
             name: _addition(moment, name, plus(before, moment.by_category))
@@ -198,12 +199,6 @@ class Stepping:
                 }
                 found[moment] = [totals[place] for place in places]
         return found
-
-
-@lru_cache(maxsize=4096)
-def _nameless(group: ParameterGroup) -> ParameterGroup:
-    """One parameter of a group, whatever it is called."""
-    return replace(group, name="", count=1)
 
 
 def _addition(moment: StepMoment, name: str, by_category: Mapping[str, int]) -> Addition:

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from estimators.analytic.galore_steps import end_accumulation, own_galore, take_pass
 from estimators.analytic.parameter_steps import adafactor, adamw_8bit, adamw_of_galore_torch
-from estimators.analytic.parameters import ParameterGroup
+from estimators.analytic.parameters import ParameterGroup, lone
 from estimators.analytic.states import (
     accumulated_gradients,
     as_stepped,
@@ -62,7 +62,7 @@ def walk_whole_step(walk: Walk, groups: Groups, method: Method, *, first: bool, 
         walk.take("gradients", group.nbytes, group.count)
     if not first:
         for group in trainable:
-            walk.take_states(group_states(group, method), count=group.count)
+            walk.take_states(group_states(lone(group), method), count=group.count)
         walk.take_states(shared_states(trainable, method))
     for part in optimizer_groups(trainable, method):
         _step_part(walk, part, method, first=first, refreshes=refreshes or first)
@@ -135,6 +135,9 @@ def _step_part(walk: Walk, groups: Groups, method: Method, *, first: bool, refre
     if method.master_weights:
         groups = _cast_gradients(walk, groups, method)
     step = looping_optimizer(method)
+    if step is own_galore and type(walk) is Walk and len(groups) > 1:
+        _each(walk, groups, _turns(walk, method, first=first, refreshes=refreshes))
+        return
     if step is not None:
         _each(walk, groups, lambda group: step(walk, group, method, first=first, refreshes=refreshes))
         return
@@ -143,6 +146,21 @@ def _step_part(walk: Walk, groups: Groups, method: Method, *, first: bool, refre
             walk.take_states(group_states(group, method), count=group.count)
     if method.optimizer == "adamw":
         _ADAMW_KERNELS[method.kernel](walk, groups)
+
+
+def _turns(walk: Walk, method: Method, *, first: bool, refreshes: bool) -> Callable[[ParameterGroup], None]:
+    """Our GaLore's turn of one parameter, walked once for all of its shape and kind: none leaves a temporary behind."""
+    known: dict[tuple[ParameterGroup, int], Walk] = {}
+
+    def one(group: ParameterGroup) -> None:
+        key = (lone(group), walk.shared_made)
+        turn = known.get(key)
+        if turn is None:
+            turn = known[key] = walk.branch()
+            own_galore(turn, key[0], method, first=first, refreshes=refreshes)
+        walk.join(turn)
+
+    return one
 
 
 def _cast_gradients(walk: Walk, groups: Groups, method: Method) -> Groups:

@@ -131,6 +131,24 @@ class Walk:
         if self._inside_svd is not None:
             self.brief(self._inside_svd(rows, columns))
 
+    def branch(self) -> "Walk":
+        """An empty walk that goes on from here, so that `join` can repeat it wherever the same happens again."""
+        branch = Walk(inside_svd=self._inside_svd)
+        branch.phase, branch._shared = self.phase, set(self._shared)
+        return branch
+
+    def join(self, branch: "Walk") -> None:
+        """What happened in a branch happens here; it has begun in the phase that it ended in."""
+        for phase, (total, live) in branch._peaks.items():
+            best = self._peaks.get(phase)
+            if best is None or self._total + total > best[0]:
+                here = {category: nbytes + live[category] for category, nbytes in self._live.items()}
+                self._peaks[phase] = (self._total + total, here)
+        for category, nbytes in branch._live.items():
+            self._live[category] += nbytes
+        self._total += branch._total
+        self._shared |= branch._shared
+
     def totals(self) -> dict[str, int]:
         """Live bytes by category now."""
         return dict(self._live)

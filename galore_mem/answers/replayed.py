@@ -4,7 +4,7 @@ The closed form's bound allows for the worst fragmentation that runs of a kind e
 and, for kinds that no one has traced, may be too little. Replaying a run's written history says what it reserves.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -23,6 +23,8 @@ Free = Size | None
 """What of a batch may be chosen."""
 TRIES = 5
 """Sizes of one configuration that are replayed before the largest of those that held is taken."""
+SPARED = 0.5
+"""Of the fragmentation that the closed form's bound allows for: what is thought to be spared before a replay tells."""
 REFUSALS = 4
 """Methods whose leanest form the replica refuses, before only what fits by the closed form is replayed."""
 
@@ -93,38 +95,66 @@ class Replays:
         if free is None:
             found = self.of(option)
             return found if found.option.missing_bytes <= 0 else None
+        sizes, low, tries = _Sizes(option, free), 0, 0
+        high = sizes.most(1, sizes.limit, lambda _: 1.0)
+        number = max(sizes.most(1, high, lambda _: SPARED), 1) if high else 0
         best: Replayed | None = None
-        low, high, tries = 0, self._most(option, free), 0
-        number = high
-        while number > low and (best is None or tries < TRIES):
-            found, tries = self.of(option.form.option(_sized(option.batch, free, number))), tries + 1
-            slack = -found.option.missing_bytes
-            if slack >= 0:
-                best, low = found, number
+        held, refused = list[tuple[int, float]](), list[tuple[int, float]]()
+        while low < high and (best is None or tries < TRIES):
+            found, tries = self.of(sizes.option(number)), tries + 1
+            spared = number, sizes.spared(number, found.option)
+            if found.option.missing_bytes <= 0:
+                best, low, held = found, number, [spared]
             else:
-                high = number - 1
-            number = min(max(number + slack // _growth(option, free, number), low + 1), high)
+                high, refused = number - 1, [spared]
+            if low < high:
+                number = min(max(sizes.most(low + 1, high, _line(*held, *refused)), low + 1), high)
         return best
 
-    def _most(self, option: Option, free: Size) -> int:
-        """The largest number that could fit if nothing were lost between blocks, where a replay may say so."""
-        form, gpu, batch = option.form, self._gpu, option.batch
+
+class _Sizes:
+    """One configuration with more and more of what is free: what the closed form says of it."""
+
+    def __init__(self, option: Option, free: Size) -> None:
+        self._form = option.form
+        self._batch = option.batch
+        self._free = free
+        longest = max(option.form.workload.model.max_position_embeddings, option.batch.sequence_length)
+        self.limit = MAX_MICRO_BATCH_SIZE if free == "micro_batch_size" else longest
+
+    def option(self, number: int) -> Option:
+        """The option of a size."""
+        return self._form.option(_sized(self._batch, self._free, number))
+
+    def most(self, low: int, high: int, spared: Callable[[int], float]) -> int:
+        """The largest size in low..high that fits if of its bound's fragmentation so much is not there; or low - 1.
+
+        Args:
+            low: the least.
+            high: the most.
+            spared: that share by size; of kinds that were not compared with traces replays spare nothing.
+        """
+        form = self._form
 
         def excess(number: int) -> int:
-            sized = _sized(batch, free, number)
-            found = form.reaches.of(sized)
-            compared = is_compared(in_batch(form.workload, sized), gpu)
-            return found.upper_bytes - compared * found.fragmentation_bytes - form.usable_bytes
+            batch = _sized(self._batch, self._free, number)
+            found = form.reaches.of(batch)
+            share = min(spared(number), float(is_compared(in_batch(form.workload, batch), form.card.gpu)))
+            return found.upper_bytes - form.usable_bytes - int(share * found.fragmentation_bytes)
 
-        longest = max(form.workload.model.max_position_embeddings, batch.sequence_length)
-        return last_not_above(excess, 1, MAX_MICRO_BATCH_SIZE if free == "micro_batch_size" else longest)
+        return last_not_above(excess, low, high)
+
+    def spared(self, number: int, replayed: Option) -> float:
+        """The share of the bound's fragmentation that a replay has not shown."""
+        bound = self._form.reaches.of(_sized(self._batch, self._free, number))
+        return (bound.upper_bytes - replayed.reach.upper_bytes) / bound.fragmentation_bytes
 
 
-def _growth(option: Option, free: Size, number: int) -> int:
-    """Live bytes that one more takes."""
-    half = max(1, number // 2)
-    more, less = (option.form.reaches.of(_sized(option.batch, free, size)).live_bytes for size in (number + 1, half))
-    return max(1, (more - less) // (number + 1 - half))
+def _line(*known: tuple[int, float]) -> Callable[[int], float]:
+    """The straight line through what is known of one or two sizes."""
+    (number, share), (other, its_share) = known[0], known[-1]
+    slope = (its_share - share) / (other - number) if other != number else 0.0
+    return lambda size: share + slope * (size - number)
 
 
 def _sized(batch: Batch, free: Free, number: int) -> Batch:

@@ -181,13 +181,11 @@ def shown(best: CardResult) -> list[Option]:
     """Of each method, rank and update the front's row with the least work, nearest to full-rank training first."""
     found: dict[tuple[object, ...], Option] = {}
     for option in best.front:
-        method = option.workload.method
-        key = (method.name, method.rank, method.update)
-        if key not in found or option.relative_work < found[key].relative_work:
-            found[key] = option
+        known = found.get(option.form.group)
+        if known is None or option.relative_work < known.relative_work:
+            found[option.form.group] = option
     if best.recommended is not None:
-        method = best.recommended.option.workload.method
-        found[method.name, method.rank, method.update] = best.recommended.option
+        found[best.recommended.option.form.group] = best.recommended.option
     return sorted(found.values(), key=lambda option: (option.fidelity.key, option.reach.upper_bytes))[:ROWS]
 
 

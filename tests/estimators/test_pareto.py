@@ -17,3 +17,10 @@ def test_it_is_what_nothing_beats(points: list[tuple[int, int, int]]) -> None:
     assert set(found) == {point for point in points if not beaten(point)}
     assert len(found) == len(set(found))
     assert list(found) == sorted(found)
+
+
+@given(POINTS)
+def test_of_equal_points_the_first_stays(points: list[tuple[int, int, int]]) -> None:
+    numbered = list(enumerate(points))
+    found = front(numbered, *(lambda pair, axis=axis: pair[1][axis] for axis in range(3)))
+    assert all(points.index(point) == number for number, point in found)

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from estimators.analytic.parameters import ParameterGroup
 from estimators.analytic.states import MIN_8BIT_ELEMENTS, group_states, shared_states
-from estimators.analytic.steps import Groups, parameter_step, whole_step
+from estimators.analytic.steps import Groups, parameter_step, walk_whole_step, whole_step
 from estimators.analytic.tensors import exact_bytes, live_bytes
+from estimators.analytic.walk import Walk
 from estimators.workload import METHODS, Implementation, Method, OptimizerKernel, ProjType, Update
 from profiles.errors import InputError
 
@@ -71,6 +72,21 @@ def test_layers_need_not_be_walked_one_by_one(data: st.DataObject, method: Metho
         together = whole_step(groups, method, first, refresh=refresh)
         apart = whole_step(one_by_one(groups), method, first, refresh=refresh)
         assert [moment.live_bytes for moment in together] == [moment.live_bytes for moment in apart]
+
+
+class ByStatement(Walk):
+    """A walk of another type takes every parameter's statements one after another."""
+
+
+@given(st.data(), methods(), st.booleans(), st.booleans())
+def test_a_turn_walked_once_serves_all_alike(data: st.DataObject, method: Method, first: bool, refresh: bool) -> None:
+    groups = data.draw(models(method))
+    groups = (*groups, *(replace(group, name=f"{group.name} again") for group in groups))
+    together, by_statement = Walk(), ByStatement()
+    for walk in (together, by_statement):
+        walk_whole_step(walk, groups, method, first=first, refreshes=refresh)
+    assert together.moments() == by_statement.moments()
+    assert together.totals() == by_statement.totals()
 
 
 @given(st.data(), methods())

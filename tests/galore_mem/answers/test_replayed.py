@@ -1,0 +1,69 @@
+"""How the largest size that holds is looked for, with replays that spare some share of what the bound allows for."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from estimators.workload import Method, Workload
+from galore_mem.answers.candidates import Form, Option
+from galore_mem.answers.names import Card
+from galore_mem.answers.replayed import TRIES, Replayed, Replays
+from profiles.gpus import find_gpu
+from profiles.models import find_model
+
+CARD = Card(gpu=find_gpu("3060"))
+WORKLOAD = Workload(model=find_model("llama-350m").shape, method=Method(name="adamw-8bit"), checkpointing="full")
+FORM = Form(WORKLOAD, CARD)
+
+
+class Sparing(Replays):
+    """Instead of replays: what the closed form allows for, but for a share of it that depends on the size."""
+
+    def __init__(self, shares: list[float]) -> None:
+        super().__init__(CARD)
+        self.shares = shares
+        self.tried: list[int] = []
+
+    def of(self, option: Option) -> Replayed:
+        number = option.batch.micro_batch_size
+        self.tried.append(number)
+        spared = int(self.shares[number % len(self.shares)] * option.reach.fragmentation_bytes)
+        reach = option.reach._replace(upper_bytes=option.reach.upper_bytes - spared)
+        return Replayed(option=replace(option, reach=reach, is_replayed=True), footprint=None)  # type: ignore[arg-type]
+
+    def holds(self, number: int) -> bool:
+        option = FORM.option(replace(WORKLOAD.batch, micro_batch_size=number))
+        return Sparing(self.shares).of(option).option.missing_bytes <= 0
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.floats(-0.5, 1.0))
+def test_an_even_share_is_found_out_at_once(share: float) -> None:
+    replays = Sparing([share])
+    found = replays.largest(FORM.option(WORKLOAD.batch), "micro_batch_size")
+    assert found is not None
+    number = found.option.batch.micro_batch_size
+    assert replays.holds(number)
+    assert not replays.holds(number + 1)
+    assert len(replays.tried) <= 4
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.floats(-0.2, 1.0), min_size=2, max_size=7))
+def test_what_is_found_holds_and_nothing_larger_that_was_tried_does(shares: list[float]) -> None:
+    replays = Sparing(shares)
+    found = replays.largest(FORM.option(WORKLOAD.batch), "micro_batch_size")
+    assert len(replays.tried) == len(set(replays.tried))
+    holding = [number for number in replays.tried if replays.holds(number)]
+    assert (found.option.batch.micro_batch_size if found else None) == max(holding, default=None)
+    assert len(replays.tried) <= TRIES or not holding[:-1]
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_size_that_is_given_is_replayed_alone(share: float) -> None:
+    replays, option = Sparing([share]), FORM.option(replace(WORKLOAD.batch, micro_batch_size=2))
+    found = replays.largest(option, None)
+    assert replays.tried == [2]
+    assert (found is not None) == replays.holds(2)
