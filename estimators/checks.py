@@ -245,9 +245,9 @@ def host_bytes(workload: Workload) -> int:
     return sum(state.exact_bytes for state in states if state.on_host)
 
 
-def closed_form_notes(workload: Workload) -> tuple[str, ...]:
-    """What the closed form leaves out of a workload, one sentence each."""
-    return tuple(note for note in (_settings(workload), _emptied(workload)) if note)
+def closed_form_notes(workload: Workload, *, is_replayed: bool = False) -> tuple[str, ...]:
+    """What the closed form leaves out of a workload, one sentence each; a replay follows the allocator's settings."""
+    return tuple(note for note in (_settings(workload, is_replayed), _emptied(workload)) if note)
 
 
 def _emptied(workload: Workload) -> str:
@@ -261,9 +261,14 @@ def _emptied(workload: Workload) -> str:
     )
 
 
-def _settings(workload: Workload) -> str:
+def _settings(workload: Workload, is_replayed: bool) -> str:
     if not workload.allocator_settings:
         return ""
+    if is_replayed:
+        return (
+            f"what is replayed is replayed under {workload.allocator_settings}; what the closed form says besides, how "
+            "far a run could go included, is for the allocator's default settings"
+        )
     return (
         f"a plan is for the allocator's default settings: galore-mem trace shows what {workload.allocator_settings} "
         "changes of reserved memory"

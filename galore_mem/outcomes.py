@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 def report(error: BaseException) -> int:
     """Print what happened, why, and what to type next; return the exit code."""
+    if isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError):
+        silence()  # a help page whose reader has seen enough
+        return ExitCode.ANSWERED
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else int(error.code is not None)
     if isinstance(error, BrokenPipeError):

@@ -119,6 +119,10 @@ def find_gpu(name: str) -> Gpu:
     if preferred:
         choices = ", ".join(row["aliases"][0] for row in preferred)
         raise InputError(f"GPU {name!r} could be {len(preferred)} cards", "", f"choose one of: {choices}")
+    count, _, each = name.lower().partition("x")
+    if count.strip().isdigit() and each.strip():
+        fix = f"for a copy of the model on each of them: --gpu {each.strip()} --data-parallel {count.strip()}"
+        raise InputError(f"GPU {name!r} is several cards", "figures are those of each", fix)
     raise catalogue.unknown("GPU", name, rows, "galore-mem gpus")
 
 

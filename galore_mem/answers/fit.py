@@ -112,6 +112,7 @@ def fit(
     notes = dict.fromkeys((*(written.notes if written else ()), *named.notes))
     for result in found:
         if result.option is not None:
-            workload = result.option.workload
-            notes.update(dict.fromkeys((*check(workload, result.card.gpu), *closed_form_notes(workload))))
+            workload, is_replayed = result.option.workload, result.option.is_replayed
+            left_out = closed_form_notes(workload, is_replayed=is_replayed)
+            notes.update(dict.fromkeys((*check(workload, result.card.gpu), *left_out)))
     return FitResult(asked=model, model=named, wishes=chosen, cards=tuple(found), notes=tuple(notes), written=written)

@@ -153,7 +153,7 @@ def plan(
     notes = dict.fromkeys(told)
     for workload in asked:
         for gpu in tuple(card.gpu for card in cards) or (None,):
-            notes.update(dict.fromkeys((*check(workload, gpu), *closed_form_notes(workload))))
+            notes.update(dict.fromkeys((*check(workload, gpu), *closed_form_notes(workload, is_replayed=exact))))
     plans = tuple(_plan(workload, cards, exact=exact) for workload in asked)
     if sys.platform == "win32" and any(fit.verdict != "fits" for plan in plans for fit in plan.fits):
         notes[_SPILLS] = None

@@ -182,8 +182,8 @@ def settings_from(words: dict[str, Any]) -> Settings:
         if name not in known:
             from difflib import get_close_matches
 
-            near = get_close_matches(name, {*known, "model", "gpus", "method", "methods"} - {name}, n=3) or known
-            raise InputError(f"plan has no setting {name!r}", "", f"try {', '.join(near)}")
+            near = get_close_matches(name, {*known, "model", "gpu", "gpus", "method", "methods"} - {name}, n=3) or known
+            raise InputError(f"no setting is called {name!r} here", "", f"try {', '.join(near)}")
     target = words.get("target_modules")
     if target is not None:
         words = words | {"target_modules": (target,) if isinstance(target, str) else tuple(target)}

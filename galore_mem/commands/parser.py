@@ -32,7 +32,7 @@ def build() -> App:
         version=f"galore-mem {__version__}",
         help="Will this training run fit on that GPU, why, and what would make it fit?",
         help_epilogue="Exit codes: 0 answered, 1 --check or --budget says no, 2 bad input, 3 no usable GPU, "
-        "4 network, 130 interrupted. Add --debug for the traceback of an error.",
+        "4 network, 70 a fault of galore-mem, 130 interrupted. Add --debug for the traceback of an error.",
         default_parameter=Parameter(negative=(), consume_multiple=(1, 1000), converter=_converted),
         result_action="return_value",
     )

@@ -1,6 +1,7 @@
 """`galore-mem replay`."""
 
 from galore_mem import streams
+from galore_mem.errors import UsageError
 
 
 def replay(
@@ -28,7 +29,10 @@ def replay(
     from galore_mem.tapes.recording import read_recording
 
     cards = resolve_cards(gpu, None if other_use is None else size_bytes(other_use, "--other-use"))
-    answer = replay_tape(read_recording(file), alloc_conf=alloc_conf, cards=cards)
+    tape = read_recording(file)
+    if not tape.devices:
+        raise UsageError(f"{file} holds no device with events or segments", "", "record a step and try again")
+    answer = replay_tape(tape, alloc_conf=alloc_conf, cards=cards)
     if json:
         from galore_mem.render.documents import json_text
 

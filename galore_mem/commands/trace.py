@@ -77,10 +77,12 @@ def trace(
         from galore_mem.tapes.file import write_tape
 
         write_tape(tape, result.tape)
+        streams.narrate(f"wrote {tape}")
     if snapshot is not None:
         from galore_mem.answers.snapshot import write_predicted
 
         write_predicted(snapshot, result.tape)
+        streams.narrate(f"wrote {snapshot}")
     if report is not None:
         write_report(report, result.tape, cards=gpu, other_use=other_use)
     if json:

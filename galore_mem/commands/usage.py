@@ -32,7 +32,10 @@ def _what(error: CycloptsError) -> str:
 def _unknown_option(error: UnknownOptionError) -> str:
     """What the same thing is called here, where other tools' name for it was typed."""
     typed = (error.token.keyword or error.token.value).split("=", 1)[0]
-    meant = _CALLED_HERE.get(typed.replace("_", "-").lower())
+    plain = typed.replace("_", "-").lower()
+    if plain in _NOT_PLANNED:
+        return f"Unknown option: {typed}. {_NOT_PLANNED[plain]}."
+    meant = _CALLED_HERE.get(plain)
     known = {name for argument in error.argument_collection for name in argument.names}
     if meant is None or meant.split()[0] not in known:
         return str(error)
@@ -47,12 +50,16 @@ _CALLED_HERE = {
         "--data-parallel": "--dp --ddp --num-gpus --n-gpus --num-processes --nproc-per-node --world-size",
         "--seq": "--max-seq-length --max-seq-len --max-length --context-length --sequence-len --cutoff-len",
         "--batch": "--per-device-train-batch-size --micro-batch-size",
-        "--grad-accumulation": "--gradient-accumulation-steps --accumulation-steps",
+        "--grad-accumulation": "--gradient-accumulation-steps --accumulation-steps --grad-accum --ga --gas",
+        "--checkpointing full": "--gradient-checkpointing --activation-checkpointing --grad-checkpointing",
+        "--attention flash": "--flash-attn --flash-attention --flash-attn-2",
         "--eval-batch": "--per-device-eval-batch-size",
         "--precision": "--dtype --torch-dtype --bf16 --fp16",
         "--method": "--optim --optimizer",
         "--method lora": "--lora --peft",
-        "--method qlora": "--qlora --load-in-4bit",
+        "--method qlora": "--qlora --load-in-4bit --4bit",
+        "--method adamw-8bit": "--8bit --use-8bit-adam",
+        "--method offload-adamw": "--offload --cpu-offload --offload-optimizer",
         "--method galore-adamw": "--galore",
         "--rank": "--lora-r --lora-rank --galore-rank --r",
         "--bnb-4bit-use-double-quant": "--use-double-quant --double-quant --double-quantization",
@@ -60,3 +67,17 @@ _CALLED_HERE = {
     for other in others.split()
 }
 """What transformers, accelerate, torchrun, axolotl and LLaMA-Factory call an option."""
+_SHARDED = (
+    "Sharded models are not planned: figures are for a whole model on each GPU, copies of it under --data-parallel"
+)
+_NOT_PLANNED = {
+    name: why
+    for names, why in (
+        ("--fsdp --fsdp2 --hsdp --zero --zero-stage --deepspeed --shard --sharding", _SHARDED),
+        ("--tp --tensor-parallel --tensor-parallel-size --pp --pipeline-parallel --cp", _SHARDED),
+        ("--compile --torch-compile", "torch.compile is not planned: figures are for eager steps"),
+        ("--load-in-8bit", "Weights in 8 bits are not planned; those in 4 bits are: --method qlora"),
+    )
+    for name in names.split()
+}
+"""What is asked for and not planned."""

@@ -7,6 +7,7 @@ from galore_mem.answers.differences import Difference, changed_categories
 from galore_mem.answers.explain import Explanation
 from galore_mem.render import words
 from galore_mem.render.flow import flow
+from galore_mem.render.headline import besides
 from galore_mem.render.plan_detail import ledger_lines
 from galore_mem.render.terminal import Terminal, terminal
 from galore_mem.render.text import Text
@@ -37,8 +38,7 @@ def _head(result: Explanation, screen: Terminal) -> list[Text]:
     workload, footprint = result.workload, result.footprint
     text = Text.assemble((f"{workload.model.name}, {words.configuration(workload.method)}", "bold"))
     text.append(f": {words.batch(workload)}, {workload.precision}, {result.attention_kernel} attention")
-    if workload.checkpointing == "full":
-        text.append(", full checkpointing")
+    text.append("".join(f", {word}" for word in besides(workload)))
     if result.card is not None:
         text.append(f", on {result.card.gpu.name}")
     text.append(f". Live {words.gib(footprint.peak_live_bytes)} GiB at the {words.moment(footprint.peak.label)}, ")

@@ -41,14 +41,14 @@ def _step(result: PlanResult) -> str:
         checkpointing,
         f"{kernels} attention" + (" (auto)" if workload.attention == "auto" else ""),
         f"{workload.loss} loss",
-        *[word for word, on in _switches(result) if on],
+        *switches(workload),
     ]
     return ", ".join(parts) + ". Sizes in GiB (1024^3 bytes)."
 
 
-def _switches(result: PlanResult) -> list[tuple[str, bool]]:
-    workload = result.plans[0].workload
-    return [
+def switches(workload: Workload) -> list[str]:
+    """What is not as usual in a step, a word or two each."""
+    found = [
         ("outputs kept", workload.keep_outputs),
         ("clipped gradients", workload.clip),
         ("key-value cache", workload.use_cache),
@@ -61,6 +61,13 @@ def _switches(result: PlanResult) -> list[tuple[str, bool]]:
         (_data_parallel(workload), workload.data_parallel > 1),
         (workload.allocator_settings, bool(workload.allocator_settings)),
     ]
+    return [word for word, on in found if on]
+
+
+def besides(workload: Workload) -> list[str]:
+    """Beside batch, precision and attention: what of the usual step is changed."""
+    found = [("full checkpointing", workload.checkpointing == "full"), ("chunked loss", workload.loss == "chunked")]
+    return [*[word for word, on in found if on], *switches(workload)]
 
 
 def _data_parallel(workload: Workload) -> str:

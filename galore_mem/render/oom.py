@@ -29,7 +29,8 @@ def print_oom(answer: OomAnswer, screen: Terminal | None = None) -> None:
     screen = screen or terminal()
     blocks = [_headline(answer), *_reasons(answer), *_tensor(answer), *_ways(answer)]
     lines = [line for text in blocks[:1] for line in flow(text, screen.width, indent=2)]
-    lines += [Text(), *_account(answer.account, screen.width)] if answer.account.holders else []
+    sized = answer.account.holders and answer.message.wording != "unsized"
+    lines += [Text(), *_account(answer.account, screen.width)] if sized else []
     for text in blocks[1:]:
         lines += [Text(), *flow(text, screen.width, indent=2)]
     screen.show(lines)

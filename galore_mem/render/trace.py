@@ -6,6 +6,7 @@ from galore_mem.answers.trace_step import StepTrace
 from galore_mem.profiler.recording import Life
 from galore_mem.render import words
 from galore_mem.render.flow import flow
+from galore_mem.render.headline import besides
 from galore_mem.render.plan_published import published_block
 from galore_mem.render.terminal import Terminal, terminal
 from galore_mem.render.text import Text
@@ -46,6 +47,7 @@ def _headline(result: Trace | StepTrace) -> Text:
         text.append(
             f": {words.batch(workload)}, {workload.precision}, {result.attention_kernel} attention", style="not bold"
         )
+        text.append("".join(f", {word}" for word in besides(workload)), style="not bold")
     for fit in result.fits:
         text.append(". ")
         text.append(f"{fit.gpu.name}: {fit.verdict.replace('-', ' ')}", style=ROLES[fit.verdict])

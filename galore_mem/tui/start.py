@@ -1,5 +1,6 @@
 """From a command line to a running app; whatever is wrong with it is told in the app."""
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,6 +22,10 @@ def start(model: str, gpus: Sequence[str], *, fresh: bool) -> None:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError(
             "the tui needs a terminal", "stdin or stdout is not one", "use galore-mem plan MODEL --gpu NAME"
+        )
+    if os.environ.get("TERM") == "dumb":
+        raise UsageError(
+            "the tui needs a terminal that moves its cursor", "TERM is dumb", "use galore-mem plan instead"
         )
     app_of(model, gpus, fresh=fresh, path=default_path()).run()
 

@@ -91,6 +91,13 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
         ("plan llama-7b --sqe 5", ["--sqe", "Did you mean --seq"]),
         ("plan llama-7b --ddp 8", ["--ddp", "Did you mean --data-parallel?"]),
         ("plan llama-7b --load_in_4bit=true", ["--load_in_4bit", "Did you mean --method qlora?"]),
+        ("plan llama-7b --fsdp", ["Sharded models are not planned", "--data-parallel"]),
+        ("plan llama-7b --zero 3", ["--zero.", "Sharded models are not planned"]),
+        ("plan llama-7b --torch_compile", ["torch.compile is not planned"]),
+        ("plan llama-7b --gradient_checkpointing", ["Did you mean --checkpointing full?"]),
+        ("plan llama-7b --gpu 8xh100", ["'8xh100' is several cards", "--gpu h100 --data-parallel 8"]),
+        ("plan llama-7b --gpu 4090x", ["unknown GPU '4090x'"]),
+        ("report nothing.json", ["--output is missing", "galore-mem report nothing.json -o page.html"]),
         ("gpus --ddp 8", ["--ddp", "galore-mem gpus --help"]),
         ("plan llama-7b --autocast --precision amp-bf16", ["leave it out", "use --precision bf16"]),
         ("plan llama-7b --resume gpu", ["--resume", 'Did you mean "device"']),
@@ -211,3 +218,19 @@ def test_a_budget_is_shown_as_a_verdict(run: Run) -> None:
     assert "over budget" in run("plan llama-7b --gpu 4090 --budget 20GiB").out
     assert "over budget" in run("plan llama-7b --method lora --budget 10GiB").out
     assert "over budget" not in run("plan llama-7b --method lora --budget 20GiB").out
+
+
+def test_a_help_page_that_is_not_read_to_its_end_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    from galore_mem.outcomes import report
+
+    monkeypatch.setattr("galore_mem.outcomes.silence", lambda: None)
+    error = SystemExit(1)
+    error.__context__ = BrokenPipeError()  # as rich leaves
+    assert report(error) == 0
+    assert report(SystemExit(1)) == 1
+
+
+def test_replayed_rows_follow_the_allocators_settings_and_a_note_says_so(run: Run) -> None:
+    line = "plan llama-60m --gpu 4090 --method adamw --alloc-conf expandable_segments:True"
+    assert "a plan is for the allocator's default settings" in run(line).err
+    assert "replayed under expandable_segments:True" in run(f"{line} --exact").err

@@ -9,6 +9,7 @@ import pytest
 from galore_mem.answers.plan import plan
 from galore_mem.answers.report.sheet import read_sheet
 from galore_mem.commands.app import call
+from galore_mem.errors import UsageError
 from profiles.errors import InputError
 from profiles.records import Record, figures_of
 from tests.galore_mem.render.test_report_page import HOSTILE, tags
@@ -47,6 +48,14 @@ def test_a_traces_json_becomes_a_page(tmp_path: Path) -> None:
     moments = text.split('id="moments"')[1].split("</section>")[0]
     assert moments.count('class="stack"') == len(answer()["footprint"]["moments"])
     assert all(not attributes.get("src") for _, attributes in tags(text))
+
+
+@pytest.mark.parametrize("words", [("--gpu", "4090"), ("--other-use", "1GiB"), ("--device", "0")])
+def test_what_only_a_history_can_follow_is_refused(tmp_path: Path, words: tuple[str, str]) -> None:
+    path, page = write(tmp_path, "run.json", answer()), tmp_path / "out.html"
+    with pytest.raises(UsageError, match=f"{words[0]} means nothing to an answer's JSON"):
+        call(["report", str(path), "-o", str(page), *words])
+    assert not page.exists()
 
 
 def test_two_answers_side_by_side(tmp_path: Path) -> None:
