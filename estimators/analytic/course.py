@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from estimators.analytic.cards import CardTraits
 from estimators.analytic.layout import Layout, layout_of
-from estimators.analytic.shadow.play import play, play_folded
+from estimators.analytic.shadow.play import Played, middle, play, play_folded
+from estimators.analytic.shadow.played import Region
 from estimators.analytic.structure import PLAYED_LAYERS, course_key, structure_of, symbol_sizes
 from estimators.analytic.tensors import ALIGNMENT_BYTES
 from estimators.workload import Batch, Workload, in_batch
@@ -144,18 +145,19 @@ class Courses:
         return course
 
     def whole(self, batch: Batch) -> Course:
-        """The course with every layer's own events where layers differ."""
+        """The course of a step that knows what each death ends, with every layer's own events where layers differ."""
         workload = in_batch(self._workload, batch)
         structure = structure_of(workload, self._kernel, self._card)
-        if structure.layers == PLAYED_LAYERS:
-            return self._made(workload)
-        return Course(layout_of(play(structure), ()), symbol_sizes(workload, self._card))
+        return self._course(workload, play(structure), middle(structure))
 
     def _made(self, workload: Workload) -> Course:
-        structure, layers = structure_of(workload, self._kernel, self._card), workload.model.num_hidden_layers
-        played, regions = play_folded(structure)
-        if structure.layers == PLAYED_LAYERS:
-            regions = tuple(region._replace(times=max(layers - PLAYED_LAYERS + 1, 1)) for region in regions)
+        return self._course(workload, *play_folded(structure_of(workload, self._kernel, self._card)))
+
+    def _course(self, workload: Workload, played: Played, regions: tuple[Region, ...]) -> Course:
+        """A course in one batch; a lone middle layer stands for all between the first and the last."""
+        if regions and regions[0].times == 1:
+            times = max(workload.model.num_hidden_layers - PLAYED_LAYERS + 1, 1)
+            regions = (regions[0]._replace(times=times),)
         return Course(layout_of(played, regions), symbol_sizes(workload, self._card))
 
 

@@ -76,6 +76,8 @@ class Family:
     """The linear layer that ends a layer's code: recomputation stops before it. Empty where more comes after it."""
     chunked_loss: bool = False
     """The head and the loss can be computed in chunks of tokens."""
+    takes_stand_ins: bool = False
+    """A layer makes hidden states of hidden states, with a fused kernel whether sequences are one or several."""
     sizes: Callable[[ModelShape], Mapping[str, int]] = _no_sizes
     """Symbols of its weights' dimensions beyond `shape_sizes`."""
     batch_sizes: Callable[[Workload], Mapping[str, int]] = _no_batch_sizes

@@ -186,6 +186,7 @@ FAMILY = Family(
     typed_buffers=embedding_scale,
     last_product=f"{MLP}.down_proj",
     chunked_loss=True,
+    takes_stand_ins=True,
     traits=traits,
     played_layers=played_layers,
     masks=masks,

@@ -164,6 +164,7 @@ FAMILY = Family(
     buffers=rotary_buffers,
     last_product=f"{MLP}.down_proj",
     chunked_loss=True,
+    takes_stand_ins=True,
     played_layers=played_layers,
     masks=masks,
 )

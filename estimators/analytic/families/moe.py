@@ -95,6 +95,7 @@ FAMILY = Family(
     buffers=rotary_buffers,
     last_product="",
     chunked_loss=True,
+    takes_stand_ins=True,
     sizes=sizes,
     traits=traits,
     passed=passed,

@@ -89,5 +89,10 @@ class Olmo2(Llama):
 
 
 FAMILY = Family(
-    weights=weights, program=Olmo2, buffers=rotary_buffers, last_product=f"{MLP}.down_proj", chunked_loss=True
+    weights=weights,
+    program=Olmo2,
+    buffers=rotary_buffers,
+    last_product=f"{MLP}.down_proj",
+    chunked_loss=True,
+    takes_stand_ins=True,
 )

@@ -129,6 +129,7 @@ FAMILY = Family(
     buffers=buffers,
     last_product=f"{MLP}.down_proj",
     chunked_loss=True,
+    takes_stand_ins=True,
     sizes=sizes,
     traits=traits,
 )

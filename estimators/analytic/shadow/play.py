@@ -6,12 +6,14 @@ from dataclasses import replace
 from functools import lru_cache
 
 from estimators.analytic.families import family_of
+from estimators.analytic.shadow.attention import FUSED
 from estimators.analytic.shadow.engine import backward, has_lone_gradient
 from estimators.analytic.shadow.fold import folded
 from estimators.analytic.shadow.ops import cast
 from estimators.analytic.shadow.periods import NotAlikeError, Repeated
 from estimators.analytic.shadow.played import Mark, Region
 from estimators.analytic.shadow.played import Played as Played
+from estimators.analytic.shadow.splice import Body, body_of, held_by_layers, spliced
 from estimators.analytic.shadow.structure import Structure
 from estimators.analytic.shadow.tape import MIDDLE, Dims, Parameter, Size, Tape, Tensor
 from estimators.analytic.shadow.unroll import unrolled
@@ -37,12 +39,51 @@ def play_folded(structure: Structure) -> tuple[Played, tuple[Region, ...]]:
         whole, regions = play_folded(_with_gradients(structure))
         if whole.lone:
             return stepped_in_backward(whole), regions
+    with suppress(NotAlikeError):
+        return _from_parts(structure)
     short, repeated = _shortened(structure)
-    if repeated:
-        with suppress(NotAlikeError):
+    with suppress(NotAlikeError):
+        if repeated:
             return folded(played(short), repeated)
-    is_middle = structure.layers == MIDDLE + 2
-    return play(structure), (Region(MIDDLE, MIDDLE, 1),) * is_middle
+    return play(structure), middle(structure)
+
+
+def _from_parts(structure: Structure) -> tuple[Played, tuple[Region, ...]]:
+    """The layers of a simpler step, and what lies around them in this one."""
+    short, repeated = _shortened(structure)
+    layers = _layers_of(short)
+    can_splice = family_of(structure.family).takes_stand_ins and not structure.gradients_into_buckets
+    found = _body(layers, repeated) if can_splice and layers != short else None
+    if found is None:
+        raise NotAlikeError
+    body, held, regions = found
+    return spliced(body, played(short, held), steps_in_backward=structure.update_in_backward), regions
+
+
+def _layers_of(structure: Structure) -> Structure:
+    """The simplest step that has the same layers."""
+    fused = {structure.kernel, structure.masked_kernel} <= FUSED.keys()
+    return replace(
+        structure, loss_chunks=0, micro_batches=1, update_in_backward=False, batched=structure.batched and not fused
+    )
+
+
+@lru_cache(maxsize=64)
+def _body(
+    structure: Structure, repeated: tuple[Repeated, ...]
+) -> tuple[Body, frozenset[int], tuple[Region, ...]] | None:
+    """Layers for other steps, what stand-ins hold in their place, and which layers stand for others; None if unfit."""
+    whole = played(structure)
+    with suppress(NotAlikeError):
+        held = held_by_layers(whole)
+        left, regions = folded(whole, repeated) if repeated else (whole, middle(structure))
+        return body_of(whole, played(structure, held), left), held, regions
+    return None
+
+
+def middle(structure: Structure) -> tuple[Region, ...]:
+    """The middle one of three layers, which stands for others: for how many, their model knows."""
+    return (Region(MIDDLE, MIDDLE, 1),) if structure.layers == MIDDLE + 2 else ()
 
 
 def _only_ends_gradients(structure: Structure) -> bool:
@@ -74,9 +115,15 @@ def _shortened(structure: Structure) -> tuple[Structure, tuple[Repeated, ...]]:
 
 
 @lru_cache(maxsize=64)
-def played(structure: Structure) -> Played:
-    """The step with every layer and every gradient played."""
+def played(structure: Structure, held_by_layers: frozenset[int] | None = None) -> Played:
+    """The step with every layer and every gradient played.
+
+    Args:
+        structure: of the step.
+        held_by_layers: given, stand-ins take the place of layers, and hold these storages of each micro-batch.
+    """
     tape = Tape()
+    tape.held_by_layers = held_by_layers
     model = family_of(structure.family).program(structure, tape)
 
     gradients: list[int] = []

@@ -13,6 +13,8 @@ OUTSIDE = -1
 """The layer of code that belongs to none."""
 MIDDLE = 1
 """The played layer that stands for all between the first and the last."""
+STAND_IN = "stand-in"
+"""How names of storages end that a stand-in makes where a layer is left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,8 @@ class Tape:
         """The checkpointed region whose forward runs now."""
         self.collapsed = True
         """The middle layer stands for several."""
+        self.held_by_layers: frozenset[int] | None = None
+        """Where stand-ins take the place of layers: which storages of a micro-batch, the first is 0, they hold."""
         self.refilling: Frame | None = None
         """The checkpointed region that is being recomputed."""
         self.product: int | None = None

@@ -6,8 +6,14 @@ from typing import Any
 import pytest
 
 from estimators.analytic.attention import attention_kernel
-from estimators.analytic.shadow.play import Played, from_fewer_layers, play, played
+from estimators.analytic.families import family_of
+from estimators.analytic.shadow.fold import folded
+from estimators.analytic.shadow.parts import parts_of
+from estimators.analytic.shadow.periods import NotAlikeError
+from estimators.analytic.shadow.play import Played, from_fewer_layers, play, play_folded, played
+from estimators.analytic.shadow.splice import body_of, held_by_layers
 from estimators.analytic.shadow.structure import Structure
+from estimators.analytic.shadow.tape import Kind
 from estimators.analytic.structure import PLAYED_LAYERS, structure_of
 from estimators.workload import Batch, Method, Workload
 from galore_mem.answers.names import resolve_model
@@ -60,3 +66,60 @@ def test_what_lets_go_of_every_layer_by_itself_is_played() -> None:
     asked = structure("gemma-2-2b", use_cache=True)
     assert from_fewer_layers(asked) is None
     assert_same(play(asked), played(asked))
+
+
+LAYERED = [
+    "llama-7b",
+    "mistral-7b-v0.1",
+    "qwen2.5-7b",
+    "qwen3-4b",
+    "mixtral-8x7b",
+    "gemma-2-2b",
+    "gemma-3-1b",
+    "phi-3-mini",
+    "olmo-2-7b",
+    "gpt-oss-20b",
+]
+PER_LAYER = Method(name="galore-adamw", rank=8, update="per-layer")
+VARIANTS: list[dict[str, Any]] = [
+    {"loss": "chunked", "batch": Batch(micro_batch_size=3, sequence_length=4096)},
+    {"method": Method(name="lora", rank=8), "loss": "chunked", "batch": Batch(micro_batch_size=2, sequence_length=256)},
+    {"checkpointing": "full", "batch": Batch(sequence_length=4096, gradient_accumulation_steps=4)},
+    {"method": PER_LAYER, "loss": "chunked", "batch": Batch(sequence_length=1500, gradient_accumulation_steps=4)},
+    {
+        "method": Method(name="qlora", rank=8),
+        "checkpointing": "full",
+        "loss": "chunked",
+        "batch": Batch(micro_batch_size=2, sequence_length=4096, gradient_accumulation_steps=2),
+    },
+]
+
+
+def named(step: Played) -> list[tuple[bool, Kind]]:
+    return [(code > 0, step.kinds[abs(code) - 1]) for code in step.events]
+
+
+@pytest.mark.parametrize("name", LAYERED)
+@pytest.mark.parametrize("run", VARIANTS)
+def test_layers_of_one_step_fit_into_others(name: str, run: dict[str, Any]) -> None:
+    asked = structure(name, **run)
+    found, regions = play_folded(asked)
+    short, repeated = family_of(asked.family).shortened(asked)
+    repeated = tuple(one for one in repeated if one.more)
+    whole = played(short)
+    wanted, expected = folded(whole, repeated) if repeated else (whole, regions)
+    assert (named(found), found.marks, found.product) == (named(wanted), wanted.marks, wanted.product)
+    assert (dict(found.needs), regions) == (dict(wanted.needs), expected)
+    if found.lone:
+        assert [found.kinds[-code - 1] for code in found.lone] == [wanted.kinds[-code - 1] for code in wanted.lone]
+    assert not found.births, "it was put together"
+
+
+def test_layers_that_leave_something_behind_are_not_put_elsewhere() -> None:
+    """Autocast's copies of their weights end between forward and backward."""
+    asked = structure("llama-7b", precision="amp-bf16", checkpointing="full")
+    whole = played(asked)
+    hollow = played(asked, held_by_layers(whole))
+    assert len(parts_of(hollow)) == 1
+    with pytest.raises(NotAlikeError):
+        body_of(whole, hollow, whole)
