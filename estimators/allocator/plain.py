@@ -13,8 +13,8 @@ from estimators.allocator.passages import LARGE_UNITS, UNIT_BYTES, Passage, Sect
 from estimators.allocator.settings import DEFAULTS
 from estimators.allocator.sizes import segment_bytes
 
-_BITS = 31
-"""Of an address, counted in units: 1 TiB."""
+_BITS = 40
+"""Of an address, counted in units: 512 TiB, far beyond what any replica hands out."""
 _ADDRESS = (1 << _BITS) - 1
 _ENDLESS = 1 << 2 * _BITS
 _LEAST_SMALL_REST, _LEAST_LARGE_REST = 1 << _BITS, (LARGE_UNITS + 1) << _BITS
@@ -58,6 +58,21 @@ class _Kind(NamedTuple):
     """Theirs."""
 
 
+class _Kinds(dict[int, _Kind]):
+    """By bytes asked for."""
+
+    def __init__(self, pools: Sequence[tuple[list[int], list[int]]]) -> None:
+        super().__init__()
+        self._pools = pools
+
+    def __missing__(self, size_bytes: int) -> _Kind:
+        size = units_of(size_bytes)
+        is_large = size > LARGE_UNITS
+        sought, least_rest = size << _BITS, _LEAST_LARGE_REST if is_large else _LEAST_SMALL_REST
+        found = self[size_bytes] = _Kind(size, sought, sought - size, least_rest, *self._pools[is_large])
+        return found
+
+
 class _State:
     """What is lent and cached, in units of 512 bytes.
 
@@ -77,9 +92,10 @@ class _State:
         )
         """Cached pieces and their numbers, small and large: told apart by a block's size, since what the large pool
         lends is never as small as what the small one does. Before and after them stands what is no piece."""
-        kinds = {size: self._kind(units_of(size)) for size in set(sizes)}
-        self._kinds = list(map(kinds.__getitem__, sizes))
-        """Of blocks, as asked for; as lent, while they are."""
+        self._sizes = sizes
+        self._kinds = _Kinds(self._pools)
+        self._lent = [self._kinds[0]] * len(sizes)
+        """Of blocks, while they are lent: those may be larger than what was asked for."""
         self._origins = [0] * len(sizes)
         """The pieces that blocks were cut from, which end with their addresses."""
         self._cached = [0] * len(sizes)
@@ -89,11 +105,6 @@ class _State:
         self._after = [0] * len(sizes)
         self._unchanged: set[Passage] = set()
         """Passages replayed since something else was."""
-
-    def _kind(self, size: int) -> _Kind:
-        is_large = size > LARGE_UNITS
-        sought, least_rest = size << _BITS, _LEAST_LARGE_REST if is_large else _LEAST_SMALL_REST
-        return _Kind(size, sought, sought - size, least_rest, *self._pools[is_large])
 
     def pass_over(self, codes: Sequence[int], passage: Passage) -> None:
         """Replay as little of a section as leaves all figures as they would be."""
@@ -118,11 +129,13 @@ class _State:
 
     def play(self, codes: Sequence[int]) -> None:
         """Allocations and frees."""
-        kinds, origins, cached, before, after = self._kinds, self._origins, self._cached, self._before, self._after
+        sizes, kinds, lent, origins = self._sizes, self._kinds, self._lent, self._origins
+        cached, before, after = self._cached, self._before, self._after
         allocated, peak = self._allocated, self.peak
         for code in codes:
             if code > 0:
-                size, sought, shift, least_rest, pieces, numbers = kinds[code]
+                lent[code] = kind = kinds[sizes[code]]
+                size, sought, shift, least_rest, pieces, numbers = kind
                 place = bisect_left(pieces, sought)
                 number = numbers[place]
                 if not number:
@@ -151,13 +164,13 @@ class _State:
                     del pieces[place], numbers[place]
                     if rest > _ADDRESS:
                         size = piece >> _BITS
-                        kinds[code] = self._kind(size)
+                        lent[code] = kinds[size * UNIT_BYTES]
                 allocated += size
                 if allocated > peak:
                     peak = allocated
                 continue
             code = -code
-            size, sought, shift, _, pieces, numbers = kinds[code]
+            size, sought, shift, _, pieces, numbers = lent[code]
             allocated -= size
             left, right = before[code], after[code]
             piece, other = cached[right], cached[left]

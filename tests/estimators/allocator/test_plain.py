@@ -42,6 +42,14 @@ def test_plain_peaks_are_the_replica_s(steps: list[int | None], data: st.DataObj
     assert plain_peaks(codes, sizes) == (run.peak_allocated_bytes, run.peak_reserved_bytes)
 
 
+def test_runs_that_no_card_could_hold_have_peaks_too() -> None:
+    """A plan says how much is missing, whatever the model."""
+    sizes = [0, *[(700 << 30) + 5 * MIB] * 4, 3 * MIB, *[2 * MIB] * 8, 1 << 40]
+    codes = [1, 2, 3, 4, 5, -2, -3, *range(6, 14), -1, 14, -5]
+    history = Written(codes, sizes, [])
+    assert plain_peaks(*history) == history.peaks()
+
+
 class Stretch(NamedTuple):
     """Blocks from 1 on; 0 frees one that was made before."""
 
