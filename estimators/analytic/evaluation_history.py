@@ -49,11 +49,11 @@ def write_evaluation(ledger: Ledger, workload: Workload, kernel: str, card: Card
         if 1 < number < kept - 1:
             made = [ledger.alloc(forward.sizes[forward.logits - 1]), ledger.alloc(labels_bytes)]
         else:
-            before = ledger.promise(forward.sizes)
-            stays = forward.logits if kept else 0
+            blocks = ledger.promise(forward.sizes)
+            stays = blocks.before + (forward.logits if kept else 0)
             for codes in (forward.codes, [-storage for storage in forward.left]):
-                ledger.play(codes, before, {before + stays})
-            made = [before + stays, ledger.alloc(labels_bytes)] if kept else []
+                blocks.play(codes, {stays})
+            made = [stays, ledger.alloc(labels_bytes)] if kept else []
         if number == 0:
             held = made
             continue

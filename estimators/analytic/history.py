@@ -170,14 +170,15 @@ class _Iterations:
     """CuBLAS's: taken at the first matrix product of forward's and of backward's thread, once and for good."""
 
     def write(self, *, first: bool) -> None:
-        ledger, script, sizes = self.ledger, self.script, self.sizes
-        before = ledger.promise(sizes[kind] for kind in script.kinds)
+        script, sizes = self.script, self.sizes
+        blocks = self.ledger.promise([sizes[kind] for kind in script.kinds])
+        before = blocks.before
         gradients: dict[str, list[int]] = {}
         gone: set[int] = set()
         """Gradients that a step has freed already, or keeps for a later pass."""
         self.gathered.clear()
         for events, cue in script.parts:
-            ledger.play(events, before, gone)
+            blocks.play(events, gone if script.ends_gradients else ())
             if isinstance(cue, Product):
                 self._take_workspace(cue.threads)
             elif cue is None:
@@ -194,12 +195,12 @@ class _Iterations:
             self.steps.whole(gradients, first=first)
         gone |= self.steps.freed
         stays = {number for own in gradients.values() for number in own} if self.keeps_gradients else set()
-        ledger.play([-number for number in script.left if before + number not in stays], before, gone)
+        blocks.play([-number for number in script.left if before + number not in stays], gone)
         if self.evaluate is None or not stays:
             self.steps.end()
         if self.evaluate is not None:
             self.evaluate()
-            ledger.play([-number for number in script.left if before + number in stays], before, gone)
+            blocks.play([-number for number in script.left if before + number in stays], gone)
             self.steps.end()
 
     def _gather(self, cue: Completed, gradient: int, *, first: bool) -> None:

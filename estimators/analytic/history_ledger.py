@@ -1,6 +1,6 @@
 """What a written history is written into: blocks by numbers, and sections of it that a replay may pass over."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from estimators.allocator.passages import Passage, Section, passage_of
@@ -42,23 +42,11 @@ class Ledger:
         """Cached memory is returned."""
         self.codes.append(0)
 
-    def promise(self, sizes: Iterable[int]) -> int:
-        """Number blocks that are made later; returns the number before the first of them."""
+    def promise(self, sizes: Collection[int]) -> "Promised":
+        """Number blocks that are made later."""
         before = len(self.sizes) - 1
         self.sizes += sizes
-        return before
-
-    def play(self, events: list[int], before: int, gone: set[int]) -> None:
-        """Births and deaths of promised blocks, except of those that are gone already.
-
-        Args:
-            events: a block's number among those promised, or its negative.
-            before: the number before the first of them.
-            gone: blocks, by their own numbers.
-        """
-        if gone:
-            events = [code for code in events if before - code not in gone]
-        self.codes += [code + before if code > 0 else code - before for code in events]
+        return Promised(self, before, len(sizes))
 
     def since(self, code: int, number: int, gradient: int) -> Recipe:
         """What was written after so many codes and blocks, to be written again for other gradients; it is a section."""
@@ -71,5 +59,29 @@ class Ledger:
     def repeat(self, recipe: Recipe, gradient: int) -> None:
         """The same with new blocks, on another gradient."""
         self.sections.append(Section(len(self.codes), recipe.passage))
-        before = self.promise(recipe.sizes)
+        before = len(self.sizes) - 1
+        self.sizes += recipe.sizes
         self.codes += [code + before if code > 0 else code - before if code else -gradient for code in recipe.codes]
+
+
+class Promised:
+    """Blocks that are made later, numbered from 1 on among themselves."""
+
+    def __init__(self, ledger: Ledger, before: int, count: int) -> None:
+        self._ledger = ledger
+        self.before = before
+        """The number in the ledger before that of the first."""
+        last = before + count
+        self._numbers = [0, *range(before + 1, last + 1), *range(-last, -before)]
+        """In the ledger, also of negatives, which a list counts from its end."""
+
+    def play(self, events: Iterable[int], gone: Collection[int] = ()) -> None:
+        """Births and deaths, except of blocks that are gone already.
+
+        Args:
+            events: a block's number among those promised, or its negative.
+            gone: blocks, by their numbers in the ledger.
+        """
+        if gone:
+            events = [code for code in events if self.before - code not in gone]
+        self._ledger.codes += map(self._numbers.__getitem__, events)
