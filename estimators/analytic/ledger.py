@@ -48,8 +48,8 @@ def _in_layer(entry: Tensors) -> Tensors:
 
 
 def _short(name: str) -> str:
-    """Without the layer's own name, and the stack's."""
-    return name.removeprefix("encoder.").removeprefix("layer.")
+    """Without the layer's own name, and the stack's; a copy of a weight is called by that weight's place alone."""
+    return name.rpartition(".*.")[2].removeprefix("encoder.").removeprefix("layer.")
 
 
 def tensors_of(kind: Kind, count: int, sizes: dict[str, int], played: Played) -> Tensors:

@@ -73,7 +73,7 @@ row stands now. Along rank, a dotted upright marks where GaLore's states take as
 def _legend(number: int, curve: Curve, found: Curves, width: int) -> list[Text]:
     unit = UNITS[found.axis]
     last = curve.points[-1][0] if curve.points else 0
-    limit = f"rank {curve.furthest:,}" if found.axis == "rank" else f"{curve.furthest:,} {unit}"
+    limit = f"rank {curve.furthest:,}" if found.axis == "rank" else f"{curve.furthest:,} {_of(curve.furthest, unit)}"
     reached = "fits all along this axis" if curve.furthest == last else f"fits up to {limit}"
     text = Text.assemble(
         (f"{LETTERS[number % 26]} ", f"bold {COLOURS[number % len(COLOURS)]}"),
@@ -157,3 +157,9 @@ def _ticks(found: Curves, low: int, high: int, columns: int) -> list[Text]:
         Text(" " * (LABEL + 1) + "└" + "".join(rule), style="dim"),
         Text(" " * (LABEL + 2) + "".join(line).rstrip(), style="dim"),
     ]
+
+
+def _of(number: int, unit: str) -> str:
+    """A unit in the singular for one."""
+    first, space, rest = unit.partition(" ")
+    return f"{first.removesuffix('s')}{space}{rest}" if number == 1 else unit

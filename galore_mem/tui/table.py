@@ -34,8 +34,9 @@ One row per configuration. The bar is what the process holds at its peak, part b
 the line across it is what the selected card offers.
 
 Peak is what nvidia-smi would show. Headroom is what stays free, or is missing, when the upper bound comes true. The
-verdict: fits, even at the bound; tight, only the central figure does; does not fit. Longest and batch say how far the
-row could go on this card. With a baseline pinned, peaks are relative to it. A click on a title sorts.
+verdict: fits, even at the bound; tight, only the central figure does; does not fit. Where there is room, longest and
+batch say how far the row could go on this card. With a baseline pinned, peaks are relative to it. A click on a title
+sorts.
 """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(

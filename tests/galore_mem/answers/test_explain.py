@@ -154,3 +154,11 @@ def test_settings_of_another_kind_of_method_are_left_behind() -> None:
     assert changed("--method galore-adamw-8bit", "galore-adamw", Settings(rank=8))[1].rank == 8
     with pytest.raises(InputError):
         changed("--batch 0", "adamw", Settings())
+
+
+@pytest.mark.parametrize("words", [{"method": "lora", "autocast": True}, {"precision": "amp-bf16"}], ids=str)
+def test_a_layers_tensors_are_called_by_their_place_in_it(words: dict[str, Any]) -> None:
+    names = [entry.name for entry in explain("llama-60m", **words).ledger]
+    assert not [name for name in names if ".*." in name]
+    assert any(name.startswith("mlp.gate_proj.") and name.endswith("autocast copy") for name in names)
+    assert len(set(names)) == len(names) - 1  # two random states of attention

@@ -232,7 +232,8 @@ def test_a_plots_along_each_axis(make_app: AppMaker, settle: Settle) -> None:
         assert f"fits up to {fit.max_sequence_length:,} tokens" in plot.plain
         await pilot.press("a")
         await settle(pilot)
-        assert f"fits up to {fit.max_micro_batch_size:,} sequences" in plot.plain
+        assert fit.max_micro_batch_size == 1
+        assert "fits up to 1 sequence in a micro-batch" in plot.plain
         await pilot.press("a")
         await settle(pilot)
         assert "breaks even with 8-bit Adam at rank 2,606" in " ".join(plot.plain.split())
@@ -299,6 +300,12 @@ def test_ctrl_p_offers_what_applies_now(make_app: AppMaker, settle: Settle) -> N
         assert not app.state.dark
 
     run(app, settle, script)
+
+
+def test_the_palette_begins_with_the_pane_and_ends_with_scrolling() -> None:
+    from galore_mem.tui.palette import _place
+
+    assert sorted(["page.up", "app.table", "table.mark"], key=_place) == ["table.mark", "app.table", "page.up"]
 
 
 def test_q_keeps_the_state(make_app: AppMaker, settle: Settle, tmp_path: Path) -> None:
