@@ -50,10 +50,11 @@ def write_evaluation(ledger: Ledger, workload: Workload, kernel: str, card: Card
             made = [ledger.alloc(forward.sizes[forward.logits - 1]), ledger.alloc(labels_bytes)]
         else:
             blocks = ledger.promise(forward.sizes)
-            stays = blocks.before + (forward.logits if kept else 0)
+            if kept:
+                blocks.lose(forward.logits)
             for codes in (forward.codes, [-storage for storage in forward.left]):
-                blocks.play(codes, {stays})
-            made = [stays, ledger.alloc(labels_bytes)] if kept else []
+                blocks.play(codes)
+            made = [blocks.before + forward.logits, ledger.alloc(labels_bytes)] if kept else []
         if number == 0:
             held = made
             continue

@@ -174,11 +174,9 @@ class _Iterations:
         blocks = self.ledger.promise([sizes[kind] for kind in script.kinds])
         before = blocks.before
         gradients: dict[str, list[int]] = {}
-        gone: set[int] = set()
-        """Gradients that a step has freed already, or keeps for a later pass."""
         self.gathered.clear()
         for events, cue in script.parts:
-            blocks.play(events, gone if script.ends_gradients else ())
+            blocks.play(events)
             if isinstance(cue, Product):
                 self._take_workspace(cue.threads)
             elif cue is None:
@@ -187,20 +185,21 @@ class _Iterations:
                 if cue.part in ("only", "closing"):
                     gradients.setdefault(cue.name, []).append(before + cue.storage)
             elif cue.part != "only":
-                gone.add(before + cue.storage)
+                blocks.lose(cue.storage)
                 self._gather(cue, before + cue.storage, first=first)
             elif self.steps.single(cue.name, before + cue.storage, cue.layer, first=first):
-                gone.add(before + cue.storage)
+                blocks.lose(cue.storage)
         if not self.per_layer:
             self.steps.whole(gradients, first=first)
-        gone |= self.steps.freed
+        for number in self.steps.freed:
+            blocks.lose(number - before)
         stays = {number for own in gradients.values() for number in own} if self.keeps_gradients else set()
-        blocks.play([-number for number in script.left if before + number not in stays], gone)
+        blocks.play([-number for number in script.left if before + number not in stays])
         if self.evaluate is None or not stays:
             self.steps.end()
         if self.evaluate is not None:
             self.evaluate()
-            blocks.play([-number for number in script.left if before + number in stays], gone)
+            blocks.play([-number for number in script.left if before + number in stays])
             self.steps.end()
 
     def _gather(self, cue: Completed, gradient: int, *, first: bool) -> None:

@@ -1,9 +1,12 @@
 """What a written history is written into: blocks by numbers, and sections of it that a replay may pass over."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from estimators.allocator.passages import Passage, Section, passage_of
+
+_FEW = 3
+"""Blocks that are looked for one by one."""
 
 
 class Recipe(NamedTuple):
@@ -42,11 +45,11 @@ class Ledger:
         """Cached memory is returned."""
         self.codes.append(0)
 
-    def promise(self, sizes: Collection[int]) -> "Promised":
+    def promise(self, sizes: Iterable[int]) -> "Promised":
         """Number blocks that are made later."""
         before = len(self.sizes) - 1
         self.sizes += sizes
-        return Promised(self, before, len(sizes))
+        return Promised(self, before)
 
     def since(self, code: int, number: int, gradient: int) -> Recipe:
         """What was written after so many codes and blocks, to be written again for other gradients; it is a section."""
@@ -67,21 +70,22 @@ class Ledger:
 class Promised:
     """Blocks that are made later, numbered from 1 on among themselves."""
 
-    def __init__(self, ledger: Ledger, before: int, count: int) -> None:
+    def __init__(self, ledger: Ledger, before: int) -> None:
         self._ledger = ledger
         self.before = before
         """The number in the ledger before that of the first."""
-        last = before + count
-        self._numbers = [0, *range(before + 1, last + 1), *range(-last, -before)]
-        """In the ledger, also of negatives, which a list counts from its end."""
+        self._lost = set[int]()
 
-    def play(self, events: Iterable[int], gone: Collection[int] = ()) -> None:
-        """Births and deaths, except of blocks that are gone already.
+    def lose(self, block: int) -> None:
+        """A block has died otherwise, or lives longer: its death is not written when it comes."""
+        self._lost.add(block)
 
-        Args:
-            events: a block's number among those promised, or its negative.
-            gone: blocks, by their numbers in the ledger.
-        """
-        if gone:
-            events = [code for code in events if self.before - code not in gone]
-        self._ledger.codes += map(self._numbers.__getitem__, events)
+    def play(self, events: Sequence[int]) -> None:
+        """Births and deaths of blocks by their own numbers, and the negatives of those."""
+        lost, before = self._lost, self.before
+        if lost and (len(lost) > _FEW or any(-block in events for block in lost)):
+            written = [code for code in events if -code not in lost]
+            if len(written) < len(events):
+                lost.difference_update([-code for code in events])
+            events = written
+        self._ledger.codes += [code + before if code > 0 else code - before for code in events]

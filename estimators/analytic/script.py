@@ -55,8 +55,6 @@ class Script(NamedTuple):
     """Births (a storage's number) and deaths (its negative), and what happens after them."""
     left: list[int]
     """What lives at the end, in the order in which the loop lets go of it."""
-    ends_gradients: bool
-    """A gradient that was complete is no more at the end."""
 
 
 _ALIKE = {"loss": "2", "backward_start": "1"}
@@ -146,9 +144,7 @@ class _Writer:
     def written(self) -> Script:
         self._parts.append((self._events, None))
         living = {id(self._alike[kind]): self._alike[kind] for kind in self._kinds}
-        left = [number for alike in living.values() for number in alike]
-        completed = {cue.storage for _, cue in self._parts if isinstance(cue, Completed)}
-        return Script(self._kinds, self._parts, left, ends_gradients=not completed.issubset(left))
+        return Script(self._kinds, self._parts, [number for alike in living.values() for number in alike])
 
     def play(self, turn: _Turn) -> None:
         """Every birth and death of a turn, and the gradients that are complete inside it."""
