@@ -10,7 +10,7 @@ from estimators.analytic.cards import CardTraits
 from estimators.analytic.layout import Layout, layout_of
 from estimators.analytic.shadow.play import Played, middle, play, play_folded
 from estimators.analytic.shadow.played import Region
-from estimators.analytic.structure import PLAYED_LAYERS, course_key, structure_of, symbol_sizes
+from estimators.analytic.structure import PLAYED_LAYERS, batch_traits, course_key, structure_of, symbol_sizes
 from estimators.analytic.tensors import ALIGNMENT_BYTES
 from estimators.workload import Batch, Workload, in_batch
 
@@ -36,12 +36,12 @@ class Course:
 
     def __init__(self, layout: Layout, symbols: dict[str, int]) -> None:
         self.layout = layout
-        self.exact_sizes = layout.bytes_of_kinds(symbols)
-        """Bytes asked for by each played kind."""
-        self.sizes = [-(-size // ALIGNMENT_BYTES) * ALIGNMENT_BYTES for size in self.exact_sizes]
-        """Live bytes of each played kind, of all repetitions where it stands for one of each."""
-        for kind in layout.everywhere:
-            self.sizes[kind] *= layout.repetitions
+        self._symbols = symbols
+        elements = layout.elements(symbols)
+        self._sizes = [
+            -(-elements[dims] * itemsize // ALIGNMENT_BYTES) * ALIGNMENT_BYTES * times
+            for dims, itemsize, times in layout.sizes
+        ]
         values = self._values()
         shifts = self.shifts = self._repeated(values)
         """What repetitions that are not played add, by the number of passes they belong to."""
@@ -53,9 +53,19 @@ class Course:
         self.peak_bytes = max(self.interval_bytes)
         self.end_bytes = values[-1] + shifts[-1]
 
+    @cached_property
+    def exact_sizes(self) -> list[int]:
+        """Bytes asked for by each played kind."""
+        return self.layout.bytes_of_kinds(self._symbols)
+
+    @cached_property
+    def sizes(self) -> list[int]:
+        """Live bytes of each played kind, of all repetitions where it stands for one of each."""
+        return [self._sizes[size] for size in self.layout.size_of]
+
     def _values(self) -> list[int]:
         """Live bytes before each event and after the last, as played; made anew, for courses are many."""
-        table = [0, *self.sizes, *[-size for size in self.sizes[::-1]]]
+        table = [0, *self._sizes, *[-size for size in self._sizes[::-1]]]
         return list(accumulate(self.layout.pick(table), initial=0))
 
     def _repeated(self, values: list[int]) -> list[int]:
@@ -133,6 +143,7 @@ class Courses:
         self._kernel = kernel
         self._card = card
         self._known: dict[tuple[int, int, int], Course] = {}
+        self._layouts: dict[tuple[Hashable, ...], Layout] = {}
 
     def of(self, batch: Batch) -> Course:
         """The course in one batch."""
@@ -148,17 +159,23 @@ class Courses:
         """The course of a step that knows what each death ends, with every layer's own events where layers differ."""
         workload = in_batch(self._workload, batch)
         structure = structure_of(workload, self._kernel, self._card)
-        return self._course(workload, play(structure), middle(structure))
+        layout = self._layout(workload, play(structure), middle(structure))
+        return Course(layout, symbol_sizes(workload, self._card))
 
     def _made(self, workload: Workload) -> Course:
-        return self._course(workload, *play_folded(structure_of(workload, self._kernel, self._card)))
+        key = batch_traits(workload)
+        layout = self._layouts.get(key)
+        if layout is None:
+            played, regions = play_folded(structure_of(workload, self._kernel, self._card))
+            layout = self._layouts[key] = self._layout(workload, played, regions)
+        return Course(layout, symbol_sizes(workload, self._card))
 
-    def _course(self, workload: Workload, played: Played, regions: tuple[Region, ...]) -> Course:
-        """A course in one batch; a lone middle layer stands for all between the first and the last."""
+    def _layout(self, workload: Workload, played: Played, regions: tuple[Region, ...]) -> Layout:
+        """A step cut; a lone middle layer stands for all between the first and the last."""
         if regions and regions[0].times == 1:
             times = max(workload.model.num_hidden_layers - PLAYED_LAYERS + 1, 1)
             regions = (regions[0]._replace(times=times),)
-        return Course(layout_of(played, regions), symbol_sizes(workload, self._card))
+        return layout_of(played, regions)
 
 
 _COURSES: dict[tuple[Hashable, ...], Courses] = {}

@@ -69,8 +69,6 @@ class Layout:
         self.passed = _passed(self.stretches, self.intervals)
         """Passes whose repetitions lie before the interval: all of them up to that number."""
         self.places = [(i.stretch, passed) for i, passed in zip(self.intervals, self.passed, strict=True)]
-        self.pick = itemgetter(*played.events)
-        """Takes what each event adds from a table by its code."""
         self.slices = [slice(min(stretch.start + 1, stretch.stop), stretch.stop + 1) for stretch in self.stretches]
         """The values that each stretch sees, after each of its events: what it begins with ends the one before."""
         ends = [self.places[index] for index in self.updates]
@@ -78,10 +76,18 @@ class Layout:
         """Events that have happened where each such gradient is complete, and passes over layers before it."""
         self.dims = list(dict.fromkeys(kind.size.dims for kind in played.kinds))
         number = {dims: index for index, dims in enumerate(self.dims)}
-        self.kinds = [(number[kind.size.dims], kind.size.itemsize) for kind in played.kinds]
-        """Index of the dimensions, and bytes per element."""
-        self.everywhere = [index for index, kind in enumerate(played.kinds) if kind.in_every_middle_layer]
-        """Kinds of which there is one for each middle layer."""
+        kinds = [
+            (number[kind.size.dims], kind.size.itemsize, self.repetitions if kind.in_every_middle_layer else 1)
+            for kind in played.kinds
+        ]
+        self.sizes = list(dict.fromkeys(kinds))
+        """Index of the dimensions, bytes per element, and how many there are: one, or one for each middle layer."""
+        place = {size: index for index, size in enumerate(self.sizes)}
+        self.size_of = [place[kind] for kind in kinds]
+        """The size of each kind."""
+        codes = [0, *(size + 1 for size in self.size_of), *(-size - 1 for size in self.size_of[::-1])]
+        self.pick = itemgetter(*itemgetter(*played.events)(codes))
+        """Takes what each event adds from a table of nothing, all sizes, and in reverse what they are when they end."""
 
     def _taking(self, interval: Interval) -> Taking:
         stretch = self.stretches[interval.stretch]
@@ -95,7 +101,8 @@ class Layout:
     def bytes_of_kinds(self, symbols: dict[str, int]) -> list[int]:
         """Bytes that one storage of each played kind asks for."""
         elements = self.elements(symbols)
-        return [elements[dims] * itemsize for dims, itemsize in self.kinds]
+        sizes = [elements[dims] * itemsize for dims, itemsize, _ in self.sizes]
+        return [sizes[size] for size in self.size_of]
 
 
 @lru_cache(maxsize=512)

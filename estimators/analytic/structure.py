@@ -106,6 +106,19 @@ def structure_of(workload: Workload, kernel: str, card: CardTraits | None = None
     )
 
 
+def batch_traits(workload: Workload) -> tuple[Hashable, ...]:
+    """What of its batch decides a run's structure: runs that differ in nothing else have the same."""
+    batch = workload.batch
+    return (
+        window_is_reached(workload),
+        batch.sequence_length % 16 == 0,
+        batch.micro_batch_size > 1,
+        played_micro_batches(workload, batch.gradient_accumulation_steps),
+        min(loss_pieces(workload), PLAYED_PIECES + 1),
+        family_of(workload.model.model_type).traits(workload),
+    )
+
+
 def played_micro_batches(workload: Workload, steps: int) -> int:
     """Two stand for every accumulation; three where gradients die in the last of them, or step inside backward."""
     differ = workload.frees_gradients or workload.method.update == "per-layer"
