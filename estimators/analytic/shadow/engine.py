@@ -64,6 +64,8 @@ def has_lone_gradient(parameter: Parameter) -> bool:
 
 def _fitted(node: Node, outputs: list[Tensor | None]) -> list[Tensor | None]:
     """What `validate_outputs` does before the node lets go of what it saved: gradients like the inputs, one by one."""
+    if not node.broadcast and [gradient and gradient.itemsize for gradient in outputs] == node.itemsizes:
+        return outputs
     for place, (gradient, itemsize) in enumerate(zip(outputs, node.itemsizes, strict=True)):
         if gradient is not None and place in node.broadcast:
             dims = node.broadcast[place]

@@ -12,15 +12,16 @@ if TYPE_CHECKING:
 def full(model: "Program", hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Loss and logits of all tokens at once (transformers/loss/loss_utils.py)."""
     tape = model.tape
-    tape.scope.append("lm_head")
+    tape.enter("lm_head")
     logits = model.logits(hidden)
-    tape.scope[-1] = "loss"
+    tape.leave()
+    tape.enter("loss")
     tape.mark("loss")
     upcast = cast(logits, 4, "logits in fp32")
     padded = labels.tape.empty(("b", "s+1"), 8, "labels padded", "inputs")
     shifted = labels.tape.empty(("b", "s"), 8, "labels shifted", "inputs") if model.structure.batched else padded
     loss = _cross_entropy(upcast, shifted)
-    tape.scope.pop()
+    tape.leave()
     return loss, logits
 
 
@@ -33,7 +34,7 @@ OTHERS = "gradients of the other pieces"
 def chunked(model: "Program", hidden: Tensor) -> Tensor:
     """Loss of pieces of tokens, each recomputed in backward, so that logits exist for one piece at a time."""
     tape, pieces = model.tape, model.structure.loss_chunks
-    tape.scope.append("loss")
+    tape.enter("loss")
     tape.mark("loss")
     labels = _shifted(tape, model.structure.batched)
     count = _counted(tape)
@@ -46,7 +47,7 @@ def chunked(model: "Program", hidden: Tensor) -> Tensor:
     assert total is not None
     out = tape.empty((), 4, "mean loss")
     record(out, lambda gradient: [tape.empty((), 4, "gradient of the sum")], [total], [count])
-    tape.scope.pop()
+    tape.leave()
     return out
 
 

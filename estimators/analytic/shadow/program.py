@@ -247,9 +247,9 @@ class Program(ABC):
         if tape.held_by_layers is not None:
             taken = [x for x in (*inputs, held) if isinstance(x, Tensor)]
             return typed("Made", stand_in(tape, tape.held_by_layers, taken))
-        tape.scope.append("layer")
+        tape.enter("layer")
         out = checkpoint(tape, layer) if self.structure.checkpointing else layer()
-        tape.scope.pop()
+        tape.leave()
         return out
 
     def outside(self) -> None:
@@ -396,10 +396,10 @@ class Scope:
         self._name = name
 
     def __enter__(self) -> None:
-        self._tape.scope.append(self._name)
+        self._tape.enter(self._name)
 
     def __exit__(self, *failure: object) -> None:
-        self._tape.scope.pop()
+        self._tape.leave()
 
 
 def _contiguous(x: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ class Tape:
 
     def __init__(self) -> None:
         self.kinds: dict[Kind, int] = {}
-        self._named: dict[tuple[Dims, int, str, str], tuple[Kind, int]] = {}
+        self._named: dict[tuple[Dims, int, str, str, str], tuple[Kind, int]] = {}
         """Kinds and their numbers by what they are made of: making and hashing them is most of a play's time."""
         self.events: list[int] = []
         """The kind's number plus one for a birth, its negative for a death."""
@@ -58,7 +58,8 @@ class Tape:
         """Position in `events`, what happens there, and to whom."""
         self.needs: dict[tuple[int, str], Kind] = {}
         """What is saved for a backward, by its kind's number and the name of the result whose backward it is."""
-        self.scope: list[str] = []
+        self.scope = [""]
+        """What names begin with, and what they began with before the parts that were entered since."""
         self.layer = OUTSIDE
         """The layer whose code runs now."""
         self.in_backward = False
@@ -76,6 +77,14 @@ class Tape:
         """The checkpointed region that is being recomputed."""
         self.product: int | None = None
         """Position at which backward's thread runs its first matrix product: cuBLAS takes it a workspace there."""
+
+    def enter(self, name: str) -> None:
+        """Names of what is born from now on begin with one more part."""
+        self.scope.append(f"{self.scope[-1]}{name}.")
+
+    def leave(self) -> None:
+        """They do so no more."""
+        self.scope.pop()
 
     def mark(self, label: str, detail: str = "") -> None:
         """Note a border at the current position."""
@@ -95,10 +104,10 @@ class Tape:
         if not category:
             category = "logits" if "v" in dims else "temporaries" if self.in_backward else "activations"
         dims = tuple(dims)
-        parts = dims, itemsize, category, ".".join((*self.scope, name))
+        parts = dims, itemsize, category, self.scope[-1], name
         found = self._named.get(parts)
         if found is None:
-            kind = Kind(Size(dims, itemsize), category, parts[3])
+            kind = Kind(Size(dims, itemsize), category, f"{self.scope[-1]}{name}")
             found = self._named[parts] = kind, self.code_of(kind)
         return Tensor(Storage(self, *found), dims, itemsize)
 
@@ -262,25 +271,40 @@ def record(
     saved there: inputs of the region live as long as any of it.
     """
     tape = out.storage.tape
-    if not tape.grad_enabled or all(value is None or not value.requires_grad for value in inputs):
+    if not tape.grad_enabled:
         return out
-    for needed in saved:
-        tape.needs[needed.storage.code, out.storage.kind.name] = needed.storage.kind
-    kept: list[Tensor | Holder | Frame] = [value.detach() for value in saved]
+    edges: list[Node | Parameter | None] = []
+    leaves: list[Parameter] = []
+    itemsizes: list[int] = []
+    is_wanted = False
+    for value in inputs:
+        edge: Node | Parameter | None = None
+        if isinstance(value, Tensor):
+            edge = value.node
+        elif value is not None and value.requires_grad:
+            edge = value
+            leaves.append(value)
+        edges.append(edge)
+        itemsizes.append(0 if value is None else value.itemsize)
+        is_wanted = is_wanted or edge is not None
+    if not is_wanted:
+        return out
+    kept: list[Tensor | Holder | Frame] = []
+    if saved:
+        needer = out.storage.kind.name
+        for needed in saved:
+            tape.needs[needed.storage.code, needer] = needed.storage.kind
+            kept.append(needed.detach())
     if tape.refilling is not None:
         _refill(tape.refilling, kept)
-    elif tape.frame is not None:
-        kept = [Holder(tape.frame) for _ in kept]
-        tape.frame.holders.extend(kept)  # type: ignore[arg-type]
-        kept += [tape.frame] * saves_parameter
-    edges: list[Node | Parameter | None] = []
-    for value in inputs:
-        edge = value.node if isinstance(value, Tensor) else value if value is not None and value.requires_grad else None
-        if isinstance(edge, Parameter) and tape.refilling is None:
-            edge.deliveries += 1
-        edges.append(edge)
+    else:
+        if tape.frame is not None:
+            kept = [Holder(tape.frame) for _ in kept]
+            tape.frame.holders.extend(kept)  # type: ignore[arg-type]
+            kept += [tape.frame] * saves_parameter
+        for leaf in leaves:
+            leaf.deliveries += 1
     tape.sequence += 1
-    itemsizes = [value.itemsize if value is not None else 0 for value in inputs]
     out.node = Node(tape.sequence, tape.layer, apply, edges, itemsizes, kept, broadcast)
     return out
 

@@ -1,5 +1,6 @@
 """Courses of steps whose repeated layers are there once are those of steps that have them all."""
 
+from itertools import product
 from typing import Any
 
 import pytest
@@ -9,7 +10,8 @@ from estimators.analytic.course import course_of, whole_course_of
 from estimators.analytic.growth import growth_of
 from estimators.analytic.layout import PHASES
 from estimators.analytic.stepping import stepping_of
-from estimators.workload import Batch, Method, Workload
+from estimators.analytic.structure import batch_traits, structure_of
+from estimators.workload import Batch, Method, Workload, in_batch
 from galore_mem.answers.names import resolve_model
 
 GALORE = Method(name="galore-adamw", rank=64, update="per-layer")
@@ -57,3 +59,18 @@ def test_what_lets_go_of_every_layer_by_itself_has_every_layer() -> None:
     workload = Workload(model=resolve_model("gemma-2-2b").shape, batch=BATCH, use_cache=True)
     kernel = attention_kernel(workload, None)
     assert course_of(workload, kernel).layout is whole_course_of(workload, kernel).layout
+
+
+@pytest.mark.parametrize("name", ["llama-7b", "gemma-2-2b", "gemma-3-1b", "gpt-oss-20b", "t5-base"])
+@pytest.mark.parametrize("run", [{}, {"loss": "chunked"}, {"method": GALORE, "precision": "fp32"}])
+def test_batches_with_the_same_traits_have_one_structure(name: str, run: dict[str, Any]) -> None:
+    workload = Workload(model=resolve_model(name).shape, **run)
+    kernel = attention_kernel(workload, None)
+    found: dict[Any, Any] = {}
+    # on both sides of windows, of a row's alignment and of a chunk
+    for sizes in product((1, 2, 5), (15, 16, 512, 4095, 4096, 4099), (1, 2, 3, 7)):
+        batch = Batch(micro_batch_size=sizes[0], sequence_length=sizes[1], gradient_accumulation_steps=sizes[2])
+        asked = in_batch(workload, batch)
+        structure = structure_of(asked, kernel)
+        assert found.setdefault(batch_traits(asked), structure) == structure
+    assert len(found) > 3
