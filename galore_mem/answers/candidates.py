@@ -98,8 +98,8 @@ class Option:
 
     @property
     def least_missing_bytes(self) -> int:
-        """The same if nothing were lost between blocks: where it is positive no replay can help."""
-        return self.missing_bytes - self.reach.fragmentation_bytes
+        """The same if nothing were lost between blocks and segments: where it is positive no replay can help."""
+        return self.missing_bytes - self.reach.fragmentation_bytes - (self.reach.reserved_bytes - self.reach.live_bytes)
 
     @property
     def told_missing_bytes(self) -> int:

@@ -111,7 +111,7 @@ def _without(best: Option, other: Workload, name: str) -> Iterator[str]:
         saved = plain.reach.process_bytes - option_of(best.workload, best.card).reach.process_bytes
         if saved > 0:
             lead = f"without {name} it would take {_gib(saved)} GiB more"
-            if plain.least_missing_bytes > 0:
+            if max(plain.least_missing_bytes, best.reach.process_bytes + saved - best.usable_bytes) > 0:
                 yield f"{lead}, and not fit"
             else:
                 yield f"{lead}, and not be sure to fit" if plain.missing_bytes > 0 else lead

@@ -86,6 +86,8 @@ class Replays:
                         refused.add(group)
                         continue
                 found = self.largest(option, free)
+                if found is None and option.missing_bytes > 0 and option.form is leanest.form:
+                    found = self.of(leanest)  # its segments waste less than the closed form allows for
                 if found is not None:
                     return found
         return None

@@ -176,9 +176,22 @@ def test_where_nothing_fits_adapters_beside_four_bits_are_said_to_fit() -> None:
 
 
 def test_what_exceeds_the_card_by_its_bound_is_not_sure_to_fit() -> None:
-    found = fit("llama-3b", gpus="4090").best.recommended
+    ends = {}
+    for model, card in (("llama-3b", "4090"), ("mixtral-8x7b", "b300")):
+        found = fit(model, gpus=card, methods=("adamw-8bit",)).best.recommended
+        assert found is not None
+        (without,) = (reason for reason in found.why if "without the chunked loss" in reason)
+        ends[model] = without.partition("GiB more, ")[2]
+    assert ends == {"llama-3b": "and not fit", "mixtral-8x7b": "and not be sure to fit"}
+
+
+def test_what_wastes_less_between_segments_than_the_closed_form_allows_for_is_found() -> None:
+    found = fit("llama-7b", gpus="4090", methods=("galore-adamw",)).best.recommended
     assert found is not None
-    assert any(reason.endswith("GiB more, and not be sure to fit") for reason in found.why)
+    option = found.option
+    assert (option.workload.method.rank, option.is_replayed, option.missing_bytes <= 0) == (1024, True, True)
+    closed = estimate(option.workload, find_gpu("4090"))
+    assert closed.upper_bytes - closed.terms[1].high_bytes > option.usable_bytes  # none lost between blocks
 
 
 def test_a_bound_that_no_replay_was_compared_for_is_said_to_be_the_closed_forms() -> None:
