@@ -53,10 +53,12 @@ def _from_parts(structure: Structure) -> tuple[Played, tuple[Region, ...]]:
     short, repeated = _shortened(structure)
     layers = _layers_of(short)
     can_splice = family_of(structure.family).takes_stand_ins and not structure.gradients_into_buckets
-    found = _body(layers, repeated) if can_splice and layers != short else None
+    found = _body(layers, repeated) if can_splice else None
     if found is None:
         raise NotAlikeError
     body, held, regions = found
+    if layers == short:
+        return body.played, regions
     return spliced(body, played(short, held), steps_in_backward=structure.update_in_backward), regions
 
 
