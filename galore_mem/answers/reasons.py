@@ -149,4 +149,4 @@ def _tokens(workload: Workload) -> str:
 
 
 def _gib(nbytes: int) -> str:
-    return f"{nbytes / GIB:.2f}"
+    return f"{nbytes / GIB:,.2f}"

@@ -12,6 +12,7 @@ from galore_mem.answers.candidates import options
 from galore_mem.answers.exact import confirmed, is_compared
 from galore_mem.answers.fit import FitResult, fit, preference
 from galore_mem.answers.names import Card
+from galore_mem.answers.reasons import missing
 from galore_mem.answers.wishes import Wishes
 from profiles.errors import InputError
 from profiles.gpus import find_gpu
@@ -160,6 +161,11 @@ def test_a_run_without_a_written_history_keeps_the_bound_of_the_closed_form(monk
     assert best is not None
     assert not best.option.is_replayed
     assert best.footprint == estimate(best.option.workload, find_gpu("4060"))
+
+
+def test_large_misses_are_told_in_groups_of_digits() -> None:
+    found = fit("llama-7b", gpus="4090", methods=("adamw",), update="whole", seq=10**8).best.near_misses[0]
+    assert missing(found).partition(".")[0].count(",") >= 1
 
 
 def test_one_method_is_one_word() -> None:
