@@ -4,7 +4,7 @@
     python benchmarks/judge.py --into rows.jsonl --order 1       # another process beside it, in another order
     python benchmarks/judge.py --grid small --into small.jsonl   # shallow models, a minute or two
     python benchmarks/judge.py --into rows.jsonl --again         # formulas have changed: their half of every row anew
-    python benchmarks/judge_report.py rows.jsonl                 # docs/accuracy.md, and the ranges that `plan` uses
+    python benchmarks/judge_report.py rows.jsonl                 # docs/accuracy.md
 
 One JSON object per workload is appended to the file: both answers in bytes, and where they differ by category. What the
 replica of the allocator makes of the traced history, allocated and reserved, is in it too. A file that is not there yet

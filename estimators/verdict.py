@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from typing import Any, Literal
 
 from estimators.analytic.bounds import Reach
@@ -10,7 +10,6 @@ from estimators.analytic.estimate import Reaches, estimate
 from estimators.footprint import Footprint
 from estimators.workload import Workload, resized
 from profiles.gpus import Gpu
-from profiles.ranges import EDGES_BYTES
 
 Verdict = Literal["fits", "tight", "does-not-fit"]
 MAX_MICRO_BATCH_SIZE = 65536
@@ -122,27 +121,9 @@ def max_micro_batch_size(
 
 
 def _largest(reach_at: Callable[[int], Reach], usable_bytes: int, limit: int, near: int) -> int:
-    """The largest number in 1..limit whose upper bound fits, 0 if none does.
-
-    Bounds grow with the number within a class of live peaks, and may drop where the next class begins
-    (`profiles.ranges`), so what fits in a higher class is looked for as well.
-    """
+    """The largest number in 1..limit whose upper bound fits, 0 if none does; bounds grow with it as live bytes do."""
     known = cache(reach_at)
-
-    def excess(number: int) -> int:
-        return known(number).upper_bytes - usable_bytes
-
-    def beyond(edge: int, number: int) -> int:
-        return known(number).live_bytes - edge
-
-    best = last_not_above(excess, 1, limit, near)
-    for edge in sorted((edge for edge in EDGES_BYTES if edge < usable_bytes), reverse=True):
-        if best and beyond(edge, best) > 0:
-            continue
-        first = 1 + last_not_above(partial(beyond, edge), 1, limit)
-        if best < first <= limit and excess(first) <= 0:
-            return last_not_above(excess, first, limit)
-    return best
+    return last_not_above(lambda number: known(number).upper_bytes - usable_bytes, 1, limit, near)
 
 
 def last_not_above(value: Callable[[int], int], low: int, high: int, near: int = 0) -> int:

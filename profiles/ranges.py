@@ -1,77 +1,73 @@
-"""What allocators were seen to hold beyond live tensors: ranges generated from traced and written histories."""
+"""What allocators were seen to hold beyond live tensors: ranges generated from written histories, and replayed ones."""
 
-from bisect import bisect_left
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
 from profiles import catalogue
 
-GIB = 2**30
 SEGMENT_BYTES = 20 << 20
 """One segment of the allocator's large pool: allowed besides every share."""
-EDGES_BYTES = (2 * GIB, 16 * GIB)
-"""Between the classes of live peaks: the larger tensors are, the better blocks fit."""
+MIB = 2**20
 _FILE = "ranges.jsonl"
-_ADAPTER_FILE = "adapter_ranges.jsonl"
-_BESIDE_FROZEN = ("adapters", "quantised")
 _EXACT_FILE = "exact.jsonl"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Range:
-    """The largest shares seen in one class of workloads.
+    """How much runs of one class were seen to reserve, at most, beyond the closed form: a sum of shares.
 
     Reserved memory counts from what the closed form makes of live tensors and of the segments that lasting ones lie in.
+    The shares are the least, on average over the runs that were replayed, whose sum none of them exceeds; a margin that
+    runs of other models asked for is in them. All of them together grow with a batch as live bytes do.
     """
 
     update: Literal["whole", "per-layer"]
     implementation: Literal["galore-mem", "galore-torch"]
     """Decompositions of whole matrices, which galore_torch takes, leave other holes."""
-    optimizer: Literal["adafactor", "adapters", "quantised", "other"]
-    """Adafactor makes fp32 copies of whole matrices while it steps: larger than anything else in small models.
-    Adapters beside frozen weights bring few gradients and states, so that less comes and goes and a share of it says
-    less; weights in four bits are written out one at a time besides."""
-    live_class: int
-    """Position among the classes of live peaks that `EDGES_BYTES` divides."""
+    checkpointing: Literal["none", "full"]
+    """Forwards that are run again leave holes of their own."""
     rows: int
-    """Workloads that were traced."""
-    transient_pct: int
-    """Reserved memory beyond that and one segment: of what comes and goes within a step."""
-    live_pct: int
-    """The same: of the live peak."""
+    """Histories that were replayed."""
+    transient_pct: float
+    """Of what comes and goes within a step."""
+    demand_pct: float
+    """Of what sizes of tensors that do not meet would take apart: see `estimators.analytic.demand`."""
+    lesser_pct: float
+    """Of what comes and goes, or of what stays, whichever is less."""
+    states_pct: float
+    """Of the optimizer's states, which are born between other tensors."""
+    least_mib: float
+    """Besides all shares."""
     allocated_pct: float
-    """Allocated beyond live tensors: of the live peak."""
+    """Allocated beyond live tensors, the largest seen: of the live peak."""
     source: str
 
-    def beyond_bytes(self, live_bytes: int, transient_bytes: int) -> int:
-        """Most bytes reserved beyond the closed form's: neither share was ever exceeded."""
-        shares = (live_bytes * self.live_pct, max(transient_bytes, 0) * self.transient_pct)
-        return SEGMENT_BYTES + min(shares) // 100
+    def beyond_bytes(self, live_bytes: int, lasting_bytes: int, states_bytes: int, demand_bytes: int) -> int:
+        """Most bytes reserved beyond the closed form's.
 
-
-def class_of(live_bytes: int) -> int:
-    """The class of a live peak."""
-    return bisect_left(EDGES_BYTES, live_bytes)
-
-
-def choose(ranges: Iterable[Range], update: str, implementation: str, optimizer: str, live_class: int) -> Range:
-    """The range of a class; of the nearest class of sizes where none of it was traced."""
-    kind = update, implementation, optimizer if optimizer in ("adafactor", *_BESIDE_FROZEN) else "other"
-    alike = [found for found in ranges if (found.update, found.implementation, found.optimizer) == kind]
-    return min(alike, key=lambda found: abs(found.live_class - live_class))
+        Args:
+            live_bytes: the live peak.
+            lasting_bytes: weights, buffers and states.
+            states_bytes: of these, states.
+            demand_bytes: the run's demand, which is above its live peak, or counts as much.
+        """
+        transient = max(live_bytes - lasting_bytes, 0)
+        shares = self.transient_pct * transient + self.lesser_pct * min(transient, lasting_bytes)
+        shares += self.demand_pct * max(demand_bytes - live_bytes, 0) + self.states_pct * states_bytes
+        return int(shares / 100 + self.least_mib * MIB)
 
 
 @lru_cache(maxsize=64)
-def range_for(update: str, implementation: str, optimizer: str, live_class: int) -> Range:
+def range_for(update: str, implementation: str, checkpointing: str) -> Range:
     """The catalogue's range of a class of workloads."""
-    file = _ADAPTER_FILE if optimizer in _BESIDE_FROZEN else _FILE
-    return choose(map(_parsed, catalogue.read_rows(file)), update, implementation, optimizer, live_class)
+    wanted = (update, implementation, checkpointing)
+    found = (row for row in catalogue.read_rows(_FILE) if _class_of(row) == wanted)
+    return Range(**next(found))
 
 
-def _parsed(row: catalogue.Row) -> Range:
-    return Range(**row)
+def _class_of(row: catalogue.Row) -> tuple[str, str, str]:
+    return row["update"], row["implementation"], row["checkpointing"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,9 +4,9 @@ What every bound rests on:
 
 - *segments*: the allocator takes memory in segments (2 MiB for small tensors, 20 MiB for those below 10 MiB, multiples
   of 2 MiB above). For what lives across steps the loss is computed from the tensors' sizes (`granularity`).
-- *fragmentation*: what the blocks of short-lived tensors leave between them. No closed form knows the share, so the
-  upper bound adds the largest that was seen in traced workloads of the same kind (`profiles.ranges`, docs/accuracy.md).
-  A trace through the allocator's replica decides.
+- *fragmentation*: what the blocks of short-lived tensors leave between them. No closed form knows how much, so the
+  upper bound adds the most that was seen in replayed runs of the same kind, for as many tensors of as many sizes
+  (`profiles.ranges`, `demand`, docs/accuracy.md). A trace through the allocator's replica decides.
 - *unknown scratch*: what cuSOLVER takes and only a GPU can tell; bounded, in the upper bound only.
 - *context*: the range seen for the class of card; its middle is central, its top is in the bound.
 """
@@ -19,12 +19,13 @@ from estimators.analytic.buffers import buffers
 from estimators.analytic.data_parallel import first_buckets
 from estimators.analytic.parameters import lone, parameters_of
 from estimators.analytic.states import as_stepped, group_states, master_weights, shared_states
+from estimators.analytic.stepping import stepping_of
 from estimators.analytic.tensors import rounded
 from estimators.analytic.unknown_scratch import SvdTable, unknown_scratch
 from estimators.footprint import Term
 from estimators.workload import Method, Precision, Workload
 from profiles.gpus import CONTEXTS, GIB, SMALL_WORKSPACE_BYTES, Gpu
-from profiles.ranges import Range, class_of, range_for
+from profiles.ranges import Range, range_for
 from profiles.shapes import ModelShape
 
 MIB = 2**20
@@ -105,9 +106,9 @@ class Reach(NamedTuple):
 class Margins(NamedTuple):
     """What lies between the live peak of a configuration and its bound, whatever the batch."""
 
-    update: str
-    implementation: str
-    optimizer: str
+    seen: Range
+    """What was seen of runs of this kind."""
+    states_bytes: int
     segments_bytes: int
     """What segments exceed the tensors by that live across steps."""
     scratch_bytes: int
@@ -122,21 +123,22 @@ def margins_of(workload: Workload, gpu: Gpu | None) -> Margins:
     buckets = first_buckets(workload)  # later ones lie in their segments
     loss, scratch = _method_figures(workload.model, method, workload.precision, measured, buckets)
     scratch += sum(term.high_bytes for term in nccl_terms(workload))
-    return Margins(method.update, method.implementation, _kind(method), loss, scratch, context_range(gpu))
+    states = stepping_of(workload.model, method, workload.precision).states_bytes
+    return Margins(seen_range(workload), states, loss, scratch, context_range(gpu))
 
 
-def reach_within(margins: Margins, live_bytes: int, lasting_bytes: int) -> Reach:
+def reach_within(margins: Margins, live_bytes: int, lasting_bytes: int, demand_bytes: int) -> Reach:
     """Reserved and process figures.
 
     Args:
         margins: of the configuration.
         live_bytes: the live peak.
         lasting_bytes: weights, buffers and states.
+        demand_bytes: see `demand`.
     """
-    update, implementation, optimizer, loss, scratch, (low, high) = margins
+    seen, states, loss, scratch, (low, high) = margins
     reserved = live_bytes + loss
-    seen = range_for(update, implementation, optimizer, class_of(live_bytes))
-    fragmentation = seen.beyond_bytes(live_bytes, live_bytes - lasting_bytes)
+    fragmentation = seen.beyond_bytes(live_bytes, lasting_bytes, states, demand_bytes)
     return Reach(
         live_bytes=live_bytes,
         reserved_bytes=reserved,
@@ -146,21 +148,9 @@ def reach_within(margins: Margins, live_bytes: int, lasting_bytes: int) -> Reach
     )
 
 
-def seen_range(workload: Workload, live_bytes: int) -> Range:
+def seen_range(workload: Workload) -> Range:
     """What was seen of workloads of this kind."""
-    method = workload.method
-    return range_for(method.update, method.implementation, _kind(method), class_of(live_bytes))
-
-
-_SEEN = {"adapters": "replayed", "quantised": "replayed"}
-"""How runs of a kind were seen, where not by their traces."""
-
-
-def _kind(method: Method) -> str:
-    """What sets its ranges apart."""
-    if method.parameterisation == "lora":
-        return "quantised" if method.quantised else "adapters"
-    return method.optimizer
+    return range_for(workload.method.update, workload.method.implementation, workload.checkpointing)
 
 
 @lru_cache(maxsize=4096)
@@ -181,7 +171,7 @@ def scratch_terms(model: ModelShape, method: Method, precision: Precision, measu
 def terms_of(workload: Workload, reach: Reach, gpu: Gpu | None) -> Terms:
     """The distance from the live peak to the process and to its bound, part by part."""
     segments = reach.reserved_bytes - reach.live_bytes
-    seen = seen_range(workload, reach.live_bytes)
+    seen = seen_range(workload)
     low, high = context_range(gpu)
     return (
         Term(
@@ -194,7 +184,7 @@ def terms_of(workload: Workload, reach: Reach, gpu: Gpu | None) -> Terms:
             name="fragmentation",
             low_bytes=0,
             high_bytes=reach.fragmentation_bytes,
-            reason=f"the most that {seen.rows} {_SEEN.get(seen.optimizer, 'traced')} runs of this kind showed",
+            reason=f"the most that {seen.rows} runs of this kind showed, for as many sizes of tensors",
         ),
         *scratch_terms(workload.model, workload.method, workload.precision, gpu.svd_scratch if gpu is not None else ()),
         *nccl_terms(workload),

@@ -5,6 +5,7 @@ from estimators.analytic.bounds import Margins, Reach, margins_of, reach_within,
 from estimators.analytic.buffers import buffers
 from estimators.analytic.cards import card_of
 from estimators.analytic.course import Courses, courses_of
+from estimators.analytic.demand import Demand
 from estimators.analytic.moments import Outliner
 from estimators.analytic.parameters import workload_parameters
 from estimators.analytic.states import as_stepped, group_states, master_weights, shared_states
@@ -36,7 +37,7 @@ class Reaches:
     def __init__(self, workload: Workload, gpu: Gpu | None) -> None:
         self._workload = workload
         self._gpu = gpu
-        self._known: dict[tuple[bool, int], tuple[Outliner, Courses, Margins]] = {}
+        self._known: dict[tuple[bool, int], tuple[Outliner, Demand, Courses, Margins]] = {}
         """What no batch changes but one that reaches a window, or is gathered over micro-batches."""
 
     def of(self, batch: Batch) -> Reach:
@@ -51,13 +52,14 @@ class Reaches:
         found = self._known.get(key)
         if found is None or self._workload.eval_batch is not None:
             found = self._known[key] = self._prepared(in_batch(self._workload, batch))
-        outliner, courses, margins = found
-        return reach_within(margins, outliner.peak_bytes_in(courses.of(batch)), outliner.lasting_bytes)
+        outliner, demand, courses, margins = found
+        course = courses.of(batch)
+        return reach_within(margins, outliner.peak_bytes_in(course), outliner.lasting_bytes, demand.of(course))
 
-    def _prepared(self, workload: Workload) -> tuple[Outliner, Courses, Margins]:
+    def _prepared(self, workload: Workload) -> tuple[Outliner, Demand, Courses, Margins]:
         outliner = outliner_of(workload, self._gpu)
         courses = courses_of(workload, attention_kernel(workload, self._gpu), card_of(self._gpu))
-        return outliner, courses, margins_of(workload, self._gpu)
+        return outliner, Demand(workload, outliner), courses, margins_of(workload, self._gpu)
 
 
 def reach(workload: Workload, gpu: Gpu | None = None) -> Reach:
@@ -83,7 +85,8 @@ def estimate(workload: Workload, gpu: Gpu | None = None) -> Footprint:
     outliner = outliner_of(workload, gpu)
     outlines = sorted(outliner.outlines(), key=lambda outline: outline.iteration)
     live = max(outline.total_bytes for outline in outlines)
-    found = reach_within(margins_of(workload, gpu), live, outliner.lasting_bytes)
+    demand = Demand(workload, outliner).of(outliner.course)
+    found = reach_within(margins_of(workload, gpu), live, outliner.lasting_bytes, demand)
     return Footprint(
         source="analytic",
         moments=tuple(outline.moment(outliner.course) for outline in outlines),

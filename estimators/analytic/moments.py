@@ -21,7 +21,7 @@ from estimators.analytic.stepping import Categories, plus, stepping_of
 from estimators.footprint import Iteration, Moment, Phase
 from estimators.workload import Method, Workload
 
-_ITERATIONS: tuple[Iteration, ...] = ("first", "steady")
+ITERATIONS: tuple[Iteration, ...] = ("first", "steady")
 _NOWHERE = Point(0, 0, 0)
 """Before anything of forward and backward is alive."""
 UPDATE_PHASES: dict[str, Phase] = {"refresh": "refresh", "layer_update": "step"}
@@ -67,7 +67,7 @@ class Outliner:
         }
         if self.stepping.masters_bytes:
             held["optimizer_states"] = self.stepping.masters_bytes
-        self._gathers = self.per_layer and workload.batch.gradient_accumulation_steps > 1
+        self.gathers = self.per_layer and workload.batch.gradient_accumulation_steps > 1
         """Backward passes of a per-layer update leave sums of gradients to each other."""
         self.lasting_bytes = (
             self.stepping.weights_bytes
@@ -83,7 +83,7 @@ class Outliner:
         self._until_rebuilt: Categories = {"gradients": self.buckets.first_bytes - self.buckets.rebuilt_bytes}
         """What the first iteration's buckets take more; in truth less, for they are fewer."""
         self._broadcast_bytes = broadcast_bytes(workload)
-        self._clipping_bytes = self._clipping(workload.method) if workload.clip and not self.per_layer else 0
+        self.clipping_bytes = self._clipping(workload.method) if workload.clip and not self.per_layer else 0
         self._cast_bytes = self.stepping.stepped_gradients_bytes - self.stepping.gradients_bytes
         """What gradients grow by when they are cast for master weights."""
         self._evaluation = evaluation_of(workload, kernel, card) if workload.eval_batch else None
@@ -94,7 +94,7 @@ class Outliner:
         self._resume = workload.resume
         self._one_workspace: Categories = {"workspaces": -workspace_bytes}
         self._held = held
-        self._held_bytes = sum(held.values())
+        self.held_bytes = sum(held.values())
         self._workspace_bytes = workspace_bytes
 
     def _clipping(self, method: Method) -> int:
@@ -114,20 +114,20 @@ class Outliner:
         largest = course.peak_bytes + stepping.states_bytes
         if self.per_layer:
             growth = growth_of(stepping, course)
-            if self._gathers:
+            if self.gathers:
                 largest = max(map(add, course.interval_bytes, growth.steady.totals)) + stepping.states_bytes
             largest = max(largest, max(map(add, course.update_bytes, growth.largest_update_bytes)))
         else:
             largest = max(largest, course.end_bytes - stepping.gradients_bytes + self._largest_step_bytes)
-            clipped = course.end_bytes + stepping.states_bytes + self._clipping_bytes + self._cast_bytes
-            largest = max(largest, clipped if self._clipping_bytes else 0)
+            clipped = course.end_bytes + stepping.states_bytes + self.clipping_bytes + self._cast_bytes
+            largest = max(largest, clipped if self.clipping_bytes else 0)
         if self._resume != "none":
-            largest = max(largest, self._resuming().total_bytes - self._held_bytes)
+            largest = max(largest, self._resuming().total_bytes - self.held_bytes)
         if self._broadcast_bytes:
-            largest = max(largest, self._broadcast().total_bytes - self._held_bytes)
+            largest = max(largest, self._broadcast().total_bytes - self.held_bytes)
         if self._evaluation is not None:
             largest = max(largest, sum(self._around_evaluation.values()) + self._evaluation.total_bytes)
-        return largest + self._held_bytes
+        return largest + self.held_bytes
 
     @property
     def _largest_step_bytes(self) -> int:
@@ -173,9 +173,9 @@ class Outliner:
         if found is None:
             return
         around = self._around_evaluation
-        total = self._held_bytes + sum(around.values()) + found.total_bytes
+        total = self.held_bytes + sum(around.values()) + found.total_bytes
         parts = (self._held, around, found.by_category)
-        for iteration in _ITERATIONS:
+        for iteration in ITERATIONS:
             yield Outline(iteration, "evaluation", "forward", total, _NOWHERE, parts)
 
     def outlines(self) -> Iterator[Outline]:
@@ -198,7 +198,7 @@ class Outliner:
         return outline._replace(total_bytes=total, parts=(*outline.parts, self._until_rebuilt))
 
     def _all(self) -> Iterator[Outline]:
-        if self._gathers:
+        if self.gathers:
             yield from self._windows_while_it_grows("steady")
         else:
             yield from self._windows("steady", self.stepping.states, self.stepping.states_bytes)
@@ -230,7 +230,7 @@ class Outliner:
     def _window(
         self, iteration: Iteration, name: str, phase: Phase, point: Point, states: Categories, states_bytes: int
     ) -> Outline:
-        total = point.total_bytes + states_bytes + self._held_bytes
+        total = point.total_bytes + states_bytes + self.held_bytes
         if iteration == "first" and point.interval < self.course.layout.product:
             parts = (self._held, states, self._one_workspace)
             return Outline(iteration, name, phase, total - self._workspace_bytes, point, parts)
@@ -239,14 +239,14 @@ class Outliner:
     def _step(self, iteration: Iteration) -> Iterator[Outline]:
         """Whole update: refresh and step with all gradients alive, which the method's own figures include."""
         point, gradients = self.course.end, self.stepping.gradients_bytes
-        if self._clipping_bytes:
+        if self.clipping_bytes:
             states = self.stepping.states if iteration == "steady" else {}
-            added = {"temporaries": self._clipping_bytes, "gradients": self._cast_bytes}
-            total = point.total_bytes + sum(states.values()) + sum(added.values()) + self._held_bytes
+            added = {"temporaries": self.clipping_bytes, "gradients": self._cast_bytes}
+            total = point.total_bytes + sum(states.values()) + sum(added.values()) + self.held_bytes
             parts = (self._held, states, added)
             yield Outline(iteration, "clip", "step", total, point, parts)
         for addition in self.stepping.whole[iteration]:
-            total = point.total_bytes - gradients + addition.total_bytes + self._held_bytes
+            total = point.total_bytes - gradients + addition.total_bytes + self.held_bytes
             parts = (self._held, {"gradients": -gradients}, addition.by_category)
             yield Outline(iteration, addition.name, addition.phase, total, point, parts)
 
@@ -270,7 +270,7 @@ class Outliner:
         """Per-layer update: the largest refresh and the largest step of one parameter inside backward."""
         course, stepping = self.course, self.stepping
         layout, around = course.layout, course.update_bytes
-        growth = growth_of(stepping, course).of(iteration) if iteration == "first" or self._gathers else None
+        growth = growth_of(stepping, course).of(iteration) if iteration == "first" or self.gathers else None
         if growth is not None:
             around = list(map(add, around, growth.update_totals))
         states = stepping.states if iteration == "steady" else {}
@@ -279,6 +279,6 @@ class Outliner:
             totals = list(map(add, around, added))
             index = totals.index(max(totals))
             addition = stepping.update_of(iteration, layout.update_parts[index], layout.update_names[index])[name]
-            total = totals[index] + self._held_bytes + sum(states.values())
+            total = totals[index] + self.held_bytes + sum(states.values())
             parts = (self._held, states, growth.update_categories[index] if growth else {}, addition.by_category)
             yield Outline(iteration, name, UPDATE_PHASES[name], total, course.update(index), parts)

@@ -2,63 +2,65 @@
 
 import pytest
 
-from profiles.ranges import EDGES_BYTES, SEGMENT_BYTES, Range, choose, class_of, exactness, range_for
+from profiles.ranges import Range, exactness, range_for
+
+MIB = 1 << 20
+KINDS = [
+    (update, implementation, checkpointing)
+    for update in ("whole", "per-layer")
+    for implementation in ("galore-mem", "galore-torch")
+    for checkpointing in ("none", "full")
+]
 
 
-def made(live_class: int, transient_pct: int = 10, live_pct: int = 2) -> Range:
+def made(**shares: float) -> Range:
+    none = dict.fromkeys(("transient_pct", "demand_pct", "lesser_pct", "states_pct", "least_mib"), 0.0)
     return Range(
         update="whole",
         implementation="galore-mem",
-        optimizer="other",
-        live_class=live_class,
+        checkpointing="none",
         rows=1,
-        transient_pct=transient_pct,
-        live_pct=live_pct,
         allocated_pct=0.5,
         source="a test",
+        **none | shares,
     )
 
 
-def test_the_smaller_of_both_shares_counts_and_one_segment() -> None:
-    found = made(0)
-    assert found.beyond_bytes(1000 << 20, 100 << 20) == SEGMENT_BYTES + (10 << 20)
-    assert found.beyond_bytes(1000 << 20, 900 << 20) == SEGMENT_BYTES + (20 << 20)
-    assert found.beyond_bytes(1000 << 20, -1) == SEGMENT_BYTES
+def beyond_mib(found: Range, live: int, lasting: int, states: int, demand: int) -> float:
+    return found.beyond_bytes(live * MIB, lasting * MIB, states * MIB, demand * MIB) / MIB
 
 
-def test_classes_are_cut_at_their_edges() -> None:
-    assert [class_of(edge) for edge in EDGES_BYTES] == [0, 1]
-    assert [class_of(edge + 1) for edge in EDGES_BYTES] == [1, 2]
+def test_each_share_is_taken_of_its_own_part() -> None:
+    assert beyond_mib(made(least_mib=20), 1000, 900, 500, 1000) == 20
+    assert beyond_mib(made(transient_pct=10), 1000, 900, 500, 1000) == 10
+    assert beyond_mib(made(lesser_pct=10), 1000, 900, 500, 1000) == 10
+    assert beyond_mib(made(lesser_pct=10), 1000, 50, 0, 1000) == 5
+    assert beyond_mib(made(states_pct=10), 1000, 900, 500, 1000) == 50
+    assert beyond_mib(made(demand_pct=10), 1000, 900, 500, 1500) == 50
+    assert beyond_mib(made(transient_pct=10, demand_pct=20, least_mib=3), 1000, 900, 0, 1100) == 33
 
 
-def test_the_nearest_class_stands_in_for_one_that_was_not_seen() -> None:
-    assert choose([made(0), made(1)], "whole", "galore-mem", "adamw", 2).live_class == 1
-    with pytest.raises(ValueError, match="empty"):
-        choose([made(0)], "whole", "galore-mem", "adafactor", 0)
+def test_nothing_is_taken_of_less_than_nothing() -> None:
+    assert beyond_mib(made(transient_pct=10, lesser_pct=10, demand_pct=10), 1000, 1001, 0, 900) == 0
 
 
-@pytest.mark.parametrize("update", ["whole", "per-layer"])
-@pytest.mark.parametrize("implementation", ["galore-mem", "galore-torch"])
-@pytest.mark.parametrize("optimizer", ["adamw-8bit", "adafactor"])
-@pytest.mark.parametrize("live_class", [0, 1, 2])
-def test_every_class_has_a_range_with_its_source(
-    update: str, implementation: str, optimizer: str, live_class: int
-) -> None:
-    found = range_for(update, implementation, optimizer, live_class)
-    assert found.live_class == live_class
-    assert found.rows > 0
-    assert found.source
-    assert 0 <= found.live_pct <= 100
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_class_has_a_range_with_its_source(kind: tuple[str, str, str]) -> None:
+    found = range_for(*kind)
+    assert (found.update, found.implementation, found.checkpointing) == kind
+    assert found.rows >= 50
+    assert found.source.startswith("benchmarks/ranges.py")
+    assert found.least_mib >= 20
     assert 0 <= found.allocated_pct <= 10
+    assert found.demand_pct <= 100
 
 
-@pytest.mark.parametrize("update", ["whole", "per-layer"])
-@pytest.mark.parametrize("kind", ["adapters", "quantised"])
-def test_adapters_beside_frozen_weights_have_ranges_of_their_own(update: str, kind: str) -> None:
-    for live_class in (0, 1, 2):
-        found = range_for(update, "galore-mem", kind, live_class)
-        assert (found.optimizer, found.live_class) == (kind, live_class)
-        assert found != range_for(update, "galore-mem", "adamw", live_class)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_bound_grows_with_live_bytes_whatever_the_demand(kind: tuple[str, str, str]) -> None:
+    """A larger live peak leaves less demand beyond it; searches rely on the sum all the same."""
+    found = range_for(*kind)
+    bounds = [live + beyond_mib(found, live, 4000, 1000, 20000) for live in range(4000, 30000, 500)]
+    assert bounds == sorted(bounds)
 
 
 def test_exactness_is_known() -> None:

@@ -7,18 +7,11 @@ from typing import Any
 
 import pytest
 
-from profiles.ranges import Range, class_of, exactness, range_for
+from profiles.ranges import exactness
 
 ROWS: list[dict[str, Any]] = [
     json.loads(line) for line in (Path(__file__).parents[3] / "benchmarks" / "judged.jsonl").read_text().splitlines()
 ]
-
-
-def range_of(row: dict[str, Any]) -> Range:
-    update = "per-layer" if " per-layer " in row["title"] else "whole"
-    implementation = "galore-torch" if " galore-torch " in row["title"] else "galore-mem"
-    optimizer = "adafactor" if "adafactor" in row["title"] else "adapters" if " lora " in row["title"] else "other"
-    return range_for(update, implementation, optimizer, class_of(row["analytic_live_bytes"]))
 
 
 def test_live_peaks_are_near() -> None:
@@ -29,22 +22,13 @@ def test_live_peaks_are_near() -> None:
 
 def test_no_traced_run_reserved_more_than_its_bound() -> None:
     for row in ROWS:
-        live = row["analytic_live_bytes"]
-        beyond = range_of(row).beyond_bytes(live, live - row["lasting_bytes"])
-        assert row["traced_reserved_bytes"] <= row["central_reserved_bytes"] + beyond, row["title"]
-        assert row["traced_allocated_bytes"] <= live * (1 + range_of(row).allocated_pct / 100), row["title"]
+        assert row["traced_reserved_bytes"] <= row["bound_reserved_bytes"], row["title"]
 
 
-def test_bounds_are_no_wider_than_what_was_seen() -> None:
-    """In each class some run comes within a percent of one of its two shares; those of adapters are made elsewhere."""
-    nearest: dict[Range, float] = {}
-    for row in ROWS:
-        live, found = row["analytic_live_bytes"], range_of(row)
-        seen = row["traced_reserved_bytes"] - row["central_reserved_bytes"] - (20 << 20)
-        slack = found.live_pct - 100 * seen / live
-        if found.optimizer != "adapters":
-            nearest[found] = min(nearest.get(found, slack), slack)
-    assert all(slack < 1 for slack in nearest.values())
+def test_bounds_are_no_wider_than_they_need_be() -> None:
+    """Ranges are made of other runs, so no traced one need come near; but half of them come within a fifth."""
+    slacks = [row["bound_reserved_bytes"] / row["traced_reserved_bytes"] - 1 for row in ROWS]
+    assert median(slacks) <= 0.2
 
 
 @pytest.mark.parametrize("kernel", ["math", "flash"])
@@ -68,4 +52,7 @@ def test_kept_rows_are_what_the_closed_form_says_today(number: int) -> None:
 
     row = ROWS[number]
     (workload,) = (workload for workload in large_grid() if title(workload) == row["title"])
-    assert estimate(workload).peak_live_bytes == row["analytic_live_bytes"]
+    footprint = estimate(workload)
+    assert footprint.peak_live_bytes == row["analytic_live_bytes"]
+    beyond = next(term.high_bytes for term in footprint.terms if term.name == "fragmentation")
+    assert footprint.peak_reserved_bytes + beyond == row["bound_reserved_bytes"]

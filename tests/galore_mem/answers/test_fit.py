@@ -31,7 +31,7 @@ def test_it_finds_per_layer_8_bit_galore_and_its_best_batch(seven: FitResult) ->
     assert (workload.method.name, workload.method.rank) == ("galore-adamw-8bit", 1024)
     assert (workload.method.update, workload.checkpointing) == ("per-layer", "full")
     by_closed_form = max_micro_batch_size(workload, find_gpu("4090"), find_gpu("4090").usable_bytes)
-    assert workload.batch.micro_batch_size >= by_closed_form > 16
+    assert workload.batch.micro_batch_size >= by_closed_form > 12
 
 
 def test_it_says_why(seven: FitResult) -> None:
@@ -120,15 +120,14 @@ def test_the_runner_up_takes_the_same_wherever_it_is_named() -> None:
 
 
 def test_what_the_replica_refuses_is_not_recommended() -> None:
-    """By the closed form's bound three sequences fit; replayed they would take 24,080 MiB of segments, as traced."""
+    """By its bound one sequence fits; replayed two do, and three would take 24,080 MiB of segments, as traced."""
     found = fit("qwen3-4b", gpus="4090", methods=("adamw-8bit",), update="per-layer", checkpointing="full", seq=1024)
     best = found.best.recommended
     assert best is not None
     workload, gpu = best.option.workload, find_gpu("4090")
-    assert max_micro_batch_size(workload, gpu, gpu.usable_bytes) == 3
+    assert max_micro_batch_size(workload, gpu, gpu.usable_bytes) == 1
     assert workload.batch.micro_batch_size == 2
     assert replayed_bytes(workload) <= gpu.usable_bytes < replayed_bytes(with_batch(workload, micro_batch_size=3))
-    assert "but replayed it misses by" in " ".join(best.why)
     assert found.best.runner_up is None or replayed_bytes(found.best.runner_up.workload) <= gpu.usable_bytes
     assert best.to_dict()["replayed"] is True
 
@@ -183,12 +182,12 @@ def test_where_nothing_fits_adapters_beside_four_bits_are_said_to_fit() -> None:
 
 def test_what_exceeds_the_card_by_its_bound_is_not_sure_to_fit() -> None:
     ends = {}
-    for model, card in (("llama-3b", "4090"), ("mixtral-8x7b", "b300")):
-        found = fit(model, gpus=card, methods=("adamw-8bit",)).best.recommended
+    for model, card, tokens in (("llama-1b", "4090", 256), ("llama-350m", "4060", 1024)):
+        found = fit(model, gpus=card, seq=tokens).best.recommended
         assert found is not None
         (without,) = (reason for reason in found.why if "without the chunked loss" in reason)
         ends[model] = without.partition("GiB more, ")[2]
-    assert ends == {"llama-3b": "and not fit", "mixtral-8x7b": "and not be sure to fit"}
+    assert ends == {"llama-1b": "and not fit", "llama-350m": "and not be sure to fit"}
 
 
 def test_what_wastes_less_between_segments_than_the_closed_form_allows_for_is_found() -> None:

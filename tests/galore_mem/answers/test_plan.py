@@ -37,9 +37,16 @@ def test_the_story_of_the_paper(story: PlanResult) -> None:
     assert per_layer.fits[0].max_sequence_length >= 256
 
 
-def test_the_story_with_checkpointing_fits_sixteen_sequences() -> None:
+@pytest.mark.parametrize(("batch", "exact"), [(10, False), (16, True)])
+def test_the_story_with_checkpointing_fits_more_sequences(batch: int, exact: bool) -> None:
     result = gm.plan(
-        "llama-7b", gpus="4090", methods="galore-adamw-8bit", update="per-layer", checkpointing="full", batch=16
+        "llama-7b",
+        gpus="4090",
+        methods="galore-adamw-8bit",
+        update="per-layer",
+        checkpointing="full",
+        batch=batch,
+        exact=exact,
     )
     assert result.all_fit
 
@@ -92,7 +99,7 @@ def test_more_room_is_looked_for_where_it_costs_least() -> None:
 
 
 def test_what_is_called_more_room_lets_more_fit() -> None:
-    """A fused kernel takes 4 GiB off the step of this run, and nothing off the backward that longer ones end in."""
+    """A fused kernel takes a step's temporaries off: where longer ones end in backward, their bound is lower, too."""
     result = gm.plan("llama-1b", gpus="3090", methods="adamw", batch=4, data_parallel=2)
     assert result.advice is not None
     assert result.advice.change is not None
@@ -104,7 +111,6 @@ def test_what_is_called_more_room_lets_more_fit() -> None:
     )
     assert fused.upper_bytes < before.upper_bytes * (1 - NOTABLE_SHARE)
     assert then.max_sequence_length > before.max_sequence_length
-    assert result.advice.change.changes != (fused.options,)
 
 
 def test_what_a_replayed_plan_is_advised_saves_what_is_said() -> None:
