@@ -1,6 +1,7 @@
 """Whether a workload fits a card, with how much room, and how far it could go."""
 
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -116,17 +117,19 @@ def max_micro_batch_size(
 ) -> int:
     """The most sequences whose upper bound fits; arguments as those of `max_sequence_length`."""
     found, batch = reaches or Reaches(workload, gpu), workload.batch
-    limit = MAX_MICRO_BATCH_SIZE
-    return _largest(lambda size: found.of(resized(batch, micro_batch_size=size)), usable_bytes, limit, near)
+    limit, known = MAX_MICRO_BATCH_SIZE, found.micro_batches(batch)
+    return _largest(lambda size: found.of(resized(batch, micro_batch_size=size)), usable_bytes, limit, near, known)
 
 
-def _largest(reach_at: Callable[[int], Reach], usable_bytes: int, limit: int, near: int) -> int:
+def _largest(
+    reach_at: Callable[[int], Reach], usable_bytes: int, limit: int, near: int, known: Sequence[int] = ()
+) -> int:
     """The largest number in 1..limit whose upper bound fits, 0 if none does; bounds grow with it as live bytes do."""
-    known = cache(reach_at)
-    return last_not_above(lambda number: known(number).upper_bytes - usable_bytes, 1, limit, near)
+    reach = cache(reach_at)
+    return last_not_above(lambda number: reach(number).upper_bytes - usable_bytes, 1, limit, near, known)
 
 
-def last_not_above(value: Callable[[int], int], low: int, high: int, near: int = 0) -> int:
+def last_not_above(value: Callable[[int], int], low: int, high: int, near: int = 0, known: Sequence[int] = ()) -> int:
     """The last number in low..high at which a growing value is not above 0; `low - 1` if none is.
 
     Values are nearly linear in the number, so the search tries where a straight line between its ends would meet zero,
@@ -137,13 +140,16 @@ def last_not_above(value: Callable[[int], int], low: int, high: int, near: int =
         low: the first number.
         high: the last one.
         near: where the answer is thought to be; 0 where nothing is known.
+        known: growing numbers at which the value costs least: between which of them the answer lies is found first.
     """
-    low_value = value(low)
-    if low_value > 0:
+    if value(low) > 0:
         return low - 1
-    if low <= near < high:
+    inside = [low, *(number for number in known if low < number < high), high]
+    place = bisect_right(inside, 0, lo=1, hi=len(inside) - 1, key=value)
+    low, high = inside[place - 1], inside[place]
+    if low < near < high and place in (1, len(inside) - 1):
         low, high = _around(value, low, high, near)
-        low_value = value(low)
+    low_value = value(low)
     high_value = value(high)
     if high_value <= 0:
         return high

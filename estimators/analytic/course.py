@@ -1,7 +1,8 @@
 """The course of live bytes through a played step, evaluated for one batch: its peaks, and how each is composed."""
 
-from collections import Counter
-from collections.abc import Hashable
+from bisect import insort
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Sequence
 from functools import cached_property
 from itertools import accumulate
 from typing import NamedTuple
@@ -10,7 +11,14 @@ from estimators.analytic.cards import CardTraits
 from estimators.analytic.layout import Layout, layout_of
 from estimators.analytic.shadow.play import Played, middle, play, play_folded
 from estimators.analytic.shadow.played import Region
-from estimators.analytic.structure import PLAYED_LAYERS, batch_traits, course_key, structure_of, symbol_sizes
+from estimators.analytic.structure import (
+    PLAYED_LAYERS,
+    batch_traits,
+    card_asked,
+    course_key,
+    structure_of,
+    symbol_sizes,
+)
 from estimators.analytic.tensors import ALIGNMENT_BYTES
 from estimators.workload import Batch, Workload, in_batch
 
@@ -144,6 +152,7 @@ class Courses:
         self._card = card
         self._known: dict[tuple[int, int, int], Course] = {}
         self._layouts: dict[tuple[Hashable, ...], Layout] = {}
+        self._micro_batches = defaultdict[tuple[int, int], list[int]](list)
 
     def of(self, batch: Batch) -> Course:
         """The course in one batch."""
@@ -152,8 +161,14 @@ class Courses:
         if course is None:
             if len(self._known) >= _MOST_BATCHES:
                 self._known.clear()
+                self._micro_batches.clear()
             course = self._known[key] = self._made(in_batch(self._workload, batch))
+            insort(self._micro_batches[key[1:]], batch.micro_batch_size)
         return course
+
+    def micro_batches(self, batch: Batch) -> Sequence[int]:
+        """Sizes of micro-batches in which the course is at hand, of as long sequences and as many a step; growing."""
+        return self._micro_batches[batch.sequence_length, batch.gradient_accumulation_steps]
 
     def whole(self, batch: Batch) -> Course:
         """The course of a step that knows what each death ends, with every layer's own events where layers differ."""
@@ -185,6 +200,7 @@ _MOST_BATCHES = 256
 
 def courses_of(workload: Workload, kernel: str, card: CardTraits | None = None) -> Courses:
     """The courses of a workload in any batch, shared by all runs whose forward and backward are the same."""
+    card = card_asked(workload, kernel, card)
     key = course_key(workload, kernel, card)
     courses = _COURSES.get(key)
     if courses is None:

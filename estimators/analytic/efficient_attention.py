@@ -13,6 +13,7 @@ The forward keeps unfinished outputs of half-precision heads wider than 128 in f
 `kNeedsOutputAccumulatorBuffer`).
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from estimators.analytic.cards import CardTraits
@@ -58,6 +59,7 @@ class EfficientKernel(NamedTuple):
     """The forward keeps unfinished outputs in fp32."""
 
 
+@lru_cache(maxsize=256)
 def efficient_kernel(card: CardTraits, itemsize: int, width: int, dropout: float = 0.0) -> EfficientKernel:
     """What runs on a card.
 

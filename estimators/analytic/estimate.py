@@ -1,5 +1,7 @@
 """One workload, one card, one answer: the analytic footprint, or its totals only."""
 
+from collections.abc import Sequence
+
 from estimators.analytic.attention import attention_kernel
 from estimators.analytic.bounds import Margins, Reach, margins_of, reach_within, terms_of
 from estimators.analytic.buffers import buffers
@@ -46,15 +48,27 @@ class Reaches:
         Raises:
             InputError: the workload cannot run on the card.
         """
+        outliner, demand, courses, margins = self._at(batch)
+        course = courses.of(batch)
+        return reach_within(margins, outliner.peak_bytes_in(course), outliner.lasting_bytes, demand.of(course))
+
+    def micro_batches(self, batch: Batch) -> Sequence[int]:
+        """The sizes of micro-batches, beside a batch's own, whose totals cost next to nothing; growing.
+
+        Raises:
+            InputError: the workload cannot run on the card.
+        """
+        _, _, courses, _ = self._at(batch)
+        return courses.micro_batches(batch)
+
+    def _at(self, batch: Batch) -> tuple[Outliner, Demand, Courses, Margins]:
         window = self._workload.model.sliding_window
         steps = played_micro_batches(self._workload, batch.gradient_accumulation_steps)
         key = (window is not None and batch.sequence_length >= window, steps)
         found = self._known.get(key)
         if found is None or self._workload.eval_batch is not None:
             found = self._known[key] = self._prepared(in_batch(self._workload, batch))
-        outliner, demand, courses, margins = found
-        course = courses.of(batch)
-        return reach_within(margins, outliner.peak_bytes_in(course), outliner.lasting_bytes, demand.of(course))
+        return found
 
     def _prepared(self, workload: Workload) -> tuple[Outliner, Demand, Courses, Margins]:
         outliner = outliner_of(workload, self._gpu)
