@@ -194,6 +194,8 @@ def _played(
             if events[position] < 0:
                 continue
             number = events[position] - 1
+            if not course.exact_sizes[number]:
+                continue  # partial sums of few rows
             kind = kinds[number]
             level = around_bytes + before + values[position]
             level += 0 if position >= layout.played.product else before_backward

@@ -104,6 +104,8 @@ def _played(workload: Workload, outliner: Outliner, outline: Outline) -> Iterato
     course, sizes = outliner.course, symbol_sizes(workload, outliner.card)
     played = course.layout.played
     for kind, count in course.alive(outline.point).items():
+        if not course.exact_sizes[kind]:
+            continue
         times = course.layout.repetitions if played.kinds[kind].in_every_middle_layer else 1
         yield tensors_of(played.kinds[kind], count * times, sizes, played)
 

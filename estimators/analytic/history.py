@@ -175,7 +175,11 @@ class _Iterations:
         before = blocks.before
         gradients: dict[str, list[int]] = {}
         self.gathered.clear()
+        empty = {number for number, kind in enumerate(script.kinds, 1) if not sizes[kind]}
+        """Partial sums of few rows."""
         for events, cue in script.parts:
+            if empty:
+                events = [code for code in events if abs(code) not in empty]
             blocks.play(events)
             if isinstance(cue, Product):
                 self._take_workspace(cue.threads)

@@ -1,7 +1,7 @@
 """From a workload to the shadow step: its structure, and the sizes of its symbols."""
 
-from collections.abc import Hashable
-from math import ceil
+from collections.abc import Hashable, Mapping
+from math import ceil, prod
 
 from estimators.analytic.cards import USUAL, CardTraits
 from estimators.analytic.efficient_attention import EfficientKernel, efficient_kernel, workspace_elements
@@ -9,7 +9,9 @@ from estimators.analytic.families import family_of
 from estimators.analytic.families.family import PLAYED_LAYERS as PLAYED_LAYERS
 from estimators.analytic.parameters import shape_sizes, workload_parameters
 from estimators.analytic.quantised import blocks_of
+from estimators.analytic.reductions import SUM_BYTES, column_sum_scratch
 from estimators.analytic.shadow.loss import PLAYED_PIECES
+from estimators.analytic.shadow.ops import SUMS
 from estimators.analytic.shadow.quantised import FourBit, blocks_symbol_of
 from estimators.analytic.shadow.structure import Structure
 from estimators.analytic.windows import attention_dropout as attention_dropout
@@ -89,6 +91,7 @@ def structure_of(workload: Workload, kernel: str, card: CardTraits | None = None
         efficient=_efficient(workload, card) if "efficient" in (kernel, masked_kernel) else None,
         masks=family.masks(model),
         layer_types=model.layer_kinds[:layers] if windowed else (),
+        splits_sums=card is not None,
         aligned=batch.sequence_length % 16 == 0 or "efficient" not in (kernel, masked_kernel),
         checkpointing=workload.checkpointing == "full",
         single_head=model.num_key_value_heads == 1 < model.num_attention_heads,
@@ -149,7 +152,24 @@ def _efficient(workload: Workload, card: CardTraits | None) -> EfficientKernel:
     return efficient_kernel(card or USUAL, workload.compute_itemsize, width, dropout)
 
 
-def symbol_sizes(workload: Workload, card: CardTraits | None = None) -> dict[str, int]:
+class Symbols(dict[str, int]):
+    """Numbers behind symbols; those of partial sums are worked out when they are asked for."""
+
+    def __init__(self, known: Mapping[str, int], card: CardTraits | None) -> None:
+        super().__init__(known)
+        self._card = card
+
+    def __missing__(self, symbol: str) -> int:
+        """Elements of a sum's scratch (`sums_symbol`)."""
+        if self._card is None or not symbol.startswith(SUMS):
+            raise KeyError(symbol)
+        itemsize, rows, columns = symbol.removeprefix(SUMS).split(":")
+        counts = (prod(self[dim] for dim in dims.split(",")) for dims in (rows, columns))
+        found = self[symbol] = column_sum_scratch(self._card, *counts, int(itemsize)) // SUM_BYTES
+        return found
+
+
+def symbol_sizes(workload: Workload, card: CardTraits | None = None) -> Symbols:
     """Numbers behind the symbols of a shadow tensor's dimensions, on a card."""
     model, batch = workload.model, workload.batch
     b, s, d = batch.micro_batch_size, batch.sequence_length, model.head_dim
@@ -181,4 +201,4 @@ def symbol_sizes(workload: Workload, card: CardTraits | None = None) -> dict[str
             for group in workload_parameters(workload):
                 if group.name.endswith(".A.weight"):
                     sizes[f"R {group.name.rsplit('.', 2)[0]}"] = group.shape[0]
-    return sizes
+    return Symbols(sizes, card)

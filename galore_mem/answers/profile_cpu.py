@@ -3,11 +3,13 @@
 import gc
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from estimators.analytic.cards import CardTraits
 from estimators.analytic.estimate import estimate
 from estimators.analytic.parameters import ParameterGroup
+from estimators.analytic.reductions import column_sum_scratch
 from estimators.workload import Workload
 from galore_mem.answers.needs import free_bytes, require_packages
 from galore_mem.answers.profile_cuda import Ending
@@ -87,7 +89,13 @@ def record_on_cpu(
 
     told("building the model")
     session = _on_host(lambda: Session(workload, kernel, None, card=card), workload)
-    recorder = Recorder(Rules(workspace_bytes=workspace_bytes), workload.model.vocab_size)
+    recorder = Recorder(
+        Rules(
+            workspace_bytes=workspace_bytes,
+            column_sums=partial(column_sum_scratch, card) if card is not None else None,
+        ),
+        workload.model.vocab_size,
+    )
     for category, name, tensor in session.weights_in_order():
         recorder.hold(category, name, tensor)
     watch = Stopwatch(recorder, lambda: len(recorder.recording.events))

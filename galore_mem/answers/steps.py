@@ -3,9 +3,11 @@
 import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from estimators.analytic.cards import CardTraits
+from estimators.analytic.reductions import column_sum_scratch
 from estimators.workload import Workload
 from galore_mem.answers.needs import require_packages
 from galore_mem.errors import UsageError
@@ -94,7 +96,12 @@ def watching(
     mode = FakeTensorMode() if fake else None
     session = Session(workload, kernel, mode, card=card)
     scalars = 1.0 if fake else None
-    rules = Rules(workspace_bytes=workspace_bytes, scalars=scalars, fp32_statistics=kernel != "cpu")
+    rules = Rules(
+        workspace_bytes=workspace_bytes,
+        column_sums=partial(column_sum_scratch, card) if card is not None else None,
+        scalars=scalars,
+        fp32_statistics=kernel != "cpu",
+    )
     recorder = Recorder(rules, workload.model.vocab_size, mode)
     for category, name, tensor in session.weights_in_order():
         recorder.hold(category, name, tensor)

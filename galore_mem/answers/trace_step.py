@@ -4,10 +4,12 @@ import gc
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from estimators.analytic.attention import CUDNN_FIRST, FLASH_CAPABILITY
 from estimators.analytic.cards import card_of
+from estimators.analytic.reductions import column_sum_scratch
 from estimators.footprint import Footprint
 from estimators.verdict import Verdict, verdict_of
 from galore_mem.answers.names import Card, resolve_cards
@@ -177,7 +179,12 @@ def _record(
     from galore_mem.training.optimizers import make_maps_when_needed
     from galore_mem.training.step import marked_loss
 
-    rules = Rules(workspace_bytes=workspace_bytes_of(gpu), scalars=scalars, fp32_statistics=True)
+    rules = Rules(
+        workspace_bytes=workspace_bytes_of(gpu),
+        column_sums=partial(column_sum_scratch, card_of(gpu)),
+        scalars=scalars,
+        fp32_statistics=True,
+    )
     recorder = Recorder(rules, _vocabulary(model), mode)
     for path, module in post_order(model):
         for category, table in (("weights", module._parameters), ("buffers", module._buffers)):

@@ -130,7 +130,7 @@ class Recorder(Windows, TorchDispatchMode):  # type: ignore[no-untyped-call]
             result = self._run(func, args, kwargs)
         if isinstance(result, Tensor):
             self._see(result, name)
-            self._pass_by(engine.dropped_inside(func, result), name, result)
+            self._pass_by(self.rules.dropped_inside(func, args, result), name, result)
         elif result is not None:
             made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
             kernel = any(leaf.is_floating_point() for leaf in made)

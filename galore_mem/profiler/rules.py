@@ -7,6 +7,9 @@ from typing import Any
 import torch
 from torch._subclasses import FakeTensor
 
+from galore_mem.profiler import engine
+from galore_mem.profiler.reductions import ColumnSum, inside_sum
+
 _SCALAR = torch.ops.aten._local_scalar_dense.default
 _GROUPED_MM = torch.ops.aten._grouped_mm.default
 _LAYER_NORM = torch.ops.aten.native_layer_norm.default
@@ -19,14 +22,21 @@ class Rules:
 
     Args:
         workspace_bytes: of cuBLAS, per thread that multiplies matrices; 0 for a recording of CPU tensors.
+        column_sums: the scratch of a card's sums over rows; None for none.
         scalars: what a number read from a fake tensor is taken to be; None lets torch refuse.
         fp32_statistics: LayerNorm keeps mean and deviation of half-precision inputs in fp32, as its CUDA kernel does
             (native/cuda/layer_norm_kernel.cu, `acc_type`); on a CPU it keeps them as it was given them.
     """
 
     workspace_bytes: int = 0
+    column_sums: ColumnSum | None = None
     scalars: float | None = None
     fp32_statistics: bool = False
+
+    def dropped_inside(self, func: Any, args: tuple[Any, ...], result: Any) -> tuple[int, ...]:  # noqa: ANN401
+        """Bytes of what an operator makes beside its result and drops again."""
+        found = engine.dropped_inside(func, result)
+        return found or (inside_sum(func, args, self.column_sums) if self.column_sums is not None else ())
 
     def replace(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[bool, Any]:  # noqa: ANN401
         """(True, result) where a rule stands in for the operator."""

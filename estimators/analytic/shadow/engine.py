@@ -15,7 +15,8 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
-from estimators.analytic.shadow.tape import MIDDLE, OUTSIDE, EarlyStopError, Holder, Node, Parameter, Tape, Tensor
+from estimators.analytic.shadow.ops import sum_rows
+from estimators.analytic.shadow.tape import MIDDLE, OUTSIDE, Dims, EarlyStopError, Holder, Node, Parameter, Tape, Tensor
 
 Hook = Callable[[Parameter], None]
 LONE_REFERENCES = 2
@@ -69,10 +70,18 @@ def _fitted(node: Node, outputs: list[Tensor | None]) -> list[Tensor | None]:
     for place, (gradient, itemsize) in enumerate(zip(outputs, node.itemsizes, strict=True)):
         if gradient is not None and place in node.broadcast:
             dims = node.broadcast[place]
-            gradient = outputs[place] = gradient.tape.empty(dims, gradient.itemsize, "gradient row sum")
+            gradient = outputs[place] = _summed(gradient, dims, node.inputs[place])
         if gradient is not None and gradient.itemsize != itemsize and isinstance(node.inputs[place], Node):
             outputs[place] = gradient.tape.empty(gradient.dims, itemsize, "gradient cast")
     return outputs
+
+
+def _summed(gradient: Tensor, dims: Dims, edge: Node | Parameter | None) -> Tensor:
+    """Summed up to fewer dimensions: of a parameter, its gradient."""
+    name, category = (edge.name, "gradients") if isinstance(edge, Parameter) else ("gradient row sum", "")
+    total = gradient.tape.empty(dims, gradient.itemsize, name, category)
+    sum_rows(total, gradient.dims, gradient.itemsize)
+    return total
 
 
 def _deliver(

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from estimators.analytic.shadow.tape import Dims, Parameter, Tape, Tensor, record, stop_before
 
 Gradients = list[Tensor | None]
+SUMS = "partial sums "
+"""Begins the symbols of sums' scratch."""
 
 
 def like(tensor: Tensor, name: str, itemsize: int = 0) -> Tensor:
@@ -33,9 +35,22 @@ def add(a: Tensor, b: Tensor, name: str) -> Tensor:
         second = gradient.detach() if wants[1] else None
         if second is not None and narrow is not None:
             second = second.tape.empty(narrow, second.itemsize, "gradient sum over what was broadcast")
+            sum_rows(second, gradient.dims, second.itemsize)
         return [gradient.detach() if wants[0] else None, second]
 
     return record(like(a, name, max(a.itemsize, b.itemsize)), apply, [a, b])
+
+
+def sum_rows(total: Tensor, source: Dims, itemsize: int) -> None:
+    """What a sum over all rows of `source` holds besides its result, while its kernel runs: `reductions`."""
+    rows, columns = source[: len(source) - len(total.dims)], total.dims
+    if total.tape.splits_sums and columns and rows and source[-len(columns) :] == columns:
+        total.tape.empty((sums_symbol(rows, columns, itemsize),), 4, "partial sums", "temporaries")
+
+
+def sums_symbol(rows: Dims, columns: Dims, itemsize: int) -> str:
+    """The symbol of partial sums' elements."""
+    return f"{SUMS}{itemsize}:{','.join(rows)}:{','.join(columns)}"
 
 
 def scale(x: Tensor, name: str) -> Tensor:
@@ -64,12 +79,12 @@ def weigh(x: Tensor, weight: Parameter, name: str) -> Tensor:
     def apply(gradient: Tensor) -> Gradients:
         inner = like(gradient, "gradient product") if wants else None  # the second factor's comes first
         wide = like(gradient, "weight gradient before its sum") if trainable else None
-        total = gradient.tape.empty(weight.dims, weight.itemsize, weight.name, "gradients") if wide else None
-        return [total, inner]
+        return [wide, inner]
 
     saved = [x] if trainable else []
     stop_before(x.tape, saved)
-    return record(like(x, name, max(x.itemsize, weight.itemsize)), apply, [weight, x], saved)
+    broadcast = {0: weight.dims} if trainable else {}
+    return record(like(x, name, max(x.itemsize, weight.itemsize)), apply, [weight, x], saved, broadcast)
 
 
 def square(x: Tensor, name: str) -> Tensor:
@@ -201,6 +216,7 @@ def linear(
         x = cast(x, autocast, f"{name} input cast")
     inner, outer, wants, trainable = x.dims, weight.dims, x.requires_grad, weight.requires_grad
     has_bias, shifts = bias is not None, bias is not None and bias.requires_grad
+    rows, offsets = inner[:-1], bias.dims if bias is not None else ()
     category = "temporaries" if isinstance(kernel, Tensor) else "gradients"
     flat = len(inner) == len(("tokens", "features"))  # else the product runs on a view, and so does its gradient
 
@@ -214,14 +230,14 @@ def linear(
         before = inward(gradient) if wants and has_bias else None
         weights = tape.empty(outer, size, weight.name, category).as_view() if trainable else None
         after = inward(gradient) if wants and not has_bias else None
-        shift = tape.empty(bias.dims, size, bias.name, category) if shifts and bias is not None else None
-        return [weights, before or after, shift]
+        return [weights, before or after, gradient.view(*rows, *offsets).detach() if shifts else None]
 
     saved = [x] * trainable + ([kernel] if wants and isinstance(kernel, Tensor) else [])
     stop_before(tape, saved)
     tape.multiply()
     out = tape.empty((*inner[:-1], outer[-1 if transposed else 0]), x.itemsize, name)
-    return record(out, apply, [kernel, x, offset], saved, saves_parameter=wants and isinstance(kernel, Parameter))
+    saves_parameter, broadcast = wants and isinstance(kernel, Parameter), {2: offsets} if shifts else {}
+    return record(out, apply, [kernel, x, offset], saved, broadcast, saves_parameter=saves_parameter)
 
 
 def _cast_weight(tape: Tape, weight: Parameter, itemsize: int, *, caches: bool = True) -> Parameter | Tensor:

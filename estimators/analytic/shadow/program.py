@@ -46,6 +46,7 @@ class Program(Linears, ABC):
 
     def __init__(self, structure: Structure, tape: Tape) -> None:
         super().__init__(structure, tape)
+        tape.splits_sums = structure.splits_sums
         tape.collapsed = structure.layers == MIDDLE + 2
         self._entering: list[tuple[Parameter, Tensor]] = []
         self._entered: list[tuple[Parameter, Tensor]] = []

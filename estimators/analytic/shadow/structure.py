@@ -35,6 +35,8 @@ class Structure:
     """Kinds of the played layers where the sequence reaches their window; empty where all see all before them."""
     aligned: bool = True
     """Rows of a mask for the memory-efficient kernel are a multiple of 16 elements, as it wants them."""
+    splits_sums: bool = False
+    """The card is known that shares sums over rows out among its blocks of threads."""
     checkpointing: bool = False
     single_head: bool = False
     """One key-value head for several query heads: repeating it is a view."""

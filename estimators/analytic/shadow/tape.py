@@ -75,6 +75,8 @@ class Tape:
         """Where stand-ins take the place of layers: which storages of a micro-batch, the first is 0, they hold."""
         self.refilling: Frame | None = None
         """The checkpointed region that is being recomputed."""
+        self.splits_sums = False
+        """Sums over many rows leave partial sums between blocks of threads, as on a card."""
         self.product: int | None = None
         """Position at which backward's thread runs its first matrix product: cuBLAS takes it a workspace there."""
 
