@@ -14,7 +14,6 @@ from estimators.analytic.shadow.played import Region
 from estimators.analytic.structure import (
     PLAYED_LAYERS,
     batch_traits,
-    card_asked,
     course_key,
     structure_of,
     symbol_sizes,
@@ -200,7 +199,6 @@ _MOST_BATCHES = 256
 
 def courses_of(workload: Workload, kernel: str, card: CardTraits | None = None) -> Courses:
     """The courses of a workload in any batch, shared by all runs whose forward and backward are the same."""
-    card = card_asked(workload, kernel, card)
     key = course_key(workload, kernel, card)
     courses = _COURSES.get(key)
     if courses is None:

@@ -61,12 +61,6 @@ def course_key(workload: Workload, kernel: str, card: CardTraits | None) -> tupl
     )
 
 
-def card_asked(workload: Workload, kernel: str, card: CardTraits | None) -> CardTraits | None:
-    """The card where a kernel may run that asks for it, so that courses on other cards are shared."""
-    beside = kernel_beside_mask(workload, kernel) if workload.model.sliding_window is not None else kernel
-    return card if "efficient" in (kernel, beside) else None
-
-
 def structure_of(workload: Workload, kernel: str, card: CardTraits | None = None) -> Structure:
     """What decides which tensors exist in the workload's step.
 
