@@ -41,16 +41,23 @@ class Demand:
 
     def of(self, course: Course) -> int:
         """Bytes in the batch of a course."""
-        found = _largest(course.layout, self._symbols)
-        sizes = course.sizes
-        return sum([int(sizes[kind] * factor) for kind, factor in found.varying]) + found.bytes + self._besides_bytes
+        return _of_course(course, self._symbols) + self._besides_bytes
 
 
 def _of_model(workload: Workload) -> Symbols:
-    """Symbols behind which there is the same number in every batch: those of weights, and ranks."""
+    """Symbols behind which there is the same number in every batch: those of weights, and ranks of what is played."""
     sizes = symbol_sizes(workload)
-    model = shape_sizes(workload.model).keys() | {"d/2", "d32", "R"}
+    model = shape_sizes(workload.model).keys() | {"d/2", "d32"}
+    if workload.method.parameterisation not in ("full", "galore"):
+        model |= {"R"}
     return tuple((name, sizes[name]) for name in sizes if name in model or name.startswith("R "))
+
+
+@lru_cache(maxsize=4096)
+def _of_course(course: Course, symbols: Symbols) -> int:
+    """Of forward and backward in one batch, for all runs that share them."""
+    found, sizes = _largest(course.layout, symbols), course.sizes
+    return sum([int(sizes[kind] * factor) for kind, factor in found.varying]) + found.bytes
 
 
 class _Largest(NamedTuple):
