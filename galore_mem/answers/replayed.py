@@ -62,6 +62,10 @@ class Replays:
         found = self._known.get(option.key)
         return found.option if found is not None else option
 
+    def may_help(self, option: Option) -> bool:
+        """Whether a replay could say less than the closed form's bound, which stands for kinds never compared."""
+        return is_compared(option.workload, self._gpu)
+
     def best(self, kinds: Iterable[Sequence[Option]], free: Free) -> Replayed | None:
         """The first option that holds; as large as it can be.
 
@@ -79,7 +83,7 @@ class Replays:
                     continue
                 tried.add(size)
                 if option.missing_bytes > 0:
-                    if len(refused) == REFUSALS:
+                    if len(refused) == REFUSALS or not self.may_help(option):
                         continue
                     leanest = min((other for other in options if other.form.group == group), key=_upper)
                     if self.of(leanest).option.missing_bytes > 0:

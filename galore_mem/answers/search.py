@@ -167,7 +167,9 @@ class CardResult:
         """The leanest form of methods that do not fit, nearest first."""
         misses = sorted(self._leanest_misses(), key=lambda option: option.missing_bytes)[:NEAR_MISSES]
         found = (
-            self._replays.of(option).option if place < MISSES and option.least_missing_bytes <= 0 else option
+            self._replays.of(option).option
+            if place < MISSES and option.least_missing_bytes <= 0 and self._replays.may_help(option)
+            else option
             for place, option in enumerate(misses)
         )
         return tuple(sorted(found, key=lambda option: option.told_missing_bytes))
