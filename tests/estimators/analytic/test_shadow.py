@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from estimators.analytic.course import course_of
+from estimators.analytic.course import course_of, whole_course_of
 from estimators.analytic.ledger import layer_ledger
 from estimators.analytic.shadow.play import play
 from estimators.analytic.structure import structure_of, symbol_sizes
@@ -262,8 +262,8 @@ def test_the_shadow_step_lives_and_dies_like_a_real_one(case: Case) -> None:
     largest = max(point.total_bytes for point in course.peaks.values())
     assert largest == pytest.approx(peak(real), abs=SCALARS_BYTES)
     if case.layers <= 3:
-        played = play(structure_of(case.workload, case.kernel))
-        shadow = [course.sizes[code - 1] for code in played.events if code > 0]
+        whole = whole_course_of(case.workload, case.kernel)
+        shadow = [whole.sizes[code - 1] for code in whole.layout.played.events if code > 0]
         born = Counter(size for size in map(aligned, real) if size > SMALL_BYTES)
         assert Counter(size for size in shadow if size > SMALL_BYTES) == born
 
