@@ -1,6 +1,6 @@
 """Every configuration that a search looks at."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,7 +15,7 @@ from estimators.verdict import last_not_above, max_micro_batch_size, max_sequenc
 from estimators.work import Working
 from estimators.workload import METHODS, Batch, Method, Update, Workload, in_batch, resized
 from galore_mem.answers.names import Card
-from galore_mem.answers.wishes import DEFAULT_SEQUENCE, Wishes
+from galore_mem.answers.wishes import DEFAULT_SEQUENCE, Wishes, usual_ranks
 from profiles.errors import InputError
 from profiles.shapes import ModelShape
 
@@ -205,11 +205,38 @@ class Candidates:
 
     def of(self, methods: Sequence[str]) -> Iterator[Option]:
         """Every form of some methods in the batches that fit the card, or in the smallest one where none does."""
-        for workload in forms(self._model, self._wishes, methods):
+        found = (Form(workload, self.card) for workload in forms(self._model, self._wishes, methods))
+        for form in self._highest_ranks(found) if self._wishes.objective == "rank" else found:
             with suppress(InputError):  # a kernel that the card lacks, or an update that cannot accumulate
-                check_data_parallel(workload)
-                form = Form(workload, self.card)
+                check_data_parallel(form.workload)
                 yield from map(form.option, self._batches(form))
+
+    def _highest_ranks(self, found: Iterable[Form]) -> Iterator[Form]:
+        """The usual shares of the width, and the highest ranks with which a form of the same method fits or might."""
+        ladders: dict[Workload, list[Form]] = {}
+        for form in found:
+            workload = form.workload
+            ladders.setdefault(replace(workload, method=replace(workload.method, rank=1)), []).append(form)
+        worth: dict[Method, set[int | None]] = {}
+        for key, ladder in ladders.items():
+            with suppress(InputError):
+                ends = self._highest(ladder, "missing_bytes"), self._highest(ladder, "least_missing_bytes")
+                ranks = worth.setdefault(key.method, set(usual_ranks(self._model)))
+                ranks.update(form.workload.method.rank for form in ladder[ends[0] : ends[1] + 1])
+        for key, ladder in ladders.items():
+            yield from (form for form in ladder if form.workload.method.rank in worth.get(key.method, ()))
+
+    def _highest(self, ladder: Sequence[Form], missing: Literal["missing_bytes", "least_missing_bytes"]) -> int:
+        """The place of the highest rank of which nothing is missing in the smallest batch; the lowest if none is."""
+        batch = self._smallest(ladder[0].workload)
+        found = last_not_above(lambda place: getattr(ladder[place].option(batch), missing), 0, len(ladder) - 1)
+        return max(found, 0)
+
+    def _smallest(self, workload: Workload) -> Batch:
+        """The batch that takes the least, of those that were asked for."""
+        if not self._wishes.global_batch:
+            return workload.batch
+        return next(iter(_divisions(workload, self._wishes)), workload.batch)
 
     def _batches(self, form: Form) -> list[Batch]:
         wishes, workload, reaches = self._wishes, form.workload, form.reaches

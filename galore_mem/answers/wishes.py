@@ -189,8 +189,13 @@ class Wishes:
             step = max(1, hidden // 32)
             yield from (rank for rank in range(step, hidden + 1, step) if rank >= least)
         else:
-            usual = {max(1, hidden // share) for share in (32, 16, 8, ENOUGH, 2)}
-            yield from sorted({rank for rank in usual if rank > least} | ({least} if self.min_rank else set()))
+            usual = (rank for rank in usual_ranks(model) if rank > least)
+            yield from sorted({*usual} | ({least} if self.min_rank else set()))
+
+
+def usual_ranks(model: ModelShape) -> Iterator[int]:
+    """Ranks that people take for GaLore: a thirty-second of the width to half of it."""
+    return (max(1, model.hidden_size // share) for share in (32, 16, 8, ENOUGH, 2))
 
 
 def _option(name: str) -> str:
