@@ -205,11 +205,17 @@ class Candidates:
 
     def of(self, methods: Sequence[str]) -> Iterator[Option]:
         """Every form of some methods in the batches that fit the card, or in the smallest one where none does."""
-        found = (Form(workload, self.card) for workload in forms(self._model, self._wishes, methods))
+        found = self._forms(methods)
         for form in self._highest_ranks(found) if self._wishes.objective == "rank" else found:
-            with suppress(InputError):  # a kernel that the card lacks, or an update that cannot accumulate
-                check_data_parallel(form.workload)
+            with suppress(InputError):
                 yield from map(form.option, self._batches(form))
+
+    def _forms(self, methods: Sequence[str]) -> Iterator[Form]:
+        """Those that the card can run: not a kernel that it lacks, or an update that cannot accumulate."""
+        for workload in forms(self._model, self._wishes, methods):
+            with suppress(InputError):
+                check_data_parallel(workload)
+                yield Form(workload, self.card)
 
     def _highest_ranks(self, found: Iterable[Form]) -> Iterator[Form]:
         """The usual shares of the width, and the highest ranks with which a form of the same method fits or might."""

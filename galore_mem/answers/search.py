@@ -143,12 +143,15 @@ class CardResult:
 
     @cached_property
     def runner_up(self) -> Option | None:
-        """The next best of another method, rank, update or checkpointing that holds when replayed."""
+        """The next best of another method, rank, update or checkpointing that holds, replayed where that says more."""
         best = self.option
         if best is None:
             return None
         others = (option for option in self._fitting if _sort(option) != _sort(best))
-        found = (self._replays.of(option).option for option in islice(others, RUNNERS_UP))
+        replays = self._replays
+        found = (
+            replays.of(option).option if replays.may_help(option) else option for option in islice(others, RUNNERS_UP)
+        )
         return next((option for option in found if option.missing_bytes <= 0), None)
 
     @cached_property

@@ -1,5 +1,6 @@
 """What `fit` recommends, and that it holds what it says."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from estimators.analytic.estimate import estimate
 from estimators.verdict import judge, max_micro_batch_size
 from estimators.workload import Workload, with_batch
-from galore_mem.answers.candidates import options
+from galore_mem.answers.candidates import Form, Option, forms, options
 from galore_mem.answers.exact import confirmed, is_compared
 from galore_mem.answers.fit import FitResult, fit, preference
 from galore_mem.answers.names import Card
@@ -234,6 +235,23 @@ def test_constraints_hold() -> None:
     assert {(o.workload.checkpointing, o.workload.loss, o.workload.batch.micro_batch_size) for o in seen} == {
         ("none", "full", 2)
     }
+
+
+@pytest.mark.parametrize("missing", ["missing_bytes", "least_missing_bytes"])
+def test_a_search_for_rank_sees_the_highest_that_fits_of_all_there_are(missing: str) -> None:
+    model, wishes, card = find_model("llama-7b").shape, Wishes(objective="rank"), Card(gpu=find_gpu("4090"))
+
+    def highest(found: Iterable[Option]) -> dict[tuple[object, ...], int]:
+        ranks: dict[tuple[object, ...], int] = {}
+        for option in found:
+            method = option.workload.method
+            key = method.name, method.update
+            if getattr(option, missing) <= 0:
+                ranks[key] = max(ranks.get(key, 0), method.rank or 0)
+        return ranks
+
+    every = (Form(workload, card).option(workload.batch) for workload in forms(model, wishes, wishes.methods_asked))
+    assert highest(options(model, wishes, card)) == highest(every) != {}
 
 
 def test_cards_are_ranked_for_the_job() -> None:
