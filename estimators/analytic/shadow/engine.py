@@ -68,17 +68,21 @@ def _fitted(node: Node, outputs: list[Tensor | None]) -> list[Tensor | None]:
     if not node.broadcast and [gradient and gradient.itemsize for gradient in outputs] == node.itemsizes:
         return outputs
     for place, (gradient, itemsize) in enumerate(zip(outputs, node.itemsizes, strict=True)):
-        if gradient is not None and place in node.broadcast:
-            dims = node.broadcast[place]
-            gradient = outputs[place] = _summed(gradient, dims, node.inputs[place])
-        if gradient is not None and gradient.itemsize != itemsize and isinstance(node.inputs[place], Node):
-            outputs[place] = gradient.tape.empty(gradient.dims, itemsize, "gradient cast")
+        if gradient is None:
+            continue
+        edge, is_summed = node.inputs[place], place in node.broadcast
+        name, category = (edge.name, "gradients") if isinstance(edge, Parameter) else ("gradient cast", "")
+        if is_summed:
+            parameter = edge if isinstance(edge, Parameter) and gradient.itemsize == itemsize else None
+            gradient = outputs[place] = _summed(gradient, node.broadcast[place], parameter)
+        if gradient.itemsize != itemsize and (is_summed or isinstance(edge, Node)):
+            gradient = outputs[place] = gradient.tape.empty(gradient.dims, itemsize, name, category)
     return outputs
 
 
-def _summed(gradient: Tensor, dims: Dims, edge: Node | Parameter | None) -> Tensor:
-    """Summed up to fewer dimensions: of a parameter, its gradient."""
-    name, category = (edge.name, "gradients") if isinstance(edge, Parameter) else ("gradient row sum", "")
+def _summed(gradient: Tensor, dims: Dims, parameter: Parameter | None) -> Tensor:
+    """Summed up to fewer dimensions: of a parameter, its gradient, unless that is of another width."""
+    name, category = (parameter.name, "gradients") if parameter is not None else ("gradient row sum", "")
     total = gradient.tape.empty(dims, gradient.itemsize, name, category)
     sum_rows(total, gradient.dims, gradient.itemsize)
     return total

@@ -53,6 +53,8 @@ def _from_parts(structure: Structure) -> tuple[Played, tuple[Region, ...]]:
     short, repeated = _shortened(structure)
     layers = _layers_of(short)
     can_splice = family_of(structure.family).takes_stand_ins and not structure.gradients_into_buckets
+    if structure.use_cache and structure.micro_batches > 1:
+        can_splice = False  # the layers' caches live into the next micro-batch
     found = _body(layers, repeated) if can_splice else None
     if found is None:
         raise NotAlikeError

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from estimators.analytic.cards import USUAL
 from estimators.analytic.course import courses_of
 from estimators.analytic.demand import Demand
 from estimators.analytic.estimate import outliner_of
@@ -68,7 +69,7 @@ def test_repeated_layers_count_as_often_as_they_are_there() -> None:
 
 def test_one_configuration_serves_every_batch() -> None:
     workload = RUNS["whole"]
-    demand, courses = Demand(workload, outliner_of(workload, None)), courses_of(workload, "flash")
+    demand, courses = Demand(workload, outliner_of(workload, None)), courses_of(workload, "flash", USUAL)
     for size in (2, 8, 31):
         batch = replace(workload.batch, micro_batch_size=size)
         assert demand.of(courses.of(batch)) == demand_of(replace(workload, batch=batch))

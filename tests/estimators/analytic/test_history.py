@@ -6,6 +6,7 @@ import pytest
 
 from estimators.allocator.plain import plain_peaks
 from estimators.allocator.replay import Event, replay
+from estimators.analytic.cards import USUAL
 from estimators.analytic.estimate import estimate
 from estimators.analytic.history import history_of, written_history
 from estimators.workload import METHODS, Workload
@@ -136,7 +137,7 @@ def test_events_are_those_of_the_trace(method: str, words: dict[str, Any]) -> No
 
     workload = make(method, **words)
     kernel = words.get("attention", "flash")
-    histories = [list(events_of(record(workload, kernel, workspace_bytes=8_519_680))), history_of(workload)]
+    histories = [list(events_of(record(workload, kernel, workspace_bytes=8_519_680, card=USUAL))), history_of(workload)]
     traced, written = map(large_blocks, histories)
     assert traced == written
     peaks = [replay(events).peak_reserved_bytes for events in histories]
