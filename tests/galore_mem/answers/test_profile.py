@@ -76,11 +76,14 @@ def test_everything_of_a_cpu_run_is_labelled_replayed() -> None:
 def test_fused_attention_on_cpu_keeps_the_tensors_of_cuda_and_the_values_of_torch(kernel: str) -> None:
     import torch
 
+    from estimators.analytic.cards import USUAL
+    from estimators.analytic.efficient_attention import efficient_kernel
     from galore_mem.training.attention import _Fused
 
     torch.manual_seed(0)
     q, k, v = inputs = [torch.randn(1, heads, 64, 32, requires_grad=True) for heads in (4, 2, 2)]
-    out = _Fused.apply(q, k, v, None, kernel)  # type: ignore[no-untyped-call]
+    runs = efficient_kernel(USUAL, 4, 32, 0.0)
+    out = _Fused.apply(q, k, v, None, kernel, runs)  # type: ignore[no-untyped-call]
     weight = torch.randn_like(out)
     found = torch.autograd.grad((out * weight).sum(), inputs)
     plain = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
