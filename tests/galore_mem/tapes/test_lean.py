@@ -118,21 +118,14 @@ print(draw(sys.argv[2]) - before)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the kernel does not say what a process peaked at")
-@pytest.mark.parametrize(("kind", "depth", "events"), [("without stacks", 0, 75_000), ("with stacks", 100, 50_000)])
+@pytest.mark.parametrize(("kind", "depth", "events"), [("without stacks", 0, 150_000), ("with stacks", 100, 50_000)])
 def test_memory_is_a_bounded_multiple_of_the_file(kind: str, depth: int, events: int, tmp_path: Path) -> None:
-    """Beyond what a file takes that is large enough for a page's every part; in a process of its own.
-
-    The least of three: what a process's heap holds besides differs from run to run, and only ever adds.
-    """
+    """Beyond what a file takes that is large enough for a page's every part; in a process of its own."""
     small, large = tmp_path / "small.pickle", tmp_path / "large.pickle"
     write_snapshot(small, events=25_000, depth=depth, layers=8)
     write_snapshot(large, events=events, depth=depth, layers=8)
     command = [sys.executable, "-P", "-c", _MEASURE, str(small), str(large)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)})
     more = large.stat().st_size - small.stat().st_size
     assert more > 3_000_000
-
-    def taken_bytes() -> int:
-        done = subprocess.run(command, check=True, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)})
-        return int(done.stdout)
-
-    assert any(taken_bytes() < MULTIPLE[kind] * more for _ in range(3))
+    assert int(done.stdout) < MULTIPLE[kind] * more
