@@ -118,7 +118,7 @@ print(draw(sys.argv[2]) - before)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the kernel does not say what a process peaked at")
-@pytest.mark.parametrize(("kind", "depth", "events"), [("without stacks", 0, 150_000), ("with stacks", 100, 50_000)])
+@pytest.mark.parametrize(("kind", "depth", "events"), [("without stacks", 0, 150_000), ("with stacks", 100, 100_000)])
 def test_memory_is_a_bounded_multiple_of_the_file(kind: str, depth: int, events: int, tmp_path: Path) -> None:
     """Beyond what a file takes that is large enough for a page's every part; in a process of its own."""
     small, large = tmp_path / "small.pickle", tmp_path / "large.pickle"
