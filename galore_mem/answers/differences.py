@@ -33,6 +33,11 @@ class Step:
         return changed_categories(self.before, self.after)
 
     @property
+    def beyond_tensors(self) -> dict[str, int]:
+        """What it changes between tensors and process, the largest first; with `by_category` that is all of it."""
+        return changed_terms(self.before, self.after)
+
+    @property
     def moves_peak(self) -> bool:
         """Whether another moment wins."""
         return self.before.peak.label != self.after.peak.label
@@ -55,11 +60,13 @@ class Difference:
             "workload": self.workload.to_dict(),
             "footprint": self.after.to_dict(),
             "by_category": changed_categories(self.before, self.after),
+            "beyond_tensors": changed_terms(self.before, self.after),
             "steps": [
                 {
                     "change": step.text,
                     "process_change_bytes": step.process_change_bytes,
                     "by_category": step.by_category,
+                    "beyond_tensors": step.beyond_tensors,
                     "peak_moment": step.after.peak.label,
                 }
                 for step in self.steps
@@ -70,6 +77,19 @@ class Difference:
 def changed_categories(before: Footprint, after: Footprint) -> dict[str, int]:
     """Bytes that each category has more at the second peak, the largest change first; none that stay equal."""
     changes = {name: after.peak.by_category.get(name, 0) - before.peak.by_category.get(name, 0) for name in CATEGORIES}
+    return _largest_first(changes)
+
+
+def changed_terms(before: Footprint, after: Footprint) -> dict[str, int]:
+    """Bytes that each term between live tensors and the process has more, the largest change first; none that stay."""
+    changes = dict[str, int]()
+    for sign, footprint in ((-1, before), (1, after)):
+        for term in footprint.terms:
+            changes[term.name] = changes.get(term.name, 0) + sign * term.low_bytes
+    return _largest_first(changes)
+
+
+def _largest_first(changes: Mapping[str, int]) -> dict[str, int]:
     return dict(sorted(((name, change) for name, change in changes.items() if change), key=lambda pair: -abs(pair[1])))
 
 

@@ -2,6 +2,7 @@
 
 import shlex
 from dataclasses import fields, replace
+from typing import Any
 
 from galore_mem.answers.settings import OF_A_METHOD, Settings, means_something
 from galore_mem.commands.quick import read
@@ -23,16 +24,7 @@ def changed(text: str, method: str, settings: Settings) -> tuple[str, Settings]:
         UsageError: the text is no list of options.
         InputError: a value that means nothing.
     """
-    options = {f"--{field.name.replace('_', '-')}": (field.name, field.type) for field in fields(Settings)}
-    try:
-        found = read(shlex.split(text), options | {"--method": ("method", str)})
-    except ValueError:
-        found = None
-    if found is None or found[0] or not found[1]:
-        raise UsageError(
-            f"--diff {text!r} cannot be read", "it takes options of a run", 'try --diff "--update per-layer --rank 128"'
-        )
-    named = found[1]
+    named = _read(text)
     name = named.pop("method", method)
     if name != method:
         from estimators.workload import method_traits
@@ -50,3 +42,45 @@ def changed(text: str, method: str, settings: Settings) -> tuple[str, Settings]:
         return name, replace(settings, **named)
     except TypeError as error:
         raise InputError(f"--diff {text!r} cannot be read", str(error), "") from None
+
+
+def _read(text: str) -> dict[str, Any]:
+    """What `text` sets, by the setting's name.
+
+    Raises:
+        UsageError: it is no list of options, or sets nothing.
+    """
+    options = {f"--{field.name.replace('_', '-')}": (field.name, field.type) for field in fields(Settings)}
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise _unreadable(text, f"{error}".lower()) from None
+    found = read(words, options | {"--method": ("method", str)})
+    if found is None or found[0]:
+        return _parsed(text, words)
+    if not found[1]:
+        raise _unreadable(text, "it names no option")
+    return found[1]
+
+
+def _parsed(text: str, words: list[str]) -> dict[str, Any]:
+    """By the parser, which reads what can be written in several ways, and knows what is wrong with the rest."""
+    from cyclopts import CycloptsError
+
+    from galore_mem.commands.parser import options_of_a_run
+    from galore_mem.commands.usage import what_is_wrong
+
+    try:
+        named = options_of_a_run(words)
+    except CycloptsError as error:
+        said = what_is_wrong(error).rstrip(" .")
+        raise _unreadable(text, f"{said[:1].lower()}{said[1:]}") from None
+    if not named:
+        raise _unreadable(text, "it names no option")
+    return named
+
+
+def _unreadable(text: str, why: str) -> UsageError:
+    return UsageError(
+        f"--diff {text!r} cannot be read", why, 'it takes options of a run: --diff "--batch 4 --rank 128"'
+    )

@@ -25,6 +25,9 @@ STREAMED = frozenset({"file"})
 """Words that may be a lone hyphen: what comes in on stdin."""
 
 
+NOTHING_STATED = Settings()
+
+
 def build() -> App:
     """The application, without any command's module imported."""
     app = App(
@@ -33,7 +36,7 @@ def build() -> App:
         help="Will this training run fit on that GPU, why, and what would make it fit?",
         help_epilogue="Exit codes: 0 answered, 1 --check or --budget says no, 2 bad input, 3 no usable GPU, "
         "4 network, 70 a fault of galore-mem, 130 interrupted. Add --debug for the traceback of an error.",
-        default_parameter=Parameter(negative=(), consume_multiple=(1, 1000), converter=_converted),
+        default_parameter=_defaults(),
         result_action="return_value",
     )
     names = dict.fromkeys(panel for panel, _ in COMMANDS.values())
@@ -42,6 +45,27 @@ def build() -> App:
     for name, (panel, summary) in COMMANDS.items():
         app.command(f"{__name__}:{name}", name=name, group=panels[panel], help=summary)
     return app
+
+
+def options_of_a_run(words: Sequence[str]) -> dict[str, Any]:
+    """The method and the settings that `words` give, by name; those alone that were given.
+
+    Raises:
+        CycloptsError: the words do not parse.
+    """
+    app = App(
+        name="--diff", help_flags=(), version_flags=(), default_parameter=_defaults(), result_action="return_value"
+    )
+    app.default(_run)
+    named: dict[str, Any] = app(list(words), exit_on_error=False, print_error=False)
+    return named
+
+
+def _run(
+    *, method: str | None = None, settings: Annotated[Settings, Parameter(name="*")] = NOTHING_STATED
+) -> dict[str, Any]:
+    given = {name: getattr(settings, name) for name in settings.stated}
+    return given | ({} if method is None else {"method": method})
 
 
 def __getattr__(name: str) -> Callable[..., int | None]:
@@ -68,6 +92,10 @@ def _described(name: str, hint: Any, command: str) -> Any:  # noqa: ANN401
     hyphens = name in QUOTED | STREAMED
     parameter = Parameter(group=QUESTION, show_default=False, allow_leading_hyphen=hyphens, converter=converter)
     return Annotated[hint, parameter]
+
+
+def _defaults() -> Parameter:
+    return Parameter(negative=(), consume_multiple=(1, 1000), converter=_converted)
 
 
 def _file_or_stdin(command: str, _: Any, tokens: Sequence[Token]) -> str:  # noqa: ANN401

@@ -5,12 +5,13 @@ from cyclopts import CycloptsError, MissingArgumentError, UnknownOptionError, Un
 
 def usage_line(error: CycloptsError) -> str:
     """Say what does not parse, and name the help page."""
-    error.verbose = False
     chain = [word for word in error.command_chain or () if not word.startswith("-")]
-    return f"{_what(error).rstrip()} See: {' '.join(['galore-mem', *chain, '--help'])}"
+    return f"{what_is_wrong(error).rstrip()} See: {' '.join(['galore-mem', *chain, '--help'])}"
 
 
-def _what(error: CycloptsError) -> str:
+def what_is_wrong(error: CycloptsError) -> str:
+    """What does not parse, in one sentence."""
+    error.verbose = False
     if isinstance(error, UnusedCliTokensError):
         words = " ".join(error.unused_tokens or ())
         return f"Nothing takes {words!r} here; an option may lack its name."

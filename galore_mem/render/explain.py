@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from estimators.analytic.tensors import Tensors
-from galore_mem.answers.differences import Difference, changed_categories
+from estimators.footprint import Footprint
+from galore_mem.answers.differences import Difference, Step, changed_categories, changed_terms
 from galore_mem.answers.explain import Explanation
 from galore_mem.render import words
 from galore_mem.render.flow import flow
@@ -161,11 +162,7 @@ def _difference(found: Difference, screen: Terminal) -> Iterator[Text]:
         yield from flow(
             Text.assemble(f"{words.signed_gib(step.process_change_bytes):>8}  ", (step.text, "bold")), screen.width, 10
         )
-        parts = [
-            f"{name.replace('_', ' ')} {words.signed_gib(nbytes)}"
-            for name, nbytes in step.by_category.items()
-            if abs(nbytes) >= NOTHING_BYTES
-        ]
+        parts = _parts(step)
         if step.moves_peak:
             after, before = words.moment(step.after.peak.label), words.moment(step.before.peak.label)
             parts.append(f"the peak is now the {after}, not the {before}")
@@ -173,10 +170,28 @@ def _difference(found: Difference, screen: Terminal) -> Iterator[Text]:
             yield from flow(Text(" " * 10 + ", ".join(parts), style="dim"), screen.width, indent=10)
     yield Text()
     yield Text(f"{'at the peaks':<16}{'this':>8}{'other':>8}{'change':>8}", style="dim")
-    for name, nbytes in changed_categories(a, b).items():
-        before_bytes = a.peak.by_category.get(name, 0)
-        figures = f"{words.gib(before_bytes):>8}{words.gib(before_bytes + nbytes):>8}{words.signed_gib(nbytes):>8}"
-        yield Text(f"{name.replace('_', ' '):<16}{figures}")
-    live = f"{words.gib(a.peak_live_bytes):>8}{words.gib(b.peak_live_bytes):>8}"
-    total = b.peak_live_bytes - a.peak_live_bytes
-    yield Text(f"{'live tensors':<16}{live}{words.signed_gib(total):>8}", style="bold")
+    for name in changed_categories(a, b):
+        yield _side_by_side(name, a.peak.by_category.get(name, 0), b.peak.by_category.get(name, 0))
+    yield _side_by_side("live tensors", a.peak_live_bytes, b.peak_live_bytes, style="bold")
+    for name in changed_terms(a, b):
+        yield _side_by_side(name, _term_bytes(a, name), _term_bytes(b, name))
+    yield _side_by_side("process", a.process_bytes, b.process_bytes, style="bold")
+
+
+def _parts(step: Step) -> list[str]:
+    """What a changed setting moves, part by part; what is too small to be named stands together, where it shows."""
+    changes = [*step.by_category.items(), *step.beyond_tensors.items()]
+    rest = sum(nbytes for _, nbytes in changes if abs(nbytes) < NOTHING_BYTES)
+    named = [(name.replace("_", " "), nbytes) for name, nbytes in changes if abs(nbytes) >= NOTHING_BYTES]
+    if abs(rest) >= NOTHING_BYTES:
+        named.append(("the rest", rest))
+    return [f"{name} {words.signed_gib(nbytes)}" for name, nbytes in named]
+
+
+def _side_by_side(name: str, this_bytes: int, other_bytes: int, style: str = "") -> Text:
+    figures = f"{words.gib(this_bytes):>8}{words.gib(other_bytes):>8}{words.signed_gib(other_bytes - this_bytes):>8}"
+    return Text(f"{name.replace('_', ' '):<16}{figures}", style=style)
+
+
+def _term_bytes(footprint: Footprint, name: str) -> int:
+    return sum(term.low_bytes for term in footprint.terms if term.name == name)

@@ -120,6 +120,8 @@ def test_the_steps_of_a_difference_add_up() -> None:
     assert len(found.steps) == 5
     total = found.after.process_bytes - found.before.process_bytes
     assert sum(step.process_change_bytes for step in found.steps) == total
+    for step in found.steps:
+        assert sum(step.by_category.values()) + sum(step.beyond_tensors.values()) == step.process_change_bytes
     assert found.steps[0].text == "galore-adamw-8bit r512 instead of lora r16"
     assert found.steps[1].by_category["gradients"] < 0
     assert found.steps[-1].after == found.after
@@ -143,10 +145,31 @@ def test_equal_runs_differ_in_nothing() -> None:
     assert found.to_dict()["by_category"] == {}
 
 
-@pytest.mark.parametrize("text", ["", "128", "--rank", "--foo 3", "--rank 8 extra", "--update 'per-layer", "--json"])
-def test_a_difference_that_cannot_be_read(text: str) -> None:
-    with pytest.raises(UsageError, match="cannot be read"):
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "it names no option"),
+        ("128", "nothing takes '128' here"),
+        ("--rank", "--rank needs a value"),
+        ("--foo 3", "unknown option: --foo"),
+        ("--rank 8 extra", "nothing takes 'extra' here"),
+        ("--batch x", 'unable to convert "x" into int'),
+        ("--update 'per-layer", "no closing quotation"),
+        ("--json", "unknown option: --json"),
+    ],
+)
+def test_a_difference_that_cannot_be_read(text: str, why: str) -> None:
+    with pytest.raises(UsageError, match="cannot be read") as caught:
         changed(text, "adamw", Settings())
+    assert caught.value.why.startswith(why) or why in caught.value.why
+    assert caught.value.fix.startswith("it takes options of a run: --diff ")
+
+
+def test_a_difference_is_read_as_a_command_line_is() -> None:
+    assert changed("--batch=4", "adamw", Settings()) == ("adamw", Settings(batch=4))
+    assert changed("--batch=1", "adamw", Settings(batch=8)) == ("adamw", Settings())
+    with pytest.raises(InputError, match="--batch -3 is not a positive whole number"):
+        changed("--batch -3", "adamw", Settings())
 
 
 def test_settings_of_another_kind_of_method_are_left_behind() -> None:
