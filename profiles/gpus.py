@@ -143,11 +143,11 @@ def find_device(device_name: str, total_bytes: int) -> Gpu | None:
 def derived_usable_bytes(total_bytes: int) -> int:
     """What torch can use of a card of which only nvidia-smi's total is known.
 
-    Cards of 12 to 32 GB were seen to lose up to 2.92 % (T4) and up to 505 MiB (RTX 5090); the larger of the two
+    Cards of 12 to 32 GB were seen to lose up to 2.92 % (T4) and up to 553 MiB (L4); the larger of the two
     is taken off. In MiB the loss hardly depends on the card's size, so that small cards lose a larger share (an 8 GB
     card 4.7 %) and large ones a smaller one.
     """
-    return total_bytes - max(round(0.0292 * total_bytes), 505 * MIB)
+    return total_bytes - max(round(0.0292 * total_bytes), 553 * MIB)
 
 
 def derived_gpu(

@@ -167,6 +167,23 @@ def test_cards_are_found_by_their_memory() -> None:
     assert [gpu.name for gpu in explain_oom(TORCH_2_0, gpu="3090").cards] == ["RTX 3090"]
 
 
+@pytest.mark.parametrize(
+    ("total", "names"),
+    [
+        ("23.49", ["RTX 4090", "A30"]),
+        ("21.98", ["A10", "A10G"]),
+        ("21.96", ["L4"]),
+        ("22.03", ["L4"]),
+        ("15.61", ["RTX A4000"]),
+        ("79.10", ["H100 80GB SXM"]),
+    ],
+)
+def test_a_total_that_was_reported_names_its_cards(total: str, names: list[str]) -> None:
+    """What newer drivers leave of a card is in its row, so that the message of today's driver is recognised."""
+    found = [gpu.name for gpu in explain_oom(TORCH_2_0.replace("23.52 GiB total", f"{total} GiB total")).cards]
+    assert found[: len(names)] == names
+
+
 def test_a_run_gets_its_tensor_and_its_way_out() -> None:
     text = TORCH_2_0.replace("1.50 GiB (", "250.00 MiB (").replace("19.00 GiB already", "24.40 GiB already")
     answer = explain_oom(text, model="llama-7b", settings=Settings(seq=2048))
