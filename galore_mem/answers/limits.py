@@ -45,7 +45,7 @@ def recorded_limit(tape: DeviceTape) -> Limit | None:
 
 
 def smallest_card(peak_reserved_bytes: int) -> str | None:
-    """The smallest card of the catalogue, laptops and slices apart, that a reserved peak fits on."""
+    """The smallest desktop or server card (no laptop's, no MIG slice) of the catalogue that a reserved peak fits on."""
     limits = [limit_of(Card(gpu=gpu)) for gpu in all_gpus() if gpu.form not in ("laptop", "MIG")]
     enough = [limit for limit in limits if limit.capacity_bytes >= peak_reserved_bytes]
     return min(enough, key=lambda limit: limit.capacity_bytes).name if enough else None

@@ -119,7 +119,7 @@ def _peak(result: Explanation, screen: Terminal) -> Iterator[Text]:
 def _moments(result: Explanation) -> Iterator[Text]:
     footprint = result.footprint
     yield Text(f"{'live at each moment':<22}{'first':>8} {'steady':>8}", style="dim")
-    names = list(dict.fromkeys(moment.name for moment in footprint.moments))
+    names = words.in_step_order(moment.name for moment in footprint.moments)
     found = {(moment.iteration, moment.name): moment.live_bytes for moment in footprint.moments}
     for name in names:
         pair = [found.get((iteration, name)) for iteration in ("first", "steady")]

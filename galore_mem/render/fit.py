@@ -85,7 +85,7 @@ def _answer(result: FitResult, screen: Terminal) -> Iterator[Text]:
         if least is not None:
             text.append(f" The leanest, {describe(least.workload)}, misses by {missing(least)}.")
             name = next_card(best.card, least.missing_bytes)
-            text.append(f" The smallest card with room for it: --gpu {name}." if name else "")
+            text.append(f" The {words.SMALLEST_CARD} with room for it: --gpu {name}." if name else "")
         yield from flow(text, screen.width)
         if best.unasked is not None:
             what = f"{describe(best.unasked.workload)}, {_cost(best.unasked)}"

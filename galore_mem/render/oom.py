@@ -186,7 +186,7 @@ def _ways(answer: OomAnswer) -> list[Text]:
     if not answer.ways:
         card = Card(gpu=fit.gpu, other_use_bytes=max(0, fit.gpu.usable_bytes - fit.usable_bytes))
         name = next_card(card, -fit.headroom_bytes)
-        larger = f" The smallest card with room for this run: --gpu {name}." if name else ""
+        larger = f" The {words.SMALLEST_CARD} with room for this run: --gpu {name}." if name else ""
         return [*texts, Text(f"No single change nor all of them together make it fit this card.{larger}")]
     texts.append(Text.assemble("Cheapest way out: ", *_way_words(answer.ways[0])))
     if len(answer.ways) > 1:

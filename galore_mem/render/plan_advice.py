@@ -40,7 +40,8 @@ def _larger(result: PlanResult, advice: Advice, screen: Terminal) -> list[Text]:
     from galore_mem.answers.limits import next_card
 
     name = next_card(result.cards[0], -advice.fit.headroom_bytes)
-    text = f"The smallest card with room for it: --gpu {name}." if name else "No card of the catalogue has room for it."
+    card = f"The {words.SMALLEST_CARD} with room for it: --gpu {name}."
+    text = card if name else "No card of the catalogue has room for it."
     return flow(Text(text), screen.width, indent=2)
 
 

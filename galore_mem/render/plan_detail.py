@@ -47,7 +47,7 @@ def _verdict(result: PlanResult) -> Text:
 
 def moment_lines(footprint: Footprint, capacity: int | None, screen: Terminal) -> list[Text]:
     """Live bytes of every moment, in a first and in a steady iteration."""
-    names = list(dict.fromkeys(moment.name for moment in footprint.moments))
+    names = words.in_step_order(moment.name for moment in footprint.moments)
     found = {(moment.iteration, moment.name): moment for moment in footprint.moments}
     cells = screen.width - LABEL - 18
     largest = footprint.peak_live_bytes

@@ -150,6 +150,7 @@ def _oom_text(oom: "OutOfMemory") -> str:
 
 def _what_ifs(device: "DeviceReplay", width: int) -> list["Text"]:
     from galore_mem.render.text import Text
+    from galore_mem.render.words import SMALLEST_CARD
 
     head = ("what if", "reserved", "unused", "card", "outcome")
     rows = [
@@ -176,6 +177,8 @@ def _what_ifs(device: "DeviceReplay", width: int) -> list["Text"]:
         else:
             lines.append(Text("  ".join([f"{row[0]:<{widths[0]}}", *cells, row[4]]), style=style))
     legend = "* as recorded. Reserved: peak, in GiB (1024^3 bytes). Unused: share of it that held no block at the peak."
+    if any(row.smallest_card for row in device.what_ifs):
+        legend += f" Fits: the {SMALLEST_CARD} with room for it."
     if any(row.start_anew for row in device.what_ifs):
         legend += (
             " ~ what was held when the history began is allocated anew, in the order it lay: compare such rows with "
@@ -189,7 +192,7 @@ def _outcome(row: "WhatIf") -> str:
         return f"OOM at event {row.oom.event:,}"
     if row.limit:
         return "runs"
-    return f"needs {row.smallest_card} or more" if row.smallest_card else "fits no card of the catalogue"
+    return f"fits {row.smallest_card}" if row.smallest_card else "fits no card of the catalogue"
 
 
 def _flow(text: str, width: int, style: str = "", indent: int = 11) -> list["Text"]:

@@ -71,7 +71,7 @@ def _peaks(footprint: Footprint) -> list[Text]:
 def _moments(footprint: Footprint) -> list[Text]:
     found = {(moment.iteration, moment.name): moment for moment in footprint.moments}
     lines = [Text(f"{'live at each moment':<{LABEL}}{'first':>8}{'steady':>8}", style="dim")]
-    for name in dict.fromkeys(moment.name for moment in footprint.moments):
+    for name in words.in_step_order(moment.name for moment in footprint.moments):
         line = Text(f"{words.moment(name):<{LABEL}}")
         for iteration in ("first", "steady"):
             moment = found.get((iteration, name))

@@ -1,8 +1,21 @@
 """Numbers and names as people read them."""
 
+from collections.abc import Iterable
+
 from estimators.workload import Method, Workload
 
 GIB = 2**30
+
+SMALLEST_CARD = "smallest desktop or server card"
+"""What is named where a card is looked for: a laptop's cannot be had alone, and a MIG slice is part of another."""
+STEP_ORDER: tuple[str, ...] = (
+    *("resume", "broadcast", "forward", "forward_end", "loss", "backward", "backward_start", "backward_end"),
+    *("clip", "refresh", "layer_update", "step", "evaluation"),
+)
+"""Moments, and phases where a recording knows no moments, as a step goes through them.
+
+An optimizer that refreshes matrix by matrix is in `refresh` and `step` by turns: a matrix is refreshed before its step.
+"""
 
 
 def gib(nbytes: int, digits: int = 2) -> str:
@@ -50,6 +63,17 @@ def batch(workload: Workload) -> str:
 def moment(label: str) -> str:
     """A moment's label in words: `steady backward end`."""
     return label.replace("_", " ")
+
+
+def in_step_order(labels: Iterable[str]) -> list[str]:
+    """Moments, with or without their iteration, as they follow each other; what no step is known to have comes last."""
+    ranks = {name: rank for rank, name in enumerate(STEP_ORDER)}
+
+    def place(label: str) -> tuple[bool, int]:
+        iteration, _, name = label.rpartition(" ")
+        return iteration == "steady", ranks.get(name, len(ranks))
+
+    return sorted(dict.fromkeys(labels), key=place)
 
 
 def limit(count: int) -> str:

@@ -35,7 +35,9 @@ class Expectation:
     moments: tuple[Compared, ...]
     """Live bytes of every moment that both know."""
     categories: tuple[Compared, ...]
-    """Live bytes at each one's own peak."""
+    """Live bytes by category where live memory is highest: the closed form's own moment, and `found_at`."""
+    found_at: str
+    """The recording's."""
 
 
 def expectation(workload: Workload | None, gpu: Gpu | None, moments: Sequence[Peak]) -> Expectation | None:
@@ -51,11 +53,12 @@ def expectation(workload: Workload | None, gpu: Gpu | None, moments: Sequence[Pe
         expected = {moment.label: moment.live_bytes for moment in footprint.moments}
     else:  # the recording knows phases only
         expected = _by_phase(footprint)
-    top = max(moments, key=lambda moment: moment.live_bytes)
+    top = max(moments, key=lambda moment: (moment.live_bytes, moment.iteration == "steady"))
     return Expectation(
         footprint=footprint,
         moments=compared(expected, found),
         categories=compared(footprint.peak.by_category, top.by_category, every=True),
+        found_at=top.label,
     )
 
 

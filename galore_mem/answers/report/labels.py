@@ -20,6 +20,8 @@ from profiles.gpus import LARGE_WORKSPACE_BYTES, SMALL_WORKSPACE_BYTES
 UNATTRIBUTED = "unattributed"
 NAMES: tuple[str, ...] = (*CATEGORIES, UNATTRIBUTED)
 _WORKSPACES = frozenset({SMALL_WORKSPACE_BYTES, LARGE_WORKSPACE_BYTES})
+_MOST_WORKSPACES = 8
+"""Of one size: every thread and stream has one. A matrix of 4096 x 4096 in bf16 is as large as Hopper's."""
 _LASTING_SHARE = 0.98
 """A block that lives on from a share of the recording to its end outlives it."""
 
@@ -70,13 +72,13 @@ class _Rules:
         self._recorded = "phase" in lives.tape.events.known
         self._knows_passes = self._recorded or any(span.name in ("forward", "backward") for span in phases)
         self._weight_sizes = self._sizes_of_weights()
+        self._workspaces = frozenset(number for size in _WORKSPACES for number in self._workspaces_of(size))
 
     def of(self, number: int) -> str:
         """The category of one block."""
-        lives = self._lives
         phase = self._phase(number)
         if self._outlives(number):
-            return "workspaces" if lives.nbytes[number] in _WORKSPACES else self._lasting(number, phase)
+            return "workspaces" if number in self._workspaces else self._lasting(number, phase)
         if phase in ("step", "refresh"):
             return "temporaries" if self._dies_in_its_span(number) else "optimizer_states"
         if phase == "backward":
@@ -84,6 +86,14 @@ class _Rules:
         if phase in ("forward", "loss"):
             return "temporaries" if self._dies_in_its_span(number) else "activations"
         return self._by_lifetime(number)
+
+    def _workspaces_of(self, size: int) -> list[int]:
+        """The blocks of a workspace's size that are few enough; where weights are as large, those born in a pass."""
+        lives = self._lives
+        lasting = [number for number, nbytes in enumerate(lives.nbytes) if nbytes == size and self._outlives(number)]
+        if len(lasting) > _MOST_WORKSPACES:
+            lasting = [number for number in lasting if self._phase(number) in ("forward", "loss", "backward")]
+        return lasting if len(lasting) <= _MOST_WORKSPACES else []
 
     def _lasting(self, number: int, phase: str) -> str:
         if phase in ("step", "refresh"):

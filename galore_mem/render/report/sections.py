@@ -8,12 +8,14 @@ from galore_mem.answers.replay import WhatIf
 from galore_mem.answers.report.answer import Report
 from galore_mem.answers.report.figures import Figures
 from galore_mem.answers.report.run import RunReport
-from galore_mem.render.report.tables import comparison, table
+from galore_mem.render.report.tables import comparison, in_stack_order, moment_rows, table
 from galore_mem.render.report.text import escaped, signed_size, size, words
+from galore_mem.render.words import SMALLEST_CARD
 
 if TYPE_CHECKING:
     from galore_mem.answers.report.differences import Differences
 
+WHICH_CARDS = f"Where no card is given, the {SMALLEST_CARD} of the catalogue with room for it is named."
 _COMMANDS = {"traced": "trace", "replayed": "profile", "measured": "profile"}
 
 
@@ -109,14 +111,16 @@ def expected(run: RunReport) -> str:
     if found is None:
         return ""
     head = ("moment", "closed form", "recorded")
+    ours, theirs = words(found.footprint.peak.label), words(found.found_at)
+    where = ours if ours == theirs else f"closed form at {ours}, recorded at {theirs}"
     return (
         "<h3>Moment by moment</h3>"
-        + comparison(found.moments, head, caption="Live bytes of every moment")
-        + "<h3>Category by category, each at its own peak</h3>"
+        + comparison(moment_rows(found.moments), head, caption="Live bytes of every moment")
+        + f"<h3>Category by category, at the live peak ({escaped(where)})</h3>"
         + comparison(
-            found.categories,
+            in_stack_order(found.categories),
             ("category", "closed form", "recorded"),
-            caption="Live bytes by category",
+            caption="Live bytes by category at the live peak",
             with_swatches=True,
         )
     )
@@ -137,12 +141,14 @@ def what_ifs(run: RunReport) -> str:
         )
         for row in run.replay.what_ifs
     ]
-    return table(
+    told = table(
         ("allocator settings", "reserved", "against recorded", "unused", "outcome"),
         rows,
         numbers=(1, 2, 3),
         caption="The same history under other allocator settings",
     )
+    has_cards = any(row.smallest_card for row in run.replay.what_ifs)
+    return told + f'<p class="note">{WHICH_CARDS}</p>' * has_cards
 
 
 def _outcome(row: WhatIf) -> str:
@@ -150,7 +156,7 @@ def _outcome(row: WhatIf) -> str:
         return f"runs out of memory at event {row.oom.event:,}"
     if row.limit:
         return f"runs on {row.limit.name}"
-    return f"smallest card: {row.smallest_card}" if row.smallest_card else "no card of the catalogue"
+    return f"fits {row.smallest_card}" if row.smallest_card else "fits no card of the catalogue"
 
 
 def differences(report: Report) -> str:
@@ -162,11 +168,16 @@ def differences(report: Report) -> str:
     head = (first, second)
     parts = [
         comparison(found.peaks, ("peak", *head), caption="Peaks of both runs"),
-        "<h3>Category by category, each at its own peak</h3>",
-        comparison(found.categories, ("category", *head), caption="Categories of both runs", with_swatches=True),
+        "<h3>Category by category, each run at its own live peak</h3>",
+        comparison(
+            in_stack_order(found.categories), ("category", *head), caption="Categories of both runs", with_swatches=True
+        ),
     ]
     if found.moments:
-        parts += ["<h3>Moment by moment</h3>", comparison(found.moments, ("moment", *head), caption="Moments")]
+        parts += [
+            "<h3>Moment by moment</h3>",
+            comparison(moment_rows(found.moments), ("moment", *head), caption="Moments"),
+        ]
     if found.layers:
         parts += ["<h3>By layer</h3>", comparison(found.layers, ("layer", *head), caption="Layers of both runs")]
     if found.settings:

@@ -8,9 +8,10 @@ from galore_mem.render.report import frame
 from galore_mem.render.report.colours import STACK
 from galore_mem.render.report.embed import json_in_html
 from galore_mem.render.report.sections import pairs_of, section
-from galore_mem.render.report.tables import comparison, swatch, table
+from galore_mem.render.report.tables import comparison, in_stack_order, moment_rows, swatch, table
 from galore_mem.render.report.text import escaped, signed_size, size, words
 from galore_mem.render.report.verdict import ICONS, tile
+from galore_mem.render.words import in_step_order
 
 _NOTES = {
     "live": "tensors, in blocks of 512 B",
@@ -22,6 +23,14 @@ _HINT = (
     "This file is an answer without its history: write one with <code>--tape</code> for the timeline, the tensors and "
     "the segments."
 )
+
+
+_TITLES = {
+    "peaks": ("peak", "Peaks"),
+    "categories": ("category", "Categories, each side at its own live peak"),
+    "moments": ("moment", "Moments"),
+}
+_ORDERS = {"categories": in_stack_order, "moments": moment_rows}
 
 
 def sheet_html(sheets: Sequence[Sheet]) -> str:
@@ -115,7 +124,8 @@ def _moments(moments: Sequence[SheetMoment]) -> str:
     if not most:
         return ""
     rows = []
-    for moment in moments:
+    by_label = {moment.label: moment for moment in moments}
+    for moment in map(by_label.__getitem__, in_step_order(by_label)):
         pieces = "".join(
             f'<i data-category="{name}" style="width:{100 * moment.by_category[name] / most:.3f}%" '
             f'title="{escaped(words(name))}: {size(moment.by_category[name])}"></i>'
@@ -143,8 +153,13 @@ def _compared(first: Sheet, second: Sheet) -> str:
 
 def _sides(first: SheetSide, second: SheetSide) -> str:
     return "".join(
-        f"<h3>{title.capitalize()}</h3>"
-        + comparison(rows, ("", first.name, second.name), caption=title, with_swatches=title == "categories")
-        for title, rows in sides_compared(first, second).items()
+        f"<h3>{_TITLES[kind][1]}</h3>"
+        + comparison(
+            _ORDERS.get(kind, tuple)(rows),
+            (_TITLES[kind][0], first.name, second.name),
+            caption=_TITLES[kind][1],
+            with_swatches=kind == "categories",
+        )
+        for kind, rows in sides_compared(first, second).items()
         if rows
     )

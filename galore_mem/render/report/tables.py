@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Sequence
 
 from galore_mem.answers.report.expected import Compared
+from galore_mem.render.report.colours import STACK
 from galore_mem.render.report.text import escaped, signed_size, size, words
+from galore_mem.render.words import in_step_order
 
 _LEAST_SCALE = 0.02
 """Bars of differences end at this share of the largest figure or beyond, so that small ones look small."""
@@ -55,6 +57,18 @@ def comparison(
         numbers=(1, 2, 3),
         caption=caption,
     )
+
+
+def in_stack_order(rows: Iterable[Compared]) -> tuple[Compared, ...]:
+    """Categories from the bottom of the timeline to its top."""
+    ranks = {name: rank for rank, name in enumerate(STACK)}
+    return tuple(sorted(rows, key=lambda row: ranks.get(row.name, len(ranks))))
+
+
+def moment_rows(rows: Iterable[Compared]) -> tuple[Compared, ...]:
+    """Moments as they follow each other."""
+    named = {row.name: row for row in rows}
+    return tuple(named[name] for name in in_step_order(named))
 
 
 def _share(row: Compared) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from galore_mem.answers.report.figures import Verdict
 from galore_mem.answers.report.run import RunReport
 from galore_mem.render.report.text import escaped, size, words
+from galore_mem.render.words import SMALLEST_CARD
 
 ICONS = {"fits": "✓", "tight": "!", "does-not-fit": "✕", "out-of-memory": "✕", "unknown": "i"}
 
@@ -27,9 +28,9 @@ def sentence(run: RunReport, verdict: Verdict) -> Sentence:
     if verdict.kind == "unknown":
         title = f"Needs {size(figures.process_bytes)}"
         card = (
-            f"{verdict.gpu} is the smallest card of the catalogue that has room for it."
+            f"{verdict.gpu} is the {SMALLEST_CARD} of the catalogue that has room for it."
             if verdict.gpu
-            else ("No card of the catalogue has room for it.")
+            else "No card of the catalogue has room for it."
         )
         return Sentence(kind=verdict.kind, title=title, detail=f"{need}. {card}")
     usable, headroom = verdict.usable_bytes or 0, verdict.headroom_bytes or 0

@@ -280,7 +280,9 @@ def test_where_no_change_helps_a_larger_card_is_named(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["galore-mem", "oom", TORCH_2_13, "mixtral-8x7b", "--method", "lora"])
     assert main() == 0
-    assert "The smallest card with room for this run: --gpu h100-nvl." in " ".join(capsys.readouterr().out.split())
+    assert "The smallest desktop or server card with room for this run: --gpu h100-nvl." in " ".join(
+        capsys.readouterr().out.split()
+    )
 
 
 def test_nothing_else_is_mistaken_for_an_error() -> None:

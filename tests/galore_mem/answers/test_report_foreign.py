@@ -11,7 +11,10 @@ from galore_mem.answers.report.rules import read_rules
 from galore_mem.answers.report.run import RunReport, run_report
 from galore_mem.errors import UsageError
 from galore_mem.tapes.snapshot import tape_from_snapshot
+from galore_mem.tapes.table import EventTable
+from galore_mem.tapes.tape import DeviceTape, Tape
 from profiles.errors import InputError
+from profiles.gpus import LARGE_WORKSPACE_BYTES
 from tests.galore_mem.answers.made_runs import MIB, made_run
 from tests.galore_mem.answers.made_snapshots import snapshot_of
 
@@ -129,3 +132,15 @@ def test_rules_that_mean_nothing_are_refused_in_one_line(tmp_path: Path, text: s
 def test_a_file_of_rules_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot read"):
         read_rules(tmp_path / "none.toml")
+
+
+def test_weights_as_large_as_a_workspace_stay_weights() -> None:
+    table = EventTable()
+    for block in range(1, 41):
+        table.append("alloc", block, LARGE_WORKSPACE_BYTES)
+    for block in range(41, 61):
+        table.append("alloc", block, 3 * MIB)
+        table.append("free", block, 0)
+    found = run_report(Tape(devices=(DeviceTape(events=table),), source="snapshot"), "theirs")
+    assert found.alive.by_category["weights"] == 40 * LARGE_WORKSPACE_BYTES
+    assert "workspaces" not in found.alive.by_category

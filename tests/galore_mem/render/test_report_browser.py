@@ -12,6 +12,8 @@ from galore_mem.answers.report.run import run_report
 from galore_mem.render.report.page import page_html
 from galore_mem.tapes.file import tape_bytes
 from galore_mem.tapes.recording import read_recording
+from galore_mem.tapes.table import EventTable
+from galore_mem.tapes.tape import DeviceTape, Tape
 from tests.galore_mem.answers.made_runs import made_run
 from tests.galore_mem.render.browser import Browser, Opened, chromium
 from tests.galore_mem.render.test_report_page import HOSTILE
@@ -63,6 +65,21 @@ def test_pages_draw_without_a_word_and_without_the_network(
         assert opened.ask("document.getElementById('segment-map').height") > 50
         assert opened.ask("[...document.querySelectorAll('.plot')].every((plot) => plot.querySelector('svg'))")
         assert opened.ask("document.images.length") == 0
+
+
+@pytest.mark.parametrize("width", [390, 560, 1200])
+def test_chips_hold_their_figures_rounded_as_the_tables_are(browser: Browser, tmp_path: Path, width: int) -> None:
+    table = EventTable()
+    for block, (category, size) in enumerate({"workspaces": 65 << 18, "optimizer_states": 4094 << 18}.items(), 1):
+        table.append("alloc", block, size, category=category, phase="step")
+    tape = Tape(devices=(DeviceTape(events=table),), source="measured")
+    (tmp_path / "page.html").write_text(page_html(report_of([("run", tape)])), encoding="utf-8")
+    with Opened(browser, tmp_path / "page.html", width=width) as opened:
+        assert "16.2 MiB" in opened.text("#legend")
+        assert "16.2 MiB" in opened.text("#tensor-table")
+        assert opened.ask(
+            "[...document.querySelectorAll('#legend button')].every((b) => b.scrollWidth <= b.clientWidth)"
+        )
 
 
 def test_hovering_names_the_tensor_and_its_module(made: Opened) -> None:

@@ -50,6 +50,16 @@ def test_a_traces_json_becomes_a_page(tmp_path: Path) -> None:
     assert all(not attributes.get("src") for _, attributes in tags(text))
 
 
+def test_moments_follow_each_other_whatever_order_they_were_met_in(tmp_path: Path) -> None:
+    data = answer()
+    data["footprint"]["moments"] = data["footprint"]["moments"][::-1]
+    path, page = write(tmp_path, "run.json", data), tmp_path / "out.html"
+    assert call(["report", str(path), "-o", str(page)]) == 0
+    told = page.read_text(encoding="utf-8").split('id="moments"')[1].split("</section>")[0]
+    labels = [f"{iteration} {name}" for iteration in ("first", "steady") for name in ("forward end", "loss", "step")]
+    assert sorted(labels, key=told.index) == labels
+
+
 @pytest.mark.parametrize("words", [("--gpu", "4090"), ("--other-use", "1GiB"), ("--device", "0")])
 def test_what_only_a_history_can_follow_is_refused(tmp_path: Path, words: tuple[str, str]) -> None:
     path, page = write(tmp_path, "run.json", answer()), tmp_path / "out.html"

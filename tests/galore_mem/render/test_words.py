@@ -2,7 +2,7 @@
 
 import pytest
 
-from galore_mem.render.words import GIB, gib, parameters, signed_gib
+from galore_mem.render.words import GIB, gib, in_step_order, parameters, signed_gib
 
 
 @pytest.mark.parametrize(
@@ -20,3 +20,9 @@ def test_parameters_have_three_digits(count: int, text: str) -> None:
 def test_thousands_leave_their_column_whole(gibibytes: float, text: str) -> None:
     assert signed_gib(round(gibibytes * GIB)) == text
     assert gib(round(gibibytes * GIB)) == text.removeprefix("+")
+
+
+def test_moments_are_told_as_a_step_goes_through_them() -> None:
+    met = ["steady step", "first step", "first refresh", "first own", "first forward_end", "first step"]
+    assert in_step_order(met) == ["first forward_end", "first refresh", "first step", "first own", "steady step"]
+    assert in_step_order(["layer_update", "refresh", "loss"]) == ["loss", "refresh", "layer_update"]

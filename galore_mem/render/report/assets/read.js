@@ -41,8 +41,9 @@ const state = { run: 0 };
 const current = () => runs[state.run];
 
 const words = (name) => name.replaceAll('_', ' ');
+// Ties go to the even digit, as in the tables above: 16.25 is 16.2 in both.
 const grouped = (value, digits = 0) =>
-  value.toLocaleString('en-US', { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  value.toLocaleString('en-US', { minimumFractionDigits: digits, maximumFractionDigits: digits, roundingMode: 'halfEven' });
 const UNITS = [['GiB', 2 ** 30, 2], ['MiB', 2 ** 20, 1], ['KiB', 1024, 1]];
 const size = (bytes) => {
   for (const [unit, factor, digits] of UNITS)
