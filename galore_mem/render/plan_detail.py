@@ -3,9 +3,9 @@
 from estimators.footprint import Footprint, Moment
 from galore_mem.answers.plan import PlanResult
 from galore_mem.render import words
+from galore_mem.render.alive import SHOWN_BYTES, parts_alive
 from galore_mem.render.bars import Scale, bar, moment_bar, scale_for
 from galore_mem.render.flow import flow
-from galore_mem.render.palette import shares
 from galore_mem.render.plan_overview import axis, legend, verdict_of
 from galore_mem.render.terminal import MEDIUM, Terminal
 from galore_mem.render.text import Text
@@ -81,13 +81,19 @@ def ledger_lines(footprint: Footprint, screen: Terminal) -> list[Text]:
     """From the largest category up to the bound of what nvidia-smi will show."""
     live = footprint.peak_live_bytes
     lines = [Text(f"{'alive at the peak':<{LABEL}}{'GiB':>7}", style="dim")]
-    for part, nbytes in sorted(shares(footprint.peak.by_category), key=lambda share: -share[1]):
+    shown, small = parts_alive(footprint.peak.by_category)
+    for part, nbytes, of_which in shown:
         glyph = part.glyph if screen.unicode else part.ascii
         line = Text.assemble((glyph, part.style), f" {part.name:<{LABEL - 2}}{words.gib(nbytes):>7}")
-        lines.append(line.append(f"  {nbytes / live:>5.1%}", style="dim"))
+        line.append(f"  {nbytes / live:>5.1%}  {of_which}".rstrip(), style="dim")
+        lines += flow(line, screen.width, indent=4)
+    if small:
+        lines += flow(Text(f"  less than 0.01: {small}", style="dim"), screen.width, indent=4)
     lines.append(_total("live tensors", words.gib(live), ""))
     lines.append(Text(f"{'and beyond':<{LABEL}}{'likely':>7} {'at most':>7}", style="dim"))
     for term in footprint.terms:
+        if term.high_bytes < SHOWN_BYTES:
+            continue
         line = Text(f"{_cut(term.name):<{LABEL}}{words.gib(term.low_bytes):>7} {words.gib(term.high_bytes):>7}")
         if screen.width >= MEDIUM:
             line.append("  ")

@@ -5,6 +5,7 @@ from galore_mem.answers.trace import Trace
 from galore_mem.answers.trace_step import StepTrace
 from galore_mem.profiler.recording import Life
 from galore_mem.render import words
+from galore_mem.render.alive import parts_alive
 from galore_mem.render.flow import flow
 from galore_mem.render.headline import besides
 from galore_mem.render.plan_published import published_block
@@ -27,7 +28,7 @@ def print_trace(result: Trace | StepTrace, screen: Terminal | None = None) -> No
             Text(),
             *_moments(result.footprint),
             Text(),
-            *_at_peak(result.footprint),
+            *_at_peak(result.footprint, screen.width),
             Text(),
             *_largest(result, screen.width),
             Text(),
@@ -81,12 +82,16 @@ def _moments(footprint: Footprint) -> list[Text]:
     return lines
 
 
-def _at_peak(footprint: Footprint) -> list[Text]:
+def _at_peak(footprint: Footprint, width: int) -> list[Text]:
     lines = [Text(f"{'alive at the peak':<{LABEL}}{'GiB':>8}", style="dim")]
     live = footprint.peak_live_bytes
-    for category, nbytes in sorted(footprint.peak.by_category.items(), key=lambda item: -item[1]):
-        line = Text(f"{words.moment(category):<{LABEL}}{words.gib(nbytes):>8}")
-        lines.append(line.append(f"  {nbytes / live:>5.1%}", style="dim"))
+    shown, small = parts_alive(footprint.peak.by_category)
+    for part, nbytes, of_which in shown:
+        line = Text(f"{part.name:<{LABEL}}{words.gib(nbytes):>8}")
+        line.append(f"  {nbytes / live:>5.1%}  {of_which}".rstrip(), style="dim")
+        lines += flow(line, width, indent=4)
+    if small:
+        lines += flow(Text(f"less than 0.01: {small}", style="dim"), width, indent=2)
     return lines
 
 
