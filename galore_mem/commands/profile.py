@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 from galore_mem import streams
 from galore_mem.answers.settings import Settings
-from galore_mem.commands.pages import check_page, write_report
+from galore_mem.commands.pages import check_outputs, write_report
 from galore_mem.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -44,20 +44,16 @@ def profile(
         tape: Write the history as a Tape: galore-mem replay and report read it.
         snapshot: Write the history as a pickle that pytorch.org/memory_viz opens.
         report: Write the answer as one HTML page that needs no network.
-        force: Replace the page if it exists.
+        force: Replace files that exist.
         json: One JSON object on stdout, sizes in bytes.
     """
     from galore_mem.answers.profile import profile as answer
     from galore_mem.interrupts import kept
     from galore_mem.render.live import live
-    from galore_mem.tapes.atomic import check_target
 
     if len(method) > 1:
         raise UsageError("a profile takes one --method", "", "name one, or compare several with galore-mem plan")
-    if report is not None:
-        check_page(report, force=force)
-    for path in filter(None, (tape, snapshot)):
-        check_target(path)
+    check_outputs(tape, snapshot, report, force=force)
     with kept(), live(steps) as shown:
         result = answer(
             model,
@@ -77,8 +73,10 @@ def profile(
         from galore_mem.tapes.file import write_tape
 
         write_tape(tape, result.tape)
+        streams.narrate(f"wrote {tape}")
     if snapshot is not None:
         _write_snapshot(snapshot, result)
+        streams.narrate(f"wrote {snapshot}")
     if report is not None:
         write_report(report, result.tape, cards=gpu, other_use=other_use)
     if json:

@@ -1,6 +1,7 @@
 """`galore-mem report`."""
 
 from galore_mem import streams
+from galore_mem.commands.pages import check_outputs
 from galore_mem.errors import UsageError
 
 
@@ -30,11 +31,11 @@ def report(
     """
     from galore_mem.answers.report.answer import report as answer
     from galore_mem.answers.report.answer import sheets_of
-    from galore_mem.render.report.write import check_free, write_page, write_sheets
+    from galore_mem.render.report.write import write_page, write_sheets
 
     if not output:
         raise UsageError("--output is missing", "", f"say where the page goes: galore-mem report {file} -o page.html")
-    check_free(output, force=force)
+    check_outputs(output, force=force)
     files = (file,) if second is None else (file, second)
     sheets = sheets_of(files)
     if sheets:

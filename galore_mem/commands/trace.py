@@ -4,7 +4,7 @@ import os
 
 from galore_mem import streams
 from galore_mem.answers.settings import Settings
-from galore_mem.commands.pages import check_page, write_report
+from galore_mem.commands.pages import check_outputs, write_report
 from galore_mem.errors import UsageError
 
 DEFAULT_RUN = Settings()
@@ -43,21 +43,17 @@ def trace(
         tape: Write the history as a Tape: galore-mem replay and report read it.
         snapshot: Write the predicted history as a pickle that pytorch.org/memory_viz opens.
         report: Write the answer as one HTML page that needs no network.
-        force: Replace the page if it exists.
+        force: Replace files that exist.
         json: One JSON object on stdout, sizes in bytes.
     """
     from galore_mem.answers.trace import trace as answer
     from galore_mem.interrupts import kept
     from galore_mem.render.progress import progress
-    from galore_mem.tapes.atomic import check_target
 
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its advice on training is not asked for
     if len(method) > 1:
         raise UsageError("a trace takes one --method", "", "name one, or compare several with galore-mem plan")
-    for path in filter(None, (tape, snapshot)):
-        check_target(path)
-    if report is not None:
-        check_page(report, force=force)
+    check_outputs(tape, snapshot, report, force=force)
     with kept(), progress() as told:
         result = answer(
             model,

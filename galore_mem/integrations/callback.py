@@ -19,7 +19,7 @@ from galore_mem.integrations.states import claim_states
 from galore_mem.integrations.watching import Watch, watch_of
 from galore_mem.profiler.profile import versions_of
 from galore_mem.profiler.windows import replaced
-from galore_mem.tapes.atomic import check_target
+from galore_mem.tapes.atomic import check_free
 from galore_mem.tapes.file import write_tape
 from galore_mem.tapes.tape import Tape
 
@@ -62,9 +62,7 @@ class GaLoreMem(TrainerCallback):  # type: ignore[misc]
         self.report = None if report is None else Path(report)
         self.tape = None if tape is None else Path(tape)
         for path in filter(None, (self.report, self.tape)):
-            check_target(path)
-            if os.path.lexists(path) and not force:
-                raise UsageError(f"{path} exists", "", "pass force=True to replace it, or name another file")
+            check_free(path, force=force, how="pass force=True")
         self.steps = steps
         self.gpu = gpu
         self._watch: Watch | None = None

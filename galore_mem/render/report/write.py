@@ -5,20 +5,8 @@ from collections.abc import Sequence
 
 from galore_mem.answers.report.answer import Report
 from galore_mem.answers.report.sheet import Sheet
-from galore_mem.errors import UsageError
 from galore_mem.render.report.page import page_html
-from galore_mem.tapes.atomic import check_target, write_bytes
-
-
-def check_free(path: str | os.PathLike[str], *, force: bool) -> None:
-    """Whether a page may be written there; asked before the work begins.
-
-    Raises:
-        UsageError: the file exists and `force` is off, or the folder is not there or cannot be written to.
-    """
-    check_target(path)
-    if os.path.lexists(path) and not force:
-        raise UsageError(f"{path} exists", "", "add --force to replace it, or name another file")
+from galore_mem.tapes.atomic import write_bytes
 
 
 def write_page(path: str | os.PathLike[str], report: Report) -> None:

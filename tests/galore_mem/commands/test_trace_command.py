@@ -43,6 +43,9 @@ def refusal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
         (("llama-60m", "--method", "adamw", "sgd"), "one --method"),
         (("llama-60m", "--tape", "no/such/folder/out.json.gz"), "there is no folder no/such/folder"),
         (("llama-60m", "--snapshot", "."), "it is a folder"),
+        (("llama-60m", "--tape", os.devnull, "--force"), "it is no ordinary file"),
+        (("llama-60m", "--snapshot", __file__), "add --force to replace it"),
+        (("llama-60m", "--tape", "new", "--report", "./new"), "two results would go into"),
     ],
 )
 def test_bad_words_are_refused_before_anything_is_imported(

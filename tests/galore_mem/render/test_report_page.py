@@ -15,7 +15,7 @@ from galore_mem.render.report.colours import STACK, category_colours
 from galore_mem.render.report.data import deltas
 from galore_mem.render.report.page import page_html
 from galore_mem.render.report.text import clean, size
-from galore_mem.render.report.write import check_free
+from galore_mem.tapes.atomic import check_free
 from galore_mem.tapes.file import write_tape
 from galore_mem.tapes.tape import Tape
 from profiles.errors import InputError
