@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from galore_mem.answers.command_line import command_line
+from galore_mem.errors import UsageError
 from galore_mem.tui.controls import Control, chosen
-from galore_mem.tui.exports import export
+from galore_mem.tui.exports import check_path, export
 from galore_mem.tui.figures import card_key
 from galore_mem.tui.help import Help, help_text
 from galore_mem.tui.messages import Chosen
@@ -13,6 +14,7 @@ from galore_mem.tui.offers import offers_for
 from galore_mem.tui.picker import Picker
 from galore_mem.tui.progress_line import ProgressLine
 from galore_mem.tui.prompt import FilterBar, Prompt
+from galore_mem.tui.saying import line_of
 from galore_mem.tui.tracing import request_of
 
 if TYPE_CHECKING:
@@ -44,7 +46,30 @@ def ask_export(app: "GaloreMemApp") -> None:
 
     which = "marked" if board.marked else "shown"
     hint = f"The {len(rows)} configurations {which}, on {len(cards)} cards. The ending decides: .json, .csv or .html."
-    app.push_screen(Prompt("export to", "comparison.json", hint), write)
+    app.push_screen(Prompt("export to", "comparison.json", hint, _unwritable, _replaced), write)
+
+
+def _unwritable(name: str) -> str:
+    try:
+        check_path(Path(name).expanduser())
+    except UsageError as error:
+        return line_of(error, "this")
+    except RuntimeError:
+        return f"{name.partition('/')[0]} is nobody's folder"
+    return ""
+
+
+def _replaced(name: str) -> str:
+    path = Path(name).expanduser()
+    return f"{path.name} exists: enter again replaces it" if path.exists() else ""
+
+
+def _unreadable(name: str) -> str:
+    try:
+        path = Path(name).expanduser()
+    except RuntimeError:
+        return f"{name.partition('/')[0]} is nobody's folder"
+    return "" if path.is_file() else f"{path} is {'a folder' if path.is_dir() else 'not there'}: name a file"
 
 
 def ask_open(app: "GaloreMemApp") -> None:
@@ -55,7 +80,7 @@ def ask_open(app: "GaloreMemApp") -> None:
             app.tasks.read_file(Path(name).expanduser())
 
     hint = "What galore-mem trace or profile wrote with --json or --tape, or a snapshot of torch."
-    app.push_screen(Prompt("open", "", hint), read)
+    app.push_screen(Prompt("open", "", hint, _unreadable), read)
 
 
 def copy_command(app: "GaloreMemApp") -> None:

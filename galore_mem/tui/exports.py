@@ -1,4 +1,4 @@
-"""The comparison as a file: JSON and CSV with sizes in bytes, or a page of plotly."""
+"""The comparison as a file: JSON and CSV with sizes in bytes, or a page."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,9 +6,8 @@ from typing import Any
 
 from estimators.verdict import judge
 from galore_mem.answers.plan import Plan, PlanResult
-from galore_mem.errors import MissingExtraError, UsageError
+from galore_mem.errors import UsageError
 from galore_mem.render.documents import csv_text, json_text
-from galore_mem.render.palette import PARTS
 from galore_mem.render.plan_rows import plan_rows
 from galore_mem.tapes.atomic import write_bytes
 from galore_mem.tui.beside import Beside
@@ -26,23 +25,34 @@ def export(path: Path, rows: Sequence[Row], cards: Sequence[NamedCard], beside: 
 
     Raises:
         UsageError: an ending that is not known, nothing to write, or a file that cannot be written.
-        MissingExtraError: a page without plotly.
     """
-    if path.suffix not in FORMATS:
-        raise UsageError(
-            f"{path.name} has no format", f"it ends in {path.suffix or 'nothing'}", f"use {', '.join(FORMATS)}"
-        )
+    check_path(path)
     results = [result for row in rows if (result := _planned(row, cards)) is not None]
     if not results:
         raise UsageError("there is nothing to export", "no row can run on these cards", "")
-    if path.suffix == ".json":
+    if path.suffix.lower() == ".json":
         text = json_text(document(results, beside))
-    elif path.suffix == ".csv":
+    elif path.suffix.lower() == ".csv":
         text = csv_text([line for result in results for line in plan_rows(result)])
     else:
         text = page(results, cards[0], beside)
     write_bytes(path, text.encode())
     return f"{len(results)} configurations on {len(cards)} cards written to {path}"
+
+
+def check_path(path: Path) -> None:
+    """Refuse before the work what would be refused after it.
+
+    Raises:
+        UsageError: an ending that is not known, a folder, or a folder that does not exist.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise UsageError(
+            f"{path.name} has no format", f"it ends in {path.suffix or 'nothing'}", f"use {', '.join(FORMATS)}"
+        )
+    if path.is_dir() or not path.parent.is_dir():
+        why = "it is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+        raise UsageError(f"cannot write {path}", why, "name a file in a folder that exists")
 
 
 def _planned(row: Row, cards: Sequence[NamedCard]) -> PlanResult | None:
@@ -102,45 +112,44 @@ def document(results: Sequence[PlanResult], beside: Sequence[Beside]) -> dict[st
 
 
 def page(results: Sequence[PlanResult], card: NamedCard, beside: Sequence[Beside]) -> str:
-    """Stacked bars against the card's line; plotly.js is inside, so that the page opens anywhere."""
-    try:
-        import plotly.graph_objects as go
-    except ImportError:
-        raise MissingExtraError("an HTML page", "", "plotly") from None
-    columns = [
-        (_label(result), result.plans[0].footprint.peak.by_category, result.plans[0].footprint) for result in results
+    """Bars against the card's line, and tables: a page that needs nothing but a browser."""
+    from galore_mem.render.report.comparison_page import Bar, comparison_html
+
+    names = list(dict.fromkeys(result.model.shape.name for result in results))
+    bars = [
+        Bar(
+            label=_label(result, with_model=len(names) > 1),
+            by_category=plan.footprint.peak.by_category,
+            process_bytes=plan.footprint.process_bytes,
+            upper_bytes=plan.footprint.upper_bytes,
+            moment=plan.footprint.peak.label,
+            fits=plan.fits,
+        )
+        for result in results
+        for plan in result.plans
     ]
-    bars = [(label, dict(found), footprint.process_bytes, footprint.upper_bytes) for label, found, footprint in columns]
     for other in beside:
         if other.source != "analytic" and other.by_category:
             central = other.process_bytes or other.reserved_bytes or sum(other.by_category.values())
-            label = f"{other.title} ({other.source})"
-            bars.append((label, dict(other.by_category), central, other.upper_bytes or central))
-    labels = [label for label, *_ in bars]
-    figure = go.Figure()
-    for part in PARTS:
-        values = [sum(found.get(name, 0) for name in part.categories) / 2**30 for _, found, _, _ in bars]
-        if any(values):
-            figure.add_bar(y=labels, x=values, name=part.name, orientation="h", marker_color=part.colour)
-    beyond = [(central - sum(found.values())) / 2**30 for _, found, central, _ in bars]
-    figure.add_bar(y=labels, x=beyond, name="cache and context", orientation="h", marker_color="#999999")
-    bound = [(upper - central) / 2**30 for *_, central, upper in bars]
-    figure.add_bar(y=labels, x=bound, name="up to the bound", orientation="h", marker_color="#dddddd")
-    usable = (card.card.gpu.usable_bytes - card.card.other_use_bytes) / 2**30
-    figure.add_vline(x=usable, line_width=3, annotation_text=f"{card.title}, {usable:.2f} GiB")
-    figure.update_layout(
-        barmode="stack",
-        template="plotly_white",
-        title=f"{results[0].model.shape.name}: memory at the peak of a training step",
-        xaxis_title="GiB",
-        yaxis={"autorange": "reversed"},
-    )
-    text: str = figure.to_html(include_plotlyjs=True, full_html=True, div_id="comparison")
-    return text
+            bars.append(
+                Bar(
+                    label=f"{other.title} ({other.source})",
+                    by_category=other.by_category,
+                    process_bytes=central,
+                    upper_bytes=max(central, other.upper_bytes or 0),
+                    moment=other.moment if other.process_bytes else "reserved memory, without a context",
+                    fits=(),
+                )
+            )
+    usable = card.card.gpu.usable_bytes - card.card.other_use_bytes
+    notes = list(dict.fromkeys(note for result in results for note in result.notes))
+    title = names[0] if len(names) == 1 else f"{len(names)} models"
+    return comparison_html(title, bars, card.card.gpu.name, usable, notes)
 
 
-def _label(result: PlanResult) -> str:
+def _label(result: PlanResult, *, with_model: bool) -> str:
     from galore_mem.render.words import batch, configuration
 
     workload = result.plans[0].workload
-    return f"{configuration(workload.method)}, {batch(workload)}"
+    model = f"{workload.model.name}, " if with_model else ""
+    return f"{model}{configuration(workload.method)}, {batch(workload)}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import ClassVar
 
 from rich.text import Text
@@ -18,6 +19,8 @@ from galore_mem.tui.state import Value
 from profiles.errors import InputError
 
 MOST_OFFERED = 400
+MOST_WIDE, SHARE_WIDE, SHARE_HIGH = 96, 0.96, 0.92
+"""Cells, and shares of the screen, that a dialogue takes at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,11 +58,9 @@ as it was. Ctrl+r takes the default.
         width: 96; max-width: 96%; height: auto; max-height: 92%; padding: 0 1;
         border: round $primary; background: $surface;
     }
-    Picker Ticked {
-        height: auto; max-height: 50vh; border: none; padding: 0;
-        text-wrap: nowrap; text-overflow: ellipsis;
-    }
-    Picker Input { border: tall $border-blurred; }
+    Picker Ticked { height: auto; border: none; padding: 0; text-wrap: nowrap; text-overflow: ellipsis; }
+    Picker Input { border: none; height: 1; padding: 0; background: $panel; }
+    Picker Input:focus { border: none; }
     Picker #picker-hint { color: $text-muted; height: auto; }
     Picker #picker-problem { color: $text-error; height: auto; }
     Picker Horizontal { height: 1; align-horizontal: right; }
@@ -76,17 +77,19 @@ as it was. Ctrl+r takes the default.
         self._offers = tuple(offers)
         self._before = tuple(values)
         self._ticked = list(values)
-        self._hint = hint
+        self._told = hint or control.help
 
     def compose(self) -> ComposeResult:
         """A line to type in, the offers, and what they mean."""
         with Vertical() as box:
             box.border_title = self.control.label
             searched = "search" if self.control.kind == "names" else "type a value" if self.control.free else "search"
-            yield Input(placeholder=f"{searched}, down for the list", id="picker-input", select_on_focus=False)
+            yield Input(
+                placeholder=f"{searched}, down for the list", id="picker-input", select_on_focus=False, compact=True
+            )
             yield Static("", id="picker-problem", markup=False)
             yield Ticked(id="picker-list", compact=True)
-            yield Static(self._hint or self.control.help, id="picker-hint", markup=False)
+            yield Static(self._told, id="picker-hint", markup=False)
             with Horizontal():
                 yield Button("take", id="picker-take", compact=True, variant="primary")
                 yield Button("default", id="picker-default", compact=True)
@@ -99,6 +102,12 @@ as it was. Ctrl+r takes the default.
         offered = self.query_one(Ticked)
         if self.control.kind == "choice" and offered.option_count:
             offered.focus()
+
+    def on_resize(self, event: events.Resize) -> None:
+        """The list takes what the border, the line, a complaint, the hint and the buttons leave."""
+        width = min(MOST_WIDE, int(event.size.width * SHARE_WIDE)) - 4
+        told = len(wrap(self._told, width))
+        self.query_one(Ticked).styles.max_height = max(3, int(event.size.height * SHARE_HIGH) - 5 - told)
 
     def _offer(self, search: str) -> None:
         """Show the offers that have every word of `search`; those that begin with it come first."""

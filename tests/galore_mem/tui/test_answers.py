@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import json
+import re
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -31,6 +32,7 @@ from galore_mem.tui.rows import Row, rows_of
 from galore_mem.tui.state import State
 from galore_mem.tui.table import ConfigTable
 from profiles.gpus import find_gpu
+from tests.galore_mem.render.browser import Opened, chromium
 
 AppMaker = Callable[..., GaloreMemApp]
 Settle = Callable[[Pilot[Any]], Awaitable[None]]
@@ -64,8 +66,21 @@ def test_csv_has_a_line_per_row_and_card_and_html_stands_alone(tmp_path: Path) -
     page = (tmp_path / "a.html").read_text()
     assert page == (tmp_path / "b.html").read_text()
     assert 'id="comparison"' in page
-    assert "RTX 4090, 23.52 GiB" in page
-    assert 'src="http' not in page
+    assert f"RTX 4090, {find_gpu('4090').usable_bytes / 2**30:.2f} GiB" in page
+    assert not re.search(r'(src|href)="http', page)
+
+
+def test_an_exported_page_is_whole_on_a_phone(tmp_path: Path) -> None:
+    models = ("llama-7b", "gpt2")
+    state = State(models=models, methods=("adamw", "galore-adamw-8bit"))
+    export(tmp_path / "page.HTML", rows_of(state, {name: resolve_model(name) for name in models}), CARDS, [])
+    with chromium() as browser, Opened(browser, tmp_path / "page.HTML", width=390) as opened:
+        assert opened.complaints == opened.requests == []
+        assert opened.ask("document.documentElement.scrollWidth") <= 390
+        parts = "[...document.querySelectorAll('h1, h2, .bars p, .track, .key')]"
+        assert opened.ask(f"{parts}.every((part) => part.scrollWidth <= part.clientWidth)")
+        assert "llama-7b, adamw, 1 x 256 tokens" in opened.text("#comparison")
+        assert "H100 80GB SXM" in opened.text("#cards")
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a"])

@@ -11,6 +11,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
 from estimators.verdict import judge
+from estimators.workload import METHODS
 from galore_mem.tui.app import GaloreMemApp
 from galore_mem.tui.compare import Compare
 from galore_mem.tui.detail import Detail
@@ -18,8 +19,10 @@ from galore_mem.tui.help import Help
 from galore_mem.tui.keys import KEYS
 from galore_mem.tui.lines import Lines
 from galore_mem.tui.matrix import Matrix
+from galore_mem.tui.picker import Ticked
 from galore_mem.tui.plot import Plot
 from galore_mem.tui.prompt import FilterBar, Prompt
+from galore_mem.tui.settings_pane import Setting
 from galore_mem.tui.state import State
 from galore_mem.tui.table import ConfigTable
 from galore_mem.tui.tracing import STAGE, Tracer
@@ -274,14 +277,64 @@ def test_e_exports_and_o_opens(make_app: AppMaker, settle: Settle, tmp_path: Pat
         await settle(pilot)
         assert "6 configurations on 2 cards" in said(app)
         assert (tmp_path / "out.json").exists()
+        (tmp_path / "odd.json").write_text("odd")
         await pilot.press("o")
         await pilot.pause()
-        app.screen.query_one(Input).value = str(tmp_path / "missing.json")
+        app.screen.query_one(Input).value = str(tmp_path / "odd.json")
         await pilot.press("enter")
         await settle(pilot)
-        assert "cannot read" in said(app)
+        assert "odd.json" in said(app)
         await pilot.press("o", "escape")
         assert not isinstance(app.screen, Prompt)
+
+    run(app, settle, script, NARROW)
+
+
+def test_a_file_that_cannot_be_is_said_below_the_line_which_stays(
+    make_app: AppMaker, settle: Settle, tmp_path: Path
+) -> None:
+    app = make_app(State(gpus=("4090",)))
+    (tmp_path / "kept.csv").write_text("kept")
+    export = {
+        "": "nothing is typed",
+        "out.txt": "out.txt has no format: it ends in .txt; use .json, .csv, .html",
+        "away/out.csv": "there is no folder",
+        "kept.csv": "kept.csv exists: enter again replaces it",
+    }
+
+    async def script(pilot: Pilot[Any]) -> None:
+        for key, cases in (("e", export), ("o", {"": "nothing is typed", "missing": "is not there", ".": "a folder"})):
+            await pilot.press(key)
+            await pilot.pause()
+            for name, problem in cases.items():
+                app.screen.query_one(Input).value = str(tmp_path / name) if name else ""
+                await pilot.press("enter")
+                await pilot.pause()
+                assert isinstance(app.screen, Prompt)
+                shown = app.screen.query_one("#prompt-problem", Static)
+                assert shown.display
+                assert problem in str(shown.content)
+            if key == "e":
+                assert (tmp_path / "kept.csv").read_text() == "kept"
+                await pilot.press("enter")
+                await settle(pilot)
+                assert "galore-adamw" in (tmp_path / "kept.csv").read_text()
+
+    run(app, settle, script, NARROW)
+
+
+def test_every_method_shows_where_there_is_room(make_app: AppMaker, settle: Settle) -> None:
+    app = make_app()
+
+    async def script(pilot: Pilot[Any]) -> None:
+        app.query_one("#set-methods", Setting).action_offer()
+        await settle(pilot)
+        offered = app.screen.query_one(Ticked)
+        assert offered.size.height == offered.option_count == len(METHODS)
+        await pilot.resize_terminal(60, 16)
+        await settle(pilot)
+        assert app.screen.query_one("#picker-take").region.bottom < 16
+        assert offered.size.height >= 3
 
     run(app, settle, script, NARROW)
 

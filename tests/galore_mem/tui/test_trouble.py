@@ -264,20 +264,15 @@ def test_a_missing_extra_names_what_to_install(monkeypatch: pytest.MonkeyPatch) 
     assert f"run: {command('train')}" in answer(request())["error"]
 
 
-def test_a_page_without_plotly_names_what_to_install(
-    make_app: AppMaker, settle: Settle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_an_export_that_cannot_be_written_is_said(make_app: AppMaker, settle: Settle, tmp_path: Path) -> None:
     from galore_mem.tui.exports import export
 
-    for name in [name for name in sys.modules if name.partition(".")[0] == "plotly"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "plotly", None)
     app = make_app(State(gpus=("4090",)))
 
     async def script(pilot: Pilot[Any]) -> None:
-        app.tasks.run("export", lambda: export(tmp_path / "a.html", app.board.rows[:1], app.board.cards, ()))
+        app.tasks.run("export", lambda: export(tmp_path / "no" / "a.html", app.board.rows[:1], app.board.cards, ()))
         await settle(pilot)
-        assert "run: pip install" in messages(app)
+        assert "there is no folder" in messages(app)
         assert list(tmp_path.iterdir()) == []
 
     drive(app, settle, script)
