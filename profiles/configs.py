@@ -20,6 +20,8 @@ HEADS = {
     "classification": ("ForSequenceClassification", "a classifier of sequences"),
 }
 """What a head's class is called, and what it trains."""
+WITHOUT_ATTENTION = frozenset({"falcon_mamba", "mamba", "mamba2", "rwkv", "xlstm"})
+"""Families whose layers have kernels of their own, which no trace reaches either."""
 UNPLAYED = {
     "deepseek_v2": "its attention goes through latent vectors, and its experts are shared and routed ones",
     "deberta-v2": "its attention takes apart what a token says and where it stands",
@@ -239,6 +241,10 @@ def _model_type(config: Mapping[str, Any], name: str) -> str:
     if model_type not in FAMILIES and model_type not in MODULES:
         why = UNPLAYED.get(model_type, f"plans cover {', '.join((*FAMILIES, *MODULES))}")
         fix = f"run: galore-mem trace {name}"
+        if model_type in WITHOUT_ATTENTION:
+            fix = (
+                "a trace does not cover it either: record steps of yours on a GPU, with galore_mem.profile() as p: ..."
+            )
         raise UncoveredError(f"no activation ledger for the {model_type[:40]} family yet ({name})", why, fix)
     return model_type
 

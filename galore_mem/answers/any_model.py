@@ -1,16 +1,20 @@
 """Models that no closed form covers: whatever transformers can build can be traced, where its step needs no values."""
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from galore_mem.answers.names import NamedConfig, NamedModel, find_config, resolve_model
 from galore_mem.errors import MissingExtraError
+from profiles.configs import WITHOUT_ATTENTION
 from profiles.errors import InputError, UncoveredError
 from profiles.shapes import UncoveredShape
 
 if TYPE_CHECKING:
     from galore_mem.training.heads import Head
 
+RECURRENT = ("mamba_", "ssm_", "linear_key_head", "linear_num_key_heads", "time_step_rank")
+"""How keys begin that tell of state-space layers or of linear attention beside layers that attend."""
 MOST_POSITIONS = 1 << 30
 """Of models whose positions have no end."""
 
@@ -36,7 +40,11 @@ def traced_model(name: str) -> NamedModel:
 def _shape(found: NamedConfig) -> tuple[UncoveredShape, tuple[str, ...]]:
     from galore_mem.training.heads import head_of, own_config
 
+    if found.config.get("model_type") in WITHOUT_ATTENTION:
+        raise _without_attention(found.config["model_type"], found.name)
     config = own_config(found.config, found.name)
+    if getattr(config, "num_attention_heads", None) is None and "num_attention_heads" not in found.config:
+        raise _without_attention(config.model_type, found.name)
     head = head_of(config, found.config.get("architectures"), found.name)
     hidden, heads = _size(config, "hidden_size", found.name), _size(config, "num_attention_heads", found.name)
     shape = UncoveredShape(
@@ -56,11 +64,24 @@ def _shape(found: NamedConfig) -> tuple[UncoveredShape, tuple[str, ...]]:
         head=head.name,
         attention_code=head.attention_code,
     )
-    return shape, tuple(_notes(shape, head))
+    return shape, tuple(_notes(shape, head, found.config))
 
 
-def _notes(shape: UncoveredShape, head: "Head") -> list[str]:
+def _without_attention(model_type: str, name: str) -> InputError:
+    return InputError(
+        f"{name}: {model_type} models have no attention, and are not traced",
+        "on a GPU their layers run kernels of their own, which fake tensors do not reach",
+        "record steps of yours on a GPU instead: with galore_mem.profile() as p: ...",
+    )
+
+
+def _notes(shape: UncoveredShape, head: "Head", config: Mapping[str, Any]) -> list[str]:
     notes = [f"no closed form covers {shape.model_type}: everything here is traced"]
+    if any(key.startswith(RECURRENT) for key in config):
+        notes.append(
+            f"the recurrent layers of {shape.model_type} run transformers' plain code, as where no kernels for them "
+            "(mamba-ssm, flash-linear-attention) are installed: with those a step keeps other tensors"
+        )
     if shape.head == "classification":
         notes.append(f"{head.class_name} is traced: one of two labels for each sequence")
     if shape.head == "seq2seq-lm":

@@ -86,6 +86,14 @@ def test_every_family_is_traced(family: str, tmp_path: Path) -> None:
     assert any("no closed form covers" in note for note in result.notes) is is_traced_only
 
 
+def test_recurrent_layers_beside_attention_are_named(tmp_path: Path) -> None:
+    """What runs there without a GPU is not what runs on one."""
+    sizes = {"mamba_d_state": 4, "num_experts": 1, "num_experts_per_tok": 1, "attn_layer_period": 2}
+    notes = traced_model(config_file(tmp_path, "jamba", **sizes, attn_layer_offset=1)).notes
+    assert any("recurrent layers of jamba run transformers' plain code" in note for note in notes)
+    assert not any("recurrent" in note for note in traced_model(config_file(tmp_path, "gemma3_text")).notes)
+
+
 def test_conv1d_is_projected_and_embeddings_are_not(tmp_path: Path) -> None:
     from torch._subclasses import FakeTensorMode
 
@@ -123,6 +131,8 @@ def test_mask_beyond_the_sliding_window_is_held(tmp_path: Path) -> None:
         ("gpt_neox", {"hidden_size": "wide"}, "hidden_size"),
         ("opt", {"num_attention_heads": 0}, "num_attention_heads is 0"),
         ("vit", {}, "no causal-lm class"),
+        ("mamba", {}, "mamba models have no attention, and are not traced"),
+        ("mamba2", {"num_attention_heads": 4}, "mamba2 models have no attention, and are not traced"),
     ],
 )
 def test_what_transformers_cannot_build_is_one_line(
