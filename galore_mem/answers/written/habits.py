@@ -31,7 +31,7 @@ def four_bit(keys: Keys, key: str, double_key: str, *, double: bool, type_key: s
         double: the tool's default of that.
         type_key: where the tool has NF4 or FP4 named.
     """
-    keys.means(key, "--method qlora")
+    keys.decides(key, "--method qlora", instead_of="--method lora ")
     if type_key:
         keys.text(type_key)
     double = keys.flag(double_key, double)

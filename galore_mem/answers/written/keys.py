@@ -1,7 +1,7 @@
 """Typed reading of another tool's configuration, keeping account of which keys mattered."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from galore_mem.errors import UsageError
@@ -56,6 +56,16 @@ class Keys:
         """Say what a key, or its default, means for the plan."""
         value = shown(self._content[key]) if key in self._content else "default"
         self.meanings.append(Meaning(key=key, value=value, effect=effect))
+
+    def decides(self, key: str, effect: str, instead_of: str) -> None:
+        """Say that a key settles what an earlier one had begun: `--method qlora` instead of `--method lora`."""
+        self.meanings = [
+            replace(meaning, effect=" ".join(meaning.effect.replace(instead_of, "").split()))
+            if instead_of in meaning.effect
+            else meaning
+            for meaning in self.meanings
+        ]
+        self.means(key, effect)
 
     def note(self, sentence: str) -> None:
         """Something that a person should know about how the file was understood."""

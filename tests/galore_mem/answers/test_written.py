@@ -162,6 +162,14 @@ def test_every_key_mattered_or_was_ignored(name: str) -> None:
         assert key not in mattered
 
 
+@pytest.mark.parametrize("name", EXPECTED)
+def test_no_option_is_said_twice(name: str) -> None:
+    meanings = read_run(str(FILES / name)).meanings
+    options = [word for meaning in meanings for word in meaning.effect.split() if word.startswith("--")]
+    assert sorted(set(options)) == sorted(options)
+    assert f"--method {EXPECTED[name][2]}" in " ".join(meaning.effect for meaning in meanings)
+
+
 @pytest.mark.parametrize("name", [name for name, (_, model, _, _) in EXPECTED.items() if model])
 def test_files_are_planned_like_the_options_they_stand_for(name: str) -> None:
     model, run = EXPECTED[name][1], read_run(str(FILES / name))
