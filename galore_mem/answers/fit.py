@@ -104,6 +104,7 @@ def fit(
     if model is None:
         raise InputError("MODEL is missing", "", "type: galore-mem fit llama-7b --gpu 4090, or give --from FILE")
     named = resolve_model(model)
+    chosen.agree_with(named.shape)
     other_bytes = None if other_use is None else size_bytes(other_use, "--other-use")
     cards = resolve_cards((gpus,) if isinstance(gpus, str) else gpus, other_bytes)
     if not cards:

@@ -8,6 +8,7 @@ from estimators.footprint import Footprint
 from estimators.workload import Workload
 from galore_mem.answers.candidates import Option, option_of
 from galore_mem.answers.exact import is_compared
+from galore_mem.answers.sizes import tokens_of
 from profiles.errors import InputError
 
 GIB = 2**30
@@ -141,11 +142,11 @@ def _size(workload: Workload) -> str:
     batch = workload.batch
     steps = f" x {batch.gradient_accumulation_steps}" if batch.gradient_accumulation_steps > 1 else ""
     each = f" on each of {workload.data_parallel} GPUs" if workload.data_parallel > 1 else ""
-    return f"batch {batch.micro_batch_size}{steps} of {batch.sequence_length:,} tokens{each}"
+    return f"batch {batch.micro_batch_size}{steps} of {tokens_of(batch.sequence_length)}{each}"
 
 
 def _tokens(workload: Workload) -> str:
-    return f"{workload.batch.tokens:,} tokens"
+    return tokens_of(workload.batch.tokens)
 
 
 def _gib(nbytes: int) -> str:

@@ -35,3 +35,12 @@ def size_text(nbytes: int) -> str:
         if nbytes and nbytes % unit == 0:
             return f"{nbytes // unit}{name}"
     return f"{nbytes}B" if nbytes else ""
+
+
+def tokens_of(count: int) -> str:
+    """A number of tokens in words.
+
+    >>> tokens_of(1), tokens_of(2048)
+    ('1 token', '2,048 tokens')
+    """
+    return f"{count:,} token{'s' * (count != 1)}"

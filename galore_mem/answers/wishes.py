@@ -131,6 +131,19 @@ class Wishes:
                 "leave one of them out",
             )
 
+    def agree_with(self, model: ModelShape) -> None:
+        """Refuse a least rank that no matrix of the model has room for: the search would pass over it without a word.
+
+        Raises:
+            InputError: names the largest rank there is.
+        """
+        if self.min_rank is not None and self.min_rank > model.hidden_size:
+            raise InputError(
+                f"--min-rank {self.min_rank} is above every rank of {model.name}",
+                f"the smaller side of its matrices is {model.hidden_size} at most",
+                f"give {model.hidden_size} or less",
+            )
+
     @property
     def bucket_views(self) -> tuple[bool, ...]:
         """Whether to try gradients beside DistributedDataParallel's buckets and in them."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from estimators.workload import Workload
 from galore_mem.answers.fit import CardResult, FitResult
 from galore_mem.answers.reasons import describe
+from galore_mem.answers.sizes import tokens_of
 from galore_mem.errors import UsageError
 from galore_mem.render import words
 from galore_mem.render.emit_python import auto_class, recommended
@@ -62,7 +63,7 @@ def _head(best: CardResult, workload: Workload) -> Iterator[str]:
         yield "#     quantization_config=quantization)"
         yield from (f"# {line}" for line in preparation(workload))
         yield "# model = get_peft_model(model, adapters)"
-        yield f"# Sequences of {workload.batch.sequence_length:,} tokens are the data collator's business."
+        yield f"# Sequences of {tokens_of(workload.batch.sequence_length)} are the data collator's business."
         yield "import torch"
         yield from_peft(workload)
         yield f"from transformers import {auto_class(workload)}, BitsAndBytesConfig, TrainingArguments"
@@ -72,7 +73,7 @@ def _head(best: CardResult, workload: Workload) -> Iterator[str]:
         return
     dtype = "torch.bfloat16" if workload.precision == "bf16" else "torch.float32"
     yield f"# Load the model as {auto_class(workload)} with dtype={dtype};"
-    yield f"# sequences of {workload.batch.sequence_length:,} tokens are the data collator's business."
+    yield f"# sequences of {tokens_of(workload.batch.sequence_length)} are the data collator's business."
     yield "from transformers import TrainingArguments"
     yield ""
 

@@ -8,7 +8,7 @@ from galore_mem.answers.command_line import command_line, fit_line
 from galore_mem.answers.fit import CardResult, FitResult, Recommendation
 from galore_mem.answers.limits import next_card
 from galore_mem.answers.reasons import describe, missing
-from galore_mem.answers.sizes import size_text
+from galore_mem.answers.sizes import size_text, tokens_of
 from galore_mem.answers.wishes import DEFAULT_SEQUENCE
 from galore_mem.render import words
 from galore_mem.render.bars import bar, scale_for
@@ -56,7 +56,7 @@ def _head(result: FitResult, screen: Terminal) -> Iterator[Text]:
     title.append(f" with {words.gib(_usable(best))} GiB usable")
     yield from flow(title, screen.width)
     searched = wishes.objective == "sequence"
-    length = "the longest sequence" if searched else f"{wishes.seq or DEFAULT_SEQUENCE:,} tokens a sequence"
+    length = "the longest sequence" if searched else f"{tokens_of(wishes.seq or DEFAULT_SEQUENCE)} a sequence"
     step = f", {wishes.global_batch:,} sequence{'s' * (wishes.global_batch > 1)} a step" if wishes.global_batch else ""
     step += f", DistributedDataParallel on {wishes.data_parallel} GPUs" if wishes.data_parallel > 1 else ""
     text = f"{wishes.precision}, {length}{step}; {best.looked_at:,} configurations looked at, "

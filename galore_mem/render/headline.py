@@ -3,6 +3,7 @@
 from estimators.workload import Workload
 from galore_mem.answers.plan import PlanResult
 from galore_mem.answers.settings import Settings
+from galore_mem.answers.sizes import tokens_of
 from galore_mem.render import words
 from galore_mem.render.flow import flow
 from galore_mem.render.terminal import Terminal
@@ -80,4 +81,4 @@ def _data_parallel(workload: Workload) -> str:
 def _evaluation(workload: Workload) -> str:
     tokens = workload.eval_seq or workload.batch.sequence_length
     kept = f", logits of {workload.eval_keep} kept" if workload.eval_keep else ""
-    return f"evaluation of {workload.eval_batch} x {tokens:,} tokens{kept}"
+    return f"evaluation of {workload.eval_batch} x {tokens_of(tokens)}{kept}"

@@ -3,6 +3,7 @@
 from estimators.verdict import Fit
 from galore_mem.answers.advice import Advice
 from galore_mem.answers.plan import PlanResult
+from galore_mem.answers.sizes import tokens_of
 from galore_mem.answers.ways_out import Way
 from galore_mem.render import words
 from galore_mem.render.flow import flow
@@ -101,7 +102,7 @@ def _help(advice: Advice, way: Way) -> Text:
 def _room(fit: Fit, sequence_length: int, micro_batch_size: int) -> str:
     """What fits beyond a sequence and a micro-batch that are known to fit; empty where nothing does."""
     longer, more = fit.max_sequence_length > sequence_length, fit.max_micro_batch_size > micro_batch_size
-    tokens, batch = f"up to {fit.max_sequence_length:,} tokens", f"a micro-batch of {fit.max_micro_batch_size:,}"
+    tokens, batch = f"up to {tokens_of(fit.max_sequence_length)}", f"a micro-batch of {fit.max_micro_batch_size:,}"
     if longer and more:
         return f"{tokens}, or {batch}, fit"
     if longer:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from estimators.workload import Method, Workload
+from galore_mem.answers.sizes import tokens_of
 
 GIB = 2**30
 
@@ -54,7 +55,7 @@ def configuration(method: Method) -> str:
 def batch(workload: Workload) -> str:
     """What one optimizer step consumes: `1 x 256 tokens`."""
     size = workload.batch
-    text = f"{size.micro_batch_size} x {size.sequence_length:,} tokens"
+    text = f"{size.micro_batch_size} x {tokens_of(size.sequence_length)}"
     if size.gradient_accumulation_steps > 1:
         text += f", {size.gradient_accumulation_steps} micro-batches a step"
     return text
