@@ -279,7 +279,7 @@ def test_what_is_preferred_is_a_total_order() -> None:
         ({"objective": "speed"}, "--for 'speed'"),
         ({"objective": "batch", "batch": 4}, "leave out --batch"),
         ({"rank": 64, "min_rank": 128}, "below --min-rank"),
-        ({"min_rank": 4097}, "--min-rank 4097 is above every rank of llama-7b"),
+        ({"min_rank": 4097}, "--min-rank 4097 is above every rank of llama-60m"),
         ({"global_batch": 10, "batch": 4}, "no multiple"),
         ({"objective": "rank", "methods": ("adamw",)}, "galore-adamw-8bit"),
         ({"methods": ("adam",)}, "adamw"),
