@@ -85,8 +85,11 @@ def ledger_lines(footprint: Footprint, screen: Terminal) -> list[Text]:
     for part, nbytes, of_which in shown:
         glyph = part.glyph if screen.unicode else part.ascii
         line = Text.assemble((glyph, part.style), f" {part.name:<{LABEL - 2}}{words.gib(nbytes):>7}")
-        line.append(f"  {nbytes / live:>5.1%}  {of_which}".rstrip(), style="dim")
-        lines += flow(line, screen.width, indent=4)
+        line.append(f"  {nbytes / live:>5.1%}", style="dim")
+        if of_which and line.cell_len + 2 + len(of_which) > screen.width:
+            lines += [line, *flow(Text(f"    {of_which}", style="dim"), screen.width, indent=4)]
+        else:
+            lines.append(line.append(f"  {of_which}" if of_which else "", style="dim"))
     if small:
         lines += flow(Text(f"  less than 0.01: {small}", style="dim"), screen.width, indent=4)
     lines.append(_total("live tensors", words.gib(live), ""))

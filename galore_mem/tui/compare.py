@@ -72,7 +72,9 @@ stands behind it, and so does every file opened with o: a measured run, a Tape, 
         lines = self._row("", wrapped)
         sources = Text(f"{'GiB at the peak':<{LABEL}}", style="dim")
         for number, column in enumerate(self._columns):
-            sources.append(f"  {column.source:<{OTHERS if number else FIRST}}", style="dim")
+            sources.append(
+                f"  {column.source:<10}{'change':>8}" if number else f"  {column.source:<{FIRST}}", style="dim"
+            )
         return [*lines, sources]
 
     def _rule(self) -> Text:

@@ -149,7 +149,7 @@ def shown(control: Control, state: State) -> tuple[str, bool]:
     return (said(default) if default is not None else _LEFT_OPEN.get(control.name, "by method")), True
 
 
-_LEFT_OPEN = {"eval_batch": "none", "eval_seq": "as training", "eval_keep": "none", "dropout": "by model"} | {
+_LEFT_OPEN = {"eval_batch": "none", "eval_seq": "as trained", "eval_keep": "none", "dropout": "by model"} | {
     "bucket_cap_mb": "25"
 }
 """What a setting without a value means where no method decides it."""

@@ -39,22 +39,23 @@ backward. After a trace, the traced figures stand beside.
         self._row_name, self._problem, self._explained, self._traced = name, problem, None, None
         self.renew()
 
-    def show(self, explained: Explained, traced: Footprint | None = None) -> None:
-        """Show what is known."""
+    def show(self, name: str, explained: Explained, traced: Footprint | None = None) -> None:
+        """Show what is known of a row."""
         if self._explained is None or self._explained.key != explained.key:
             self.scroll_home(animate=False)
-        self._explained, self._traced = explained, traced
+        self._row_name, self._explained, self._traced = name, explained, traced
         self.renew()
 
     def lines(self, width: int) -> list[Text]:
         """What to show in `width` cells."""
         if self._explained is None:
-            name = Text(self._row_name, style="bold")
-            return [name, *flow(Text(self._problem or PENDING), width)] if self._row_name else []
+            if not self._row_name:
+                return [Text("No row is under the cursor.")]
+            return [Text(self._row_name, style="bold"), *flow(Text(self._problem or PENDING), width)]
         result, screen = self._explained.result, Terminal(width=width)
         plan = result.plans[0]
         lines = [
-            *_headline(self._explained, width),
+            *_headline(self._row_name, self._explained, width),
             *advice_lines(result, screen),
             *(line for note in result.notes for line in flow(Text(f"Note: {note}.", style="dim"), width, indent=2)),
             Text(),
@@ -72,13 +73,11 @@ backward. After a trace, the traced figures stand beside.
         return lines
 
 
-def _headline(explained: Explained, width: int) -> list[Text]:
+def _headline(name: str, explained: Explained, width: int) -> list[Text]:
     plan = explained.result.plans[0]
     fit = plan.fits[0]
     word, style = BADGES[fit.verdict]
-    text = Text.assemble(
-        (word, style), " ", (words.configuration(plan.workload.method), "bold"), f" on {fit.gpu.name}: "
-    )
+    text = Text.assemble((word, style), " ", (name, "bold"), f" on {fit.gpu.name}: ")
     text.append(f"peak {words.gib(fit.process_bytes)}, at most {words.gib(fit.upper_bytes)}")
     text.append(f" of {words.gib(fit.usable_bytes)} GiB, {words.batch(plan.workload)}, {plan.workload.precision}.")
     return flow(text, width, indent=2)

@@ -4,8 +4,16 @@ from textual.binding import Binding
 
 from galore_mem.tui.workspace import VIEWS
 
+_CALLED = {"compare": "comparison", "detail": "details"}
 _VIEWS = tuple(
-    Binding(str(number), f"view('{view}')", view, show=False, id=f"app.{view}", tooltip=f"Show the {view}")
+    Binding(
+        str(number),
+        f"view('{view}')",
+        view,
+        show=False,
+        id=f"app.{view}",
+        tooltip=f"Show the {_CALLED.get(view, view)}",
+    )
     for number, view in enumerate(VIEWS, 1)
 )
 KEYS: tuple[Binding, ...] = (

@@ -56,10 +56,10 @@ right select another one.
         """Names of cards, and what they offer."""
         label = self._label_cells(board, width)
         shown = self._visible(board, width)
-        before = f"◂ {shown[0]} more" if shown and shown[0] else ""
+        before = f"◂ {shown[0]} more" if shown and shown[0] else "   headroom, GiB"
         after = len(board.cards) - shown[-1] - 1 if shown else 0
         more = f"{after} more ▸" if after else ""
-        top, bottom = Text(f"{before:<{label}}"), Text(f"{'usable GiB':<{label - 9}}{more:>9}")
+        top, bottom = Text(f"{before:<{label}}"), Text(f"{'   usable, GiB':<{label - 9}}{more:>9}")
         for number in shown:
             card = board.cards[number]
             style = "bold #ffffff on #005f9e" if number == board.index else ""
@@ -80,7 +80,7 @@ right select another one.
             if isinstance(found, Reach):
                 word, style = SHORT[verdict_of(found, card)]
                 room_gib = headroom_bytes(found, card) / words.GIB
-                figure = f"{room_gib:+.1f}" if abs(room_gib) < 1000 else f"{room_gib:+.0f}"
+                figure = f"{room_gib:+.1f}" if abs(room_gib) < 999.95 else f"{room_gib:+,.0f}"
                 text.append(f" {word:<{WORD - 1}}", style=style).append(f"{figure:>{CELL - WORD - 1}} ")
             else:
                 text.append(f"{'cannot run' if isinstance(found, Refused) else PENDING:>{CELL - 1}} ", style="dim")

@@ -20,6 +20,11 @@ from galore_mem.tui.tasks import Drawn
 
 AXES: tuple[PlotAxis, ...] = ("sequence", "batch", "rank")
 UNITS: dict[PlotAxis, str] = {"sequence": "tokens", "batch": "sequences in a micro-batch", "rank": "rank"}
+ALONG: dict[PlotAxis, str] = {
+    "sequence": "tokens in a sequence",
+    "batch": "sequences in a micro-batch",
+    "rank": "rank",
+}
 COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#8a8a8a")
 """Okabe and Ito's; a letter tells curves apart without them."""
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -59,12 +64,14 @@ row stands now. Along rank, a dotted upright marks where GaLore's states take as
         found = self._curves
         if found is None:
             return [Text(PENDING)]
-        title = Text.assemble(("How far can I go: ", "bold"), f"upper bound in GiB against {UNITS[found.axis]}")
+        title = Text.assemble(("How far can I go: ", "bold"), f"upper bound in GiB against {ALONG[found.axis]}")
         legend = [line for number, curve in enumerate(found.curves) for line in _legend(number, curve, found, width)]
         if found.left_out:
             names = ", ".join(found.left_out)
             legend += flow(Text(f"Not along this axis: {names}.", style="dim"), width, indent=2)
         rows = max(4, self.size.height - len(legend) - 4)
+        if not found.curves and not found.left_out:
+            return [*flow(title, width), Text(), Text("No row is under the cursor, and none is marked.")]
         if not any(curve.points for curve in found.curves):
             return [*flow(title, width), Text(), *legend]
         return [*flow(title, width), *_drawn(found, width, rows), *legend]
@@ -123,19 +130,32 @@ def _draw_curve(canvas: Canvas, points: list[tuple[int, int]], order: int) -> No
 
 
 def _with_figures(lines: list[Text], full: int, usable: int, rows: int) -> list[Text]:
-    capacity = rows - 1 - (usable * (rows * 4 - 1) // full) // 4
+    """Round figures at the left, and the card's own."""
+
+    def row_of(nbytes: int) -> int:
+        return rows - 1 - (nbytes * (rows * 4 - 1) // full) // 4
+
+    step, digits = _step(full / words.GIB, max(2, rows // 3))
+    marks = [round(step * number * words.GIB) for number in range(int(full / words.GIB / step) + 1)]
+    figures = {row_of(mark): (words.gib(mark, digits), "dim") for mark in marks}
+    figures[row_of(usable)] = (words.gib(usable, 1), "bold")
     out = []
     for row, line in enumerate(lines):
-        value = full * (rows - row - 1) / max(1, rows - 1)
-        shown = row in (0, rows - 1) or (row % 4 == 0 and abs(row - capacity) > 1 and row < rows - 3)
-        if row == capacity:
-            label = Text(f"{words.gib(usable, 1):>{LABEL}} ", style="bold")
-        else:
-            label = Text(
-                f"{words.gib(round(value), 1) if shown and abs(row - capacity) > 0 else '':>{LABEL}} ", style="dim"
-            )
-        out.append(label.append("┤" if shown or row == capacity else "│", style="dim").append(line))
+        figure, style = figures.get(row, ("", "dim"))
+        label = Text(f"{figure:>{LABEL}} ", style=style)
+        out.append(label.append("┤" if figure else "│", style="dim").append(line))
     return out
+
+
+def _step(full: float, most: int) -> tuple[float, int]:
+    """The least of 1, 2, 5, 10, ... (and tenths of them) that goes into `full` at most `most` times, and its digits."""
+    power = -2
+    while True:
+        for first in (1, 2, 5):
+            step = first * 10.0**power
+            if full / step <= most:
+                return step, max(0, -power)
+        power += 1
 
 
 def _ticks(found: Curves, low: int, high: int, columns: int) -> list[Text]:
@@ -144,15 +164,14 @@ def _ticks(found: Curves, low: int, high: int, columns: int) -> list[Text]:
     marks = [low]
     while marks[-1] * 2 <= high:
         marks.append(marks[-1] * 2)
-    end = -2
-    for mark in marks:
-        cell = round(log(mark / low) / log(high / low) * (columns - 1)) if high > low else 0
+    cells = [round(log(mark / low) / log(high / low) * (columns - 1)) if high > low else 0 for mark in marks]
+    longest = len(f"{marks[-1]:,}")
+    apart = next((step for step in range(1, len(marks)) if cells[step] - cells[0] > longest), len(marks))
+    for mark, cell in list(zip(marks, cells, strict=True))[::apart]:
         text = f"{mark:,}"
         start = max(0, min(cell - len(text) // 2, columns - len(text)))
-        if start > end + 1:
-            rule[min(cell, columns - 1)] = "┴"
-            line[start : start + len(text)] = text
-            end = start + len(text)
+        rule[min(cell, columns - 1)] = "┴"
+        line[start : start + len(text)] = text
     return [
         Text(" " * (LABEL + 1) + "└" + "".join(rule), style="dim"),
         Text(" " * (LABEL + 2) + "".join(line).rstrip(), style="dim"),

@@ -43,8 +43,8 @@ class Panes:
 
     def detail(self, row: Row | None, explained: Explained | None, traced: Footprint | None) -> None:
         """Show what is known of the row under the cursor."""
-        if explained is not None:
-            self._detail.show(explained, traced)
+        if explained is not None and row is not None:
+            self._detail.show(row.name, explained, traced)
         elif row is not None:
             self._detail.await_row(row.name, row.problem)
         else:

@@ -83,7 +83,7 @@ sorts.
         if self.folded:
             left = width - FIGURES
             second = f"   {axis(_scale(board, left - 4))} "
-            return [Text(f"   {name:<{left - 3}}{figures}"), Text(second + (tail if width >= left + TAIL else "  at"))]
+            return [Text(f"   {name:<{left - 3}}{figures}"), Text(second + (tail if width >= left + TAIL else " at"))]
         left = self._name_cells(board)
         return [Text(f"   {name:<{left - 3}} {axis(_scale(board, self._bar_cells(board, width)))}{figures}{tail}")]
 

@@ -323,6 +323,28 @@ def test_a_file_that_cannot_be_is_said_below_the_line_which_stays(
     run(app, settle, script, NARROW)
 
 
+def test_axes_are_round_and_no_pane_is_empty_without_a_sentence(make_app: AppMaker, settle: Settle) -> None:
+    app = make_app()
+
+    async def script(pilot: Pilot[Any]) -> None:
+        await pilot.press("end", "3")
+        await settle(pilot)
+        lines = app.query_one(Plot).plain.splitlines()
+        beside = [line.partition("┤")[0].strip() for line in lines if "┤" in line]
+        assert beside == ["30", "23.5", "20", "10", "0"]
+        assert lines[0].endswith("upper bound in GiB against tokens in a sequence")
+        await pilot.press("slash", *"zzz", "enter")
+        for key, pane, sentence in (
+            ("3", Plot, "No row is under the cursor"),
+            ("5", Detail, "No row is under the cur"),
+        ):
+            await pilot.press(key)
+            await settle(pilot)
+            assert sentence in app.query_one(pane).plain
+
+    run(app, settle, script, NARROW)
+
+
 def test_every_method_shows_where_there_is_room(make_app: AppMaker, settle: Settle) -> None:
     app = make_app()
 
