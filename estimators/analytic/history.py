@@ -20,14 +20,13 @@ from estimators.analytic.data_parallel import Buckets, broadcast_copies, buckets
 from estimators.analytic.evaluation_history import write_evaluation
 from estimators.analytic.history_ledger import Ledger
 from estimators.analytic.resume_history import write_resume
-from estimators.analytic.script import Completed, Product, Script, script_of
+from estimators.analytic.script import Backward, Completed, Product, Script, script_of
 from estimators.analytic.shadow.loss import PLAYED_PIECES
 from estimators.analytic.states import master_weights
 from estimators.analytic.step_history import StepWriter, in_model_order
 from estimators.analytic.stepping import stepping_of
 from estimators.analytic.structure import loss_pieces
 from estimators.workload import Workload
-from profiles.errors import InputError
 from profiles.gpus import SMALL_WORKSPACE_BYTES, Gpu
 
 MICRO_BATCHES = 3
@@ -74,16 +73,6 @@ def written_history(workload: Workload, gpu: Gpu | None = None) -> History:
     Raises:
         InputError: the workload cannot run on the card, or its history cannot be written down.
     """
-    if workload.empty_cache == "backward":
-        raise InputError(
-            "no exact history with the cache emptied before backward",
-            "the written history has no place for it",
-            "ask galore-mem trace",
-        )
-    return _written(workload, gpu)
-
-
-def _written(workload: Workload, gpu: Gpu | None) -> History:
     kernel, card = attention_kernel(workload, gpu), card_of(gpu)
     course = whole_course_of(workload, kernel, card)
     groups = stepping_of(workload.model, workload.method, workload.precision).groups
@@ -106,6 +95,7 @@ def _written(workload: Workload, gpu: Gpu | None) -> History:
         steps=StepWriter(ledger, groups, workload.method, weights),
         workspace_bytes=gpu.cublas_workspace_recent_bytes if gpu is not None else SMALL_WORKSPACE_BYTES,
         per_layer=workload.method.update == "per-layer",
+        empties=workload.empty_cache == "backward",
         keeps_gradients=bool(workload.eval_batch) and workload.zero_grad == "start",
         evaluate=partial(write_evaluation, ledger, workload, kernel, card) if workload.eval_batch else None,
     )
@@ -160,6 +150,8 @@ class _Iterations:
     steps: StepWriter
     workspace_bytes: int
     per_layer: bool
+    empties: bool
+    """The cache is emptied before every backward."""
     gathered: dict[str, list[int]] = field(default_factory=dict)
     """What the first of several passes of a per-layer update has left of gradients, in the order of backward."""
     keeps_gradients: bool = False
@@ -183,6 +175,9 @@ class _Iterations:
             blocks.play(events)
             if isinstance(cue, Product):
                 self._take_workspace(cue.threads)
+            elif isinstance(cue, Backward):
+                if self.empties:
+                    self.ledger.empty_cache()
             elif cue is None:
                 continue
             elif not self.per_layer:

@@ -25,6 +25,9 @@ _PRODUCTS: dict[str, tuple[str, ...]] = {
 """How names of tensors end that the first matrix product of a window may make."""
 
 
+_BEFORE_BACKWARD = ("forward_end", "loss")
+
+
 class Completed(NamedTuple):
     """A parameter's gradient of one pass is complete: a per-layer update takes it here."""
 
@@ -43,7 +46,11 @@ class Product(NamedTuple):
     threads: int
 
 
-Cue = Completed | Product
+class Backward(NamedTuple):
+    """A micro-batch's loss is there, and its backward begins."""
+
+
+Cue = Completed | Product | Backward
 
 
 class Script(NamedTuple):
@@ -125,6 +132,8 @@ class _Writer:
         self._parts: list[tuple[list[int], Cue | None]] = []
         self._threads = 0
         """That have run a matrix product."""
+        self._window = ""
+        """Of the stretch that was played last."""
         self._waiting: dict[int, list[int]] = defaultdict(list)
         """Living storages by the position of their birth, in order."""
         living: list[dict[int, int]] = [{} for _ in numbers]
@@ -151,6 +160,9 @@ class _Writer:
         own: dict[int, int] = {}
         made = len(self._kinds)
         for stretch in turn.stretches:
+            if stretch.window.startswith("backward") and self._window in _BEFORE_BACKWARD:
+                self._cue(Backward())
+            self._window = stretch.window
             if self._threads < 2:
                 self._await_product(stretch, own, turn.repetition)
             else:
