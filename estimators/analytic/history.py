@@ -26,7 +26,7 @@ from estimators.analytic.states import master_weights
 from estimators.analytic.step_history import StepWriter, in_model_order
 from estimators.analytic.stepping import stepping_of
 from estimators.analytic.structure import loss_pieces
-from estimators.workload import Workload
+from estimators.workload import EmptyCache, Workload
 from profiles.gpus import SMALL_WORKSPACE_BYTES, Gpu
 
 MICRO_BATCHES = 3
@@ -95,8 +95,8 @@ def written_history(workload: Workload, gpu: Gpu | None = None) -> History:
         steps=StepWriter(ledger, groups, workload.method, weights),
         workspace_bytes=gpu.cublas_workspace_recent_bytes if gpu is not None else SMALL_WORKSPACE_BYTES,
         per_layer=workload.method.update == "per-layer",
-        empties=workload.empty_cache == "backward",
-        keeps_gradients=bool(workload.eval_batch) and workload.zero_grad == "start",
+        empties=workload.empty_cache,
+        keeps_gradients=workload.zero_grad == "start" and (bool(workload.eval_batch) or workload.empty_cache == "step"),
         evaluate=partial(write_evaluation, ledger, workload, kernel, card) if workload.eval_batch else None,
     )
     resumed = workload.resume != "none"
@@ -106,8 +106,6 @@ def written_history(workload: Workload, gpu: Gpu | None = None) -> History:
     for first in (True, False):
         shared.begin(first=first)
         iterations.write(first=first and not resumed)
-        if workload.empty_cache == "step":
-            ledger.empty_cache()
     return History(ledger.codes, ledger.sizes, ledger.sections)
 
 
@@ -150,12 +148,12 @@ class _Iterations:
     steps: StepWriter
     workspace_bytes: int
     per_layer: bool
-    empties: bool
-    """The cache is emptied before every backward."""
+    empties: EmptyCache
+    """Where the cache is emptied."""
     gathered: dict[str, list[int]] = field(default_factory=dict)
     """What the first of several passes of a per-layer update has left of gradients, in the order of backward."""
     keeps_gradients: bool = False
-    """An evaluation finds the gradients of the step before it."""
+    """An evaluation, or an emptied cache, finds the gradients of the step before it."""
     evaluate: Callable[[], None] | None = None
     """Writes an evaluation; None where none runs."""
     workspaces: int = 0
@@ -176,7 +174,7 @@ class _Iterations:
             if isinstance(cue, Product):
                 self._take_workspace(cue.threads)
             elif isinstance(cue, Backward):
-                if self.empties:
+                if self.empties == "backward":
                     self.ledger.empty_cache()
             elif cue is None:
                 continue
@@ -194,10 +192,13 @@ class _Iterations:
             blocks.lose(number - before)
         stays = {number for own in gradients.values() for number in own} if self.keeps_gradients else set()
         blocks.play([-number for number in script.left if before + number not in stays])
-        if self.evaluate is None or not stays:
+        if not stays:
             self.steps.end()
+        if self.empties == "step":
+            self.ledger.empty_cache()
         if self.evaluate is not None:
             self.evaluate()
+        if stays:
             blocks.play([-number for number in script.left if before + number in stays])
             self.steps.end()
 

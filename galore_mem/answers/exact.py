@@ -64,9 +64,9 @@ def _peaks(history: History, settings: AllocatorSettings) -> tuple[int, int]:
 def is_compared(workload: Workload, gpu: Gpu | None) -> bool:
     """Whether replays of such runs were compared with traced ones; where not, the closed form's bound stands.
 
-    No run of the grid evaluates, and no trace resumes.
+    No run of the grid evaluates or empties the cache, and no trace resumes.
     """
-    if workload.resume != "none" or workload.eval_batch:
+    if workload.resume != "none" or workload.eval_batch or workload.empty_cache != "none":
         return False
     chunked = workload.batch.tokens if workload.loss == "chunked" else 0
     seen = exactness(attention_kernel(workload, gpu))

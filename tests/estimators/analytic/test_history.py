@@ -125,6 +125,13 @@ def test_micro_batches_after_the_third_find_the_blocks_of_those_before(steps: in
         ("galore-adafactor", {"update": "per-layer", "rank": 32, "grad_accumulation": 3}),
         ("adamw", {"update": "per-layer", "grad_accumulation": 2}),
         ("galore-adamw-8bit", {"implementation": "galore-torch", "rank": 32}),
+        ("adamw", {"empty_cache": "step", "batch": 8, "seq": 512}),
+        ("adamw", {"empty_cache": "step", "batch": 8, "zero_grad": "end"}),
+        ("adamw", {"empty_cache": "backward", "batch": 8, "seq": 512, "grad_accumulation": 2}),
+        (
+            "galore-adamw",
+            {"empty_cache": "backward", "batch": 4, "rank": 32, "loss": "chunked", "checkpointing": "full"},
+        ),
     ],
 )
 def test_events_are_those_of_the_trace(method: str, words: dict[str, Any]) -> None:
@@ -166,6 +173,8 @@ SMALL_SEGMENT_BYTES = 2 << 20
 def large_blocks(events: list[Event]) -> list[tuple[int, frozenset[int]]]:
     """Each larger block as it is made: its rounded bytes, and which of those before it died since the last one.
 
+    An emptied cache counts as a block of no bytes.
+
     What dies between two births may do so in any order: an allocator merges to the same pieces.
     """
     sizes: dict[object, int] = {}
@@ -179,6 +188,9 @@ def large_blocks(events: list[Event]) -> list[tuple[int, frozenset[int]]]:
                 found.append((sizes[block], frozenset(died)))
                 numbers[block] = len(found)
                 died = set()
+        elif action == "empty_cache":
+            found.append((0, frozenset(died)))
+            died = set()
         elif sizes[block] > 64 << 10:
             died.add(numbers[block])
     return found
