@@ -62,7 +62,8 @@ class Gpu:
     compute_capability: str
     """`8.9` for Ada; AMD rows carry the gfx name."""
     multiprocessors: int | None = None
-    """As the card's data sheet counts them, recalled; a slice's are those that MIG gives it. None where unknown."""
+    """Streaming multiprocessors; a slice's are those that MIG gives it. None where unknown."""
+    multiprocessors_source: str = ""
     total_bytes: int | None
     """What nvidia-smi prints as total."""
     total_source: str = ""
@@ -143,11 +144,11 @@ def find_device(device_name: str, total_bytes: int) -> Gpu | None:
 def derived_usable_bytes(total_bytes: int) -> int:
     """What torch can use of a card of which only nvidia-smi's total is known.
 
-    Cards of 12 to 32 GB were seen to lose up to 2.92 % (T4) and up to 553 MiB (L4); the larger of the two
+    Cards of 12 to 32 GB were seen to lose up to 3.16 % (RTX 3060) and up to 553 MiB (L4); the larger of the two
     is taken off. In MiB the loss hardly depends on the card's size, so that small cards lose a larger share (an 8 GB
     card 4.7 %) and large ones a smaller one.
     """
-    return total_bytes - max(round(0.0292 * total_bytes), 553 * MIB)
+    return total_bytes - max(round(0.0316 * total_bytes), 553 * MIB)
 
 
 def derived_gpu(
@@ -212,6 +213,7 @@ def _gpu(row: dict[str, Any]) -> Gpu:
         architecture=row["architecture"],
         compute_capability=row["compute_capability"],
         multiprocessors=row["multiprocessors"],
+        multiprocessors_source=row["multiprocessors_source"],
         total_bytes=row["total_mib"] and row["total_mib"] * MIB,
         total_source=row["total_source"],
         usable_bytes=row["usable_mib"] * MIB,
