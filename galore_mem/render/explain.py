@@ -1,6 +1,6 @@
 """A configuration taken apart, in the terminal."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from estimators.analytic.tensors import Tensors
 from estimators.footprint import Footprint
@@ -170,10 +170,10 @@ def _difference(found: Difference, screen: Terminal) -> Iterator[Text]:
             yield from flow(Text(" " * 10 + ", ".join(parts), style="dim"), screen.width, indent=10)
     yield Text()
     yield Text(f"{'at the peaks':<16}{'this':>8}{'other':>8}{'change':>8}", style="dim")
-    for name in changed_categories(a, b):
+    for name in _notable(changed_categories(a, b)):
         yield _side_by_side(name, a.peak.by_category.get(name, 0), b.peak.by_category.get(name, 0))
     yield _side_by_side("live tensors", a.peak_live_bytes, b.peak_live_bytes, style="bold")
-    for name in changed_terms(a, b):
+    for name in _notable(changed_terms(a, b)):
         yield _side_by_side(name, _term_bytes(a, name), _term_bytes(b, name))
     yield _side_by_side("process", a.process_bytes, b.process_bytes, style="bold")
 
@@ -186,6 +186,10 @@ def _parts(step: Step) -> list[str]:
     if abs(rest) >= NOTHING_BYTES:
         named.append(("the rest", rest))
     return [f"{name} {words.signed_gib(nbytes)}" for name, nbytes in named]
+
+
+def _notable(changes: Mapping[str, int]) -> list[str]:
+    return [name for name, nbytes in changes.items() if abs(nbytes) >= NOTHING_BYTES]
 
 
 def _side_by_side(name: str, this_bytes: int, other_bytes: int, style: str = "") -> Text:

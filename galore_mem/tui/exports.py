@@ -36,8 +36,9 @@ def export(path: Path, rows: Sequence[Row], cards: Sequence[NamedCard], beside: 
         text = csv_text([line for result in results for line in plan_rows(result)])
     else:
         text = page(results, cards[0], beside)
+    stood = ", in place of the file that was there" if path.exists() else ""
     write_bytes(path, text.encode())
-    return f"{len(results)} configurations on {len(cards)} cards written to {path}"
+    return f"{len(results)} configurations on {len(cards)} cards written to {path}{stood}"
 
 
 def check_path(path: Path) -> None:

@@ -45,7 +45,8 @@ def story() -> tuple[Row, ...]:
 
 
 def test_json_holds_what_plan_says(tmp_path: Path) -> None:
-    export(tmp_path / "a.json", story(), CARDS, ())
+    assert export(tmp_path / "a.json", story(), CARDS, ()).endswith("a.json")
+    assert export(tmp_path / "a.json", story(), CARDS, ()).endswith("a.json, in place of the file that was there")
     data = json.loads((tmp_path / "a.json").read_text())
     told = plan("llama-7b", gpus=("4090", "h100")).to_dict()
     assert data["schema"] == "galore-mem/comparison/1"
