@@ -88,7 +88,8 @@ def gap(run: RunReport) -> str:
                 "of the live tensors: no rule knows what they are for (--categories takes rules of yours)",
             )
         )
-    return table(("part", "bytes", "", "what it is"), body, numbers=(1,), caption="From live tensors to the process")
+    head = ("part", "bytes", "", "what it is")
+    return table(head, body, numbers=(1,), caption="From live tensors to the process", kind="stacked")
 
 
 def _context_reason(figures: Figures) -> str:
@@ -146,6 +147,7 @@ def what_ifs(run: RunReport) -> str:
         rows,
         numbers=(1, 2, 3),
         caption="The same history under other allocator settings",
+        kind="stacked",
     )
     has_cards = any(row.smallest_card for row in run.replay.what_ifs)
     return told + f'<p class="note">{WHICH_CARDS}</p>' * has_cards
@@ -255,4 +257,8 @@ def pairs_of(value: Any, prefix: str = "") -> list[tuple[str, str]]:  # noqa: AN
         return [pair for key, inner in value.items() for pair in pairs_of(inner, f"{prefix} {words(str(key))}".strip())]
     if value is None or value in ("", []) or not prefix:
         return []
+    if isinstance(value, bool):
+        return [(prefix, "yes" if value else "no")]
+    if isinstance(value, int):
+        return [(prefix, f"{value:,}")]
     return [(prefix, ", ".join(map(str, value)) if isinstance(value, list) else str(value))]

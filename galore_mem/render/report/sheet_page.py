@@ -1,7 +1,7 @@
 """The page of an answer that came without its history: the verdict and tables; no timeline."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from galore_mem.answers.report.sheet import PEAKS, Sheet, SheetFit, SheetMoment, SheetSide, sides_compared
 from galore_mem.render.report import frame
@@ -19,6 +19,8 @@ _NOTES = {
     "reserved": "torch.cuda.max_memory_reserved",
     "process": "nvidia-smi",
 }
+_GROUPS = ("workload", "environment")
+"""Facts whose names say enough without their group."""
 _HINT = (
     "This file is an answer without its history: write one with <code>--tape</code> for the timeline, the tensors and "
     "the segments."
@@ -57,8 +59,20 @@ def sheet_html(sheets: Sequence[Sheet]) -> str:
     content = [
         (ident, name, section(ident, escaped(title), body, lead)) for ident, name, title, body, lead in parts if body
     ]
-    subtitle = f"{found} · {first.kind}" if len(sheets) == 1 else f"compared with {sheets[1].title}"
+    subtitle = _told(first) if len(sheets) == 1 else f"compared with {sheets[1].title}"
     return frame.whole(first.title, subtitle, "".join(map(_banner, sheets)), content, _tail(first))
+
+
+def _told(sheet: Sheet) -> str:
+    """Batch, precision and source, as far as the answer has them."""
+    workload = sheet.facts.get("workload")
+    workload = workload if isinstance(workload, Mapping) else {}
+    batch = workload.get("batch")
+    sizes = [batch.get(key) for key in ("micro_batch_size", "sequence_length")] if isinstance(batch, Mapping) else []
+    parts = [f"{sizes[0]:,} x {sizes[1]:,} tokens"] if [type(size) for size in sizes] == [int, int] else []
+    parts += [str(workload["precision"])] if isinstance(workload.get("precision"), str) else []
+    kind = "a record of galore-mem validate" if sheet.kind == "record" else f"the answer of galore-mem {sheet.kind}"
+    return " · ".join([*parts, f"{words(sheet.found.name)} run", kind])
 
 
 def _largest(sheet: Sheet) -> str:
@@ -75,11 +89,15 @@ def _what_ifs(sheet: Sheet) -> str:
         (f"<code>{escaped(settings or 'defaults')}</code>", size(nbytes), signed_size(nbytes - base))
         for settings, nbytes in sheet.what_ifs
     ]
-    return table(("allocator settings", "reserved", "against the answer"), rows, numbers=(1, 2)) if rows else ""
+    head = ("allocator settings", "reserved", "against the answer")
+    return table(head, rows, numbers=(1, 2), kind="stacked") if rows else ""
 
 
 def _about(sheet: Sheet) -> str:
-    facts = [(escaped(key), escaped(value)) for key, value in (("file", sheet.name), *pairs_of(sheet.facts))]
+    own = {key: value for key, value in sheet.facts.items() if key not in _GROUPS}
+    groups = (pairs_of(sheet.facts.get(key)) for key in _GROUPS)
+    pairs = [("file", sheet.name), *pairs_of(own), *(pair for group in groups for pair in group)]
+    facts = [(escaped(key), escaped(value)) for key, value in pairs]
     notes = "".join(f"<li>{escaped(note)}</li>" for note in sheet.notes)
     save = '<p><button type="button" class="download">The answer as JSON</button></p>'
     return save + (f'<ul class="notes">{notes}</ul>' if notes else "") + table(("what", "value"), facts)
@@ -113,9 +131,14 @@ def _fit_title(fit: SheetFit) -> str:
 
 
 def _fit_detail(fit: SheetFit, process: int) -> str:
+    rest = {
+        "fits": f"{size(fit.usable_bytes - fit.upper_bytes)} to spare",
+        "tight": f"the bound is {size(fit.upper_bytes - fit.usable_bytes)} above it",
+        "does-not-fit": f"{size(process - fit.usable_bytes)} too much",
+    }[fit.verdict]
     return (
         f"{fit.gpu}: {size(process)} in the process, {size(fit.upper_bytes)} at most; torch can use "
-        f"{size(fit.usable_bytes)}."
+        f"{size(fit.usable_bytes)}: {rest}."
     )
 
 

@@ -4,14 +4,21 @@ from collections.abc import Iterable, Sequence
 
 from galore_mem.answers.report.expected import Compared
 from galore_mem.render.report.colours import STACK
-from galore_mem.render.report.text import escaped, signed_size, size, words
+from galore_mem.render.report.text import MINUS, escaped, signed_size, size, words
 from galore_mem.render.words import in_step_order
 
 _LEAST_SCALE = 0.02
 """Bars of differences end at this share of the largest figure or beyond, so that small ones look small."""
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Sequence[int] = (), caption: str = "") -> str:
+def table(
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    numbers: Sequence[int] = (),
+    caption: str = "",
+    kind: str = "",
+) -> str:
     """A table of cells that are HTML already.
 
     Args:
@@ -19,20 +26,26 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Sequen
         rows: cells.
         numbers: columns that are set flush right.
         caption: read out before the table, and not shown.
+        kind: how it is laid out on a phone: `stacked` cells below each other, or `compared` figures without their bars.
     """
-    kinds = [' class="n"' if column in numbers else "" for column in range(len(head))]
-    top = "".join(f'<th scope="col"{kind}>{escaped(title)}</th>' for title, kind in zip(head, kinds, strict=True))
-    body = "".join(
-        "<tr>" + "".join(f"<td{kind}>{cell}</td>" for cell, kind in zip(row, kinds, strict=True)) + "</tr>"
-        for row in rows
-    )
-    named = f"<caption>{escaped(caption)}</caption>" if caption else ""
-    return f'<div class="scroll"><table>{named}<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+    flush = [' class="n"' if column in numbers else "" for column in range(len(head))]
+    named = [f' data-title="{escaped(title)}"' if kind == "stacked" else "" for title in head]
+    cells = ["".join(parts) for parts in zip(flush, named, strict=True)]
+    titles = [escaped(title).replace(".", ".<wbr>") for title in head]
+    top = "".join(f'<th scope="col"{each}>{title}</th>' for title, each in zip(titles, flush, strict=True))
+    inner = ("".join(f"<td{each}>{cell}</td>" for cell, each in zip(row, cells, strict=True)) for row in rows)
+    body = "".join(f"<tr>{row}</tr>" for row in inner)
+    said = f"<caption>{escaped(caption)}</caption>" if caption else ""
+    look = f' class="{kind}"' if kind else ""
+    return f'<div class="scroll"><table{look}>{said}<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def swatch(category: str) -> str:
     """A category's colour, and its name."""
-    return f'<i class="swatch" data-category="{escaped(category)}"></i>{escaped(words(category))}'
+    return (
+        f'<span class="kind"><i class="swatch" data-category="{escaped(category)}"></i>'
+        f"<span>{escaped(words(category))}</span></span>"
+    )
 
 
 def comparison(
@@ -56,6 +69,7 @@ def comparison(
         ),
         numbers=(1, 2, 3),
         caption=caption,
+        kind="compared",
     )
 
 
@@ -75,7 +89,7 @@ def _share(row: Compared) -> str:
     if not row.expected_bytes or not row.difference_bytes:
         return ""
     share = row.difference_bytes / row.expected_bytes
-    text = f"{share:+.1%}" if abs(share) >= 0.0005 else "<0.1%"
+    text = f"{share:+.1%}".replace("-", MINUS) if abs(share) >= 0.0005 else "<0.1%"
     return f" <small>{escaped(text)}</small>"
 
 

@@ -65,6 +65,9 @@ def test_pages_draw_without_a_word_and_without_the_network(
         assert opened.ask("document.getElementById('segment-map').height") > 50
         assert opened.ask("[...document.querySelectorAll('.plot')].every((plot) => plot.querySelector('svg'))")
         assert opened.ask("document.images.length") == 0
+        tables = "[...document.querySelectorAll('.compared, .stacked')].filter((one) => one.offsetParent)"
+        assert opened.ask(f"{tables}.every((one) => one.scrollWidth <= one.parentElement.clientWidth)")
+        assert opened.ask("[...document.querySelectorAll('#layers-plot')].every((it) => it.nextSibling.innerText)")
 
 
 @pytest.mark.parametrize("width", [390, 560, 1200])

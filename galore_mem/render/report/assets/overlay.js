@@ -32,11 +32,14 @@ const overlayFigure = () => {
   return {
     data,
     layout: baseLayout({
-      hovermode: 'closest', showlegend: true, legend: { orientation: 'h', x: 0, y: 1.12, font: { color: colour('ink') } },
-      margin: { l: 58, r: 14, t: 30, b: 40 },
+      hovermode: 'closest',
       xaxis: axis({ showgrid: same, ...(same && names.length <= 24 && { tickvals: names.map((_, i) => i), ticktext: names }),
         title: { text: same ? 'steps' : 'share of the run', font: { size: 12, color: colour('dim') } } }),
       yaxis: axis({ rangemode: 'tozero', ticksuffix: ` ${unit}` }),
     }),
+    key: [...'AB'].flatMap((letter, number) => [
+      [`background:${tones[number]}`, `${letter} live`],
+      [`background:none;border-radius:0;height:0;border-top:2px dotted ${tones[number]};vertical-align:4px`, `${letter} reserved`],
+    ]),
   };
 };

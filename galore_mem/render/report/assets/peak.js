@@ -6,7 +6,8 @@ const savedNodes = (run, nodes) => {
   const [labels, parents, values, colours] = [[], [], [], []];
   nodes.forEach(([label, parent, bytes, category], i) => {
     const name = run.names[category];
-    labels.push(i === 0 ? 'alive at the peak' : words(run.names[label]));
+    const text = run.names[label];
+    labels.push(i === 0 ? 'alive at the peak' : page.colours[text] ? words(text) : text);
     parents.push(parent < 0 ? '' : String(parent));
     values.push(bytes);
     colours.push(name ? page.colours[name] : neutral());
@@ -84,10 +85,10 @@ const layersFigure = () => {
       hovertemplate: '%{customdata}<extra></extra>',
     })),
     layout: baseLayout({
-      barmode: 'stack', bargap: 0.22, showlegend: true,
-      legend: { orientation: 'h', x: 0, y: 1.16, traceorder: 'normal', font: { color: colour('ink'), size: 12 } }, margin: { l: 58, r: 14, t: 34, b: 40 },
-      xaxis: axis({ type: 'category', showgrid: false, title: { text: 'decoder layer', font: { size: 12, color: colour('dim') }, standoff: 6 }, nticks: 24 }),
+      barmode: 'stack', bargap: 0.22,
+      xaxis: axis({ type: 'category', showgrid: false, title: { text: 'layer', font: { size: 12, color: colour('dim') }, standoff: 6 }, nticks: 24 }),
       yaxis: axis({ ticksuffix: ` ${unit}`, nticks: 6 }),
     }),
+    key: names.map((name) => [`background:${page.colours[name]}`, words(name)]),
   };
 };

@@ -13,10 +13,10 @@ const stepsFigure = () => {
       hovertemplate: '%{customdata}<extra></extra>',
     })),
     layout: baseLayout({
-      barmode: 'stack', bargap: 0.35, showlegend: true, margin: { l: 58, r: 14, t: 34, b: 40 },
-      legend: { orientation: 'h', x: 0, y: 1.2, traceorder: 'normal', font: { color: colour('ink'), size: 12 } },
+      barmode: 'stack', bargap: 0.35,
       xaxis: axis({ showgrid: false, ...(x.length <= 16 && { tickvals: x.map((_, i) => i), ticktext: x }) }),
       yaxis: axis({ ticksuffix: ` ${unit}`, nticks: 6 }),
     }),
+    key: names.map((name) => [`background:${page.phase_colours[name]}`, name]),
   };
 };

@@ -17,9 +17,15 @@ const baseLayout = (more = {}) => ({
 });
 const axis = (more = {}) => ({
   gridcolor: colour('line'), zerolinecolor: colour('line'), linecolor: colour('line'), tickcolor: colour('line'),
-  tickfont: { color: colour('dim'), size: 12 }, ticks: 'outside', ticklen: 4, automargin: true, fixedrange: true, ...more,
+  tickfont: { color: colour('dim'), size: 12 }, ticks: 'outside', ticklen: 4, automargin: true, fixedrange: true, tickformat: ',', ...more,
 });
 const config = { displayModeBar: false, responsive: true, displaylogo: false, doubleClick: false };
+
+// What colours mean, below a figure where its words may wrap.
+const keyBelow = (target, entries) => {
+  if (!target.nextElementSibling?.classList.contains('key')) target.after(element('div', { class: 'key' }));
+  target.nextElementSibling.replaceChildren(...entries.map(([style, name]) => element('span', {}, element('i', { style }), name)));
+};
 
 const draw = (id, make) => {
   const target = byId(id);
@@ -27,6 +33,7 @@ const draw = (id, make) => {
   const once = () => {
     const made = make(target);
     if (made) Plotly.react(target, made.data, made.layout, config);
+    if (made?.key) keyBelow(target, made.key);
   };
   figures.push(once);
   once();
