@@ -1,4 +1,4 @@
-"""The loop for default settings says what the whole replica says, of any history of allocations and frees."""
+"""The plain loop says what the whole replica says, of any history of allocations and frees."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,6 +11,7 @@ from estimators.allocator import plain
 from estimators.allocator.passages import Passage, Section, passage_of
 from estimators.allocator.plain import plain_peaks
 from estimators.allocator.replay import Event, replay
+from estimators.allocator.settings import DEFAULTS, AllocatorSettings
 
 MIB = 1 << 20
 SIZES = st.one_of(
@@ -21,6 +22,7 @@ SIZES = st.one_of(
 )
 STEPS = st.lists(st.one_of(SIZES, st.just(None)), max_size=120)
 """A size to allocate, or None: one of the living blocks is freed."""
+SETTINGS = {False: DEFAULTS, True: AllocatorSettings(expandable_segments=True)}
 
 
 @settings(deadline=None, max_examples=300)
@@ -38,8 +40,10 @@ def test_plain_peaks_are_the_replica_s(steps: list[int | None], data: st.DataObj
             block = living.pop(data.draw(st.integers(0, len(living) - 1)))
             codes.append(-block)
             events.append(("free", block, 0, 0, 0))
-    run = replay(events)
-    assert plain_peaks(codes, sizes) == (run.peak_allocated_bytes, run.peak_reserved_bytes)
+    for is_expandable, under in SETTINGS.items():
+        run = replay(events, under)
+        found = plain_peaks(codes, sizes, is_expandable=is_expandable)
+        assert found == (run.peak_allocated_bytes, run.peak_reserved_bytes)
 
 
 def test_runs_that_no_card_could_hold_have_peaks_too() -> None:
@@ -81,10 +85,11 @@ class Written(NamedTuple):
     sizes: list[int]
     sections: list[Section]
 
-    def peaks(self) -> tuple[int, int]:
+    def peaks(self, under: AllocatorSettings = DEFAULTS) -> tuple[int, int]:
         """By the whole replica."""
         run = replay(
-            [("alloc", code, self.sizes[code], 0, 0) if code > 0 else ("free", -code, 0, 0, 0) for code in self.codes]
+            [("alloc", code, self.sizes[code], 0, 0) if code > 0 else ("free", -code, 0, 0, 0) for code in self.codes],
+            under,
         )
         return run.peak_allocated_bytes, run.peak_reserved_bytes
 
@@ -119,7 +124,9 @@ def written(data: st.DataObject) -> Written:
 @given(data=st.data())
 def test_what_is_passed_over_changes_nothing(data: st.DataObject) -> None:
     history = written(data)
-    assert plain_peaks(*history) == plain_peaks(history.codes, history.sizes) == history.peaks()
+    for is_expandable, under in SETTINGS.items():
+        whole = plain_peaks(history.codes, history.sizes, is_expandable=is_expandable)
+        assert plain_peaks(*history, is_expandable=is_expandable) == whole == history.peaks(under)
 
 
 STEP = Stretch((1, 2, -1, 3, -3, -2), (3 * MIB, 2 * MIB, 700))
