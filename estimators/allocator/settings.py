@@ -46,3 +46,4 @@ class AllocatorSettings:
 
 
 DEFAULTS = AllocatorSettings()
+EXPANDABLE = AllocatorSettings(text="expandable_segments:True", expandable_segments=True)

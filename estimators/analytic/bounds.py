@@ -102,6 +102,11 @@ class Reach(NamedTuple):
     upper_bytes: int
     fragmentation_bytes: int
 
+    @property
+    def loss_bytes(self) -> int:
+        """What blocks and segments may take beyond live tensors: none of it is sure to be lost."""
+        return self.reserved_bytes - self.live_bytes + self.fragmentation_bytes
+
 
 class Margins(NamedTuple):
     """What lies between the live peak of a configuration and its bound, whatever the batch."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -13,7 +14,18 @@ from estimators.checks import check_data_parallel
 from estimators.fidelity import Fidelity, fidelity
 from estimators.verdict import last_not_above, max_micro_batch_size, max_sequence_length
 from estimators.work import Working
-from estimators.workload import METHODS, Batch, Method, Update, Workload, in_batch, resized
+from estimators.workload import (
+    METHODS,
+    Attention,
+    Batch,
+    Method,
+    OptimizerKernel,
+    Update,
+    Workload,
+    in_batch,
+    resized,
+)
+from galore_mem.answers.kernels import kernels_worth_a_look
 from galore_mem.answers.names import Card
 from galore_mem.answers.wishes import DEFAULT_SEQUENCE, Wishes, usual_ranks
 from profiles.errors import InputError
@@ -40,10 +52,20 @@ class Form:
         method = workload.method
         self.group = method.name, method.rank, method.update
         """Method, rank and update: what a person takes it for, whatever saves memory besides."""
-        self.key = *self.group, workload.checkpointing, workload.loss, workload.gradient_as_bucket_view
+        extras = workload.checkpointing, workload.loss, workload.attention, workload.gradient_as_bucket_view
+        self.kind: tuple[object, ...] = (method.update, method.optimizer_kernel, *extras)
+        """What saves memory, whatever the method."""
+        self.key = *self.group, *self.kind, workload.allocator_settings
         """What sets it apart from the other forms of a search."""
         self.reaches = Reaches(workload, card.gpu)
         self._working = Working(workload)
+
+    def under(self, allocator_settings: str) -> "Form":
+        """The same with other settings of the allocator, of which only a replay can tell what they change."""
+        form = copy(self)
+        form.workload = replace(self.workload, allocator_settings=allocator_settings)
+        form.key = *self.key[:-1], allocator_settings
+        return form
 
     def option(self, batch: Batch) -> "Option":
         """The configuration in one batch.
@@ -99,7 +121,7 @@ class Option:
     @property
     def least_missing_bytes(self) -> int:
         """The same if nothing were lost between blocks and segments: where it is positive no replay can help."""
-        return self.missing_bytes - self.reach.fragmentation_bytes - (self.reach.reserved_bytes - self.reach.live_bytes)
+        return self.missing_bytes - self.reach.loss_bytes
 
     @property
     def told_missing_bytes(self) -> int:
@@ -143,33 +165,45 @@ def option_of(workload: Workload, card: Card) -> Option:
     return Form(workload, card).option(workload.batch)
 
 
-def forms(model: ModelShape, wishes: Wishes, methods: Sequence[str]) -> Iterator[Workload]:
-    """Configurations apart from their batch, which is one sequence here."""
+def forms(
+    model: ModelShape, wishes: Wishes, methods: Sequence[str], attentions: Sequence[Attention] = ("auto",)
+) -> Iterator[Workload]:
+    """Configurations apart from their batch, which is one sequence here.
+
+    Args:
+        model: what is trained.
+        wishes: what is asked.
+        methods: to choose from.
+        attentions: kernels to choose from.
+    """
     for name in methods:
-        choices = (wishes.ranks(name, model), wishes.updates(name), wishes.losses(model), wishes.checkpointings)
-        for rank, update, loss, checkpointing, views in product(*choices, wishes.bucket_views):
+        ways = (wishes.ranks(name, model), wishes.updates(name), wishes.losses(model), wishes.checkpointings)
+        besides = (wishes.bucket_views, attentions, wishes.optimizer_kernels(name))
+        for rank, update, loss, checkpointing, views, attention, kernel in product(*ways, *besides):
             if wishes.objective == "rank" and METHODS[name].parameterisation != "galore":
+                continue
+            if kernel == "fused" and update == "per-layer":  # of one parameter at a time scratch does not matter
                 continue
             yield Workload(
                 model=model,
-                method=_method(name, rank, update, wishes),
+                method=_method(name, rank, update, wishes, kernel),
                 clip=wishes.trainer and update == "whole",
                 zero_grad="end" if wishes.trainer else "start",
                 precision=wishes.precision,
                 batch=Batch(micro_batch_size=wishes.batch or 1, sequence_length=wishes.seq or DEFAULT_SEQUENCE),
-                attention=wishes.attention or "auto",
+                attention=attention,
                 checkpointing=checkpointing,
                 loss=loss,
                 padding=wishes.padding,
                 data_parallel=wishes.data_parallel,
                 gradient_as_bucket_view=views,
-                allocator_settings=wishes.alloc_conf,
+                allocator_settings=wishes.alloc_conf or "",
             )
 
 
-def _method(name: str, rank: int | None, update: Update, wishes: Wishes) -> Method:
+def _method(name: str, rank: int | None, update: Update, wishes: Wishes, kernel: OptimizerKernel) -> Method:
     kind = METHODS[name].parameterisation
-    words: dict[str, Any] = {}
+    words: dict[str, Any] = {"optimizer_kernel": kernel}
     if kind != "full":
         words["target_modules"] = wishes.target_modules
     if kind == "galore":
@@ -180,11 +214,10 @@ def _method(name: str, rank: int | None, update: Update, wishes: Wishes) -> Meth
 
 
 _TRAINERS: dict[tuple[str, bool], dict[str, Any]] = {
-    ("adamw", True): {"optimizer_kernel": "fused"},
     ("adamw-8bit", True): {"embedding_optim_bits": 32},
 }
-"""How transformers' Trainer makes optimizers, by family and whether GaLore is out of the game: its default is the fused
-kernel, and it keeps bitsandbytes' states of embeddings in 32 bits."""
+"""How transformers' Trainer makes optimizers, by family and whether GaLore is out of the game: it keeps bitsandbytes'
+states of embeddings in 32 bits."""
 
 
 class Candidates:
@@ -200,7 +233,7 @@ class Candidates:
         self._model = model
         self._wishes = wishes
         self.card = card
-        self._found: dict[tuple[str, ...], int] = {}
+        self._found: dict[tuple[object, ...], int] = {}
         """What was found for forms that differ in their methods only: others of that kind will not be far."""
 
     def of(self, methods: Sequence[str]) -> Iterator[Option]:
@@ -210,9 +243,20 @@ class Candidates:
             with suppress(InputError):
                 yield from map(form.option, self._batches(form))
 
+    @cached_property
+    def _attentions(self) -> tuple[Attention, ...]:
+        """Kernels to look at; a short run of any method shows which."""
+        if self._wishes.attention is not None:
+            return (self._wishes.attention,)
+        probe = next(forms(self._model, replace(self._wishes, objective="fidelity", methods=("sgd",)), ("sgd",)), None)
+        if probe is not None:
+            with suppress(InputError):
+                return kernels_worth_a_look(probe, self.card.gpu)
+        return ("auto",)
+
     def _forms(self, methods: Sequence[str]) -> Iterator[Form]:
         """Those that the card can run: not a kernel that it lacks, or an update that cannot accumulate."""
-        for workload in forms(self._model, self._wishes, methods):
+        for workload in forms(self._model, self._wishes, methods, self._attentions):
             with suppress(InputError):
                 check_data_parallel(workload)
                 yield Form(workload, self.card)
@@ -247,7 +291,7 @@ class Candidates:
     def _batches(self, form: Form) -> list[Batch]:
         wishes, workload, reaches = self._wishes, form.workload, form.reaches
         gpu, usable, batch = form.card.gpu, form.usable_bytes, form.workload.batch
-        kind = (workload.method.update, workload.checkpointing, workload.loss, str(workload.gradient_as_bucket_view))
+        kind = form.kind
         near = self._found.get(kind) or next(reversed(self._found.values()), 0)
         if wishes.global_batch:
             divisions = _divisions(workload, wishes)

@@ -1,12 +1,13 @@
 """A plan confirmed by the allocator's replica: the run's whole history, written from the closed form, and replayed."""
 
 from dataclasses import replace
+from functools import lru_cache
 from math import ceil
 
 from estimators.allocator.parse import parse_settings
 from estimators.allocator.plain import plain_peaks
 from estimators.allocator.replay import replay
-from estimators.allocator.settings import DEFAULTS, AllocatorSettings
+from estimators.allocator.settings import DEFAULTS, EXPANDABLE, AllocatorSettings
 from estimators.analytic.attention import attention_kernel
 from estimators.analytic.bounds import context_range
 from estimators.analytic.history import History, written_history
@@ -16,6 +17,8 @@ from estimators.workload import Workload
 from profiles.gpus import Gpu
 from profiles.ranges import exactness
 
+_PLAIN = DEFAULTS, replace(EXPANDABLE, text="")
+"""Settings under which histories without other streams need no whole replica."""
 _REPLACED = ("segments", "fragmentation")
 """Terms of the closed form that the replica knows better."""
 
@@ -29,7 +32,8 @@ def confirmed(workload: Workload, footprint: Footprint, gpu: Gpu | None) -> Foot
     Raises:
         InputError: the run's history cannot be written down, or its allocator settings do not parse.
     """
-    allocated, reserved = _peaks(written_history(workload, gpu), parse_settings(workload.allocator_settings))
+    history = _history(replace(workload, allocator_settings=""), gpu)
+    allocated, reserved = _peaks(history, parse_settings(workload.allocator_settings))
     seen = exactness(attention_kernel(workload, gpu))
     margin, live = ceil(reserved * seen.shortfall_pct / 100), footprint.peak_live_bytes
     reason = f"by the allocator's replica; of {seen.rows} such figures none was more than {seen.shortfall_pct} % below"
@@ -53,10 +57,17 @@ def confirmed(workload: Workload, footprint: Footprint, gpu: Gpu | None) -> Foot
     )
 
 
+@lru_cache(maxsize=4)
+def _history(workload: Workload, gpu: Gpu | None) -> History:
+    """Of runs that are replayed under other settings at once."""
+    return written_history(workload, gpu)
+
+
 def _peaks(history: History, settings: AllocatorSettings) -> tuple[int, int]:
     """Allocated and reserved bytes at their peaks."""
-    if replace(settings, text="") == DEFAULTS and 0 not in history.codes:
-        return plain_peaks(history.codes, history.sizes, history.sections)
+    under = replace(settings, text="")
+    if under in _PLAIN and 0 not in history.codes:
+        return plain_peaks(history.codes, history.sizes, history.sections, is_expandable=settings.expandable_segments)
     run = replay(history.events(), settings)
     return run.peak_allocated_bytes, run.peak_reserved_bytes
 

@@ -1,7 +1,7 @@
 """Of all configurations, which to take on a card: what fits, what that costs, and what just misses."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from estimators.analytic.parameters import parameter_count
@@ -76,7 +76,9 @@ def fit(
     from_file: str | None = None,
     **words: Any,  # noqa: ANN401
 ) -> FitResult:
-    """Search method, rank, update, checkpointing, loss, batch and sequence for what fits, by the upper bound.
+    """Search method, settings, batch and sequence for what fits, by the upper bound.
+
+    Settings are rank, update, checkpointing, attention and optimizer kernels, loss, and the allocator's.
 
     Args:
         model: a catalogue name or alias, or the path of a config.json or of its folder.
@@ -114,6 +116,7 @@ def fit(
     for result in found:
         if result.option is not None:
             workload, is_replayed = result.option.workload, result.option.is_replayed
-            left_out = closed_form_notes(workload, is_replayed=is_replayed)
+            settings = chosen.alloc_conf or ""  # what a search chose besides, it says among its reasons
+            left_out = closed_form_notes(replace(workload, allocator_settings=settings), is_replayed=is_replayed)
             notes.update(dict.fromkeys((*check(workload, result.card.gpu), *left_out)))
     return FitResult(asked=model, model=named, wishes=chosen, cards=tuple(found), notes=tuple(notes), written=written)

@@ -47,8 +47,9 @@ def _standing(form: Form, *, bounded: bool) -> _Standing:
     kind, share, states = form.fidelity.key
     if bounded:
         share = max(share, -enough_share(form))
-    extras = (workload.checkpointing == "full") + (workload.loss == "chunked") + workload.gradient_as_bucket_view
     method = workload.method
+    extras = (workload.checkpointing == "full") + (workload.loss == "chunked") + workload.gradient_as_bucket_view
+    extras += (workload.attention != "auto") + (method.kernel != "foreach")
     return (
         (kind, round(share, 3)),
         (method.update == "per-layer", states, extras),

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
+from estimators.allocator.settings import EXPANDABLE
 from estimators.footprint import Footprint
 from estimators.workload import Workload
 from galore_mem.answers.candidates import Option, option_of
@@ -20,6 +21,7 @@ def reasons(
     misses: Sequence[Option],
     fitting: Sequence[Option],
     refused: Sequence[Option] = (),
+    plain: Option | None = None,
 ) -> tuple[str, ...]:
     """One sentence per reason.
 
@@ -29,12 +31,14 @@ def reasons(
         misses: the leanest forms of what does not fit.
         fitting: everything that fits by the closed form's bound, the best first.
         refused: other sizes of `best` that fit by that bound, and do not when replayed.
+        plain: `best` under the allocator's default settings, where others were chosen.
     """
     return (
         _what_it_takes(best, footprint),
         *_refused(refused),
         _what_it_is(best),
         *_nearer_ones(best, misses),
+        *_settings(best, plain),
         *_each_setting(best, fitting),
     )
 
@@ -76,6 +80,16 @@ def _nearer_ones(best: Option, misses: Sequence[Option]) -> Iterator[str]:
         )
 
 
+def _settings(best: Option, plain: Option | None) -> Iterator[str]:
+    """What the allocator's settings that were chosen do."""
+    if plain is not None:
+        name, more = best.workload.allocator_settings, plain.reach.reserved_bytes - best.reach.reserved_bytes
+        yield (
+            f"without expandable segments (PYTORCH_CUDA_ALLOC_CONF={name}; Linux has them) its blocks would leave "
+            f"{_gib(more)} GiB more unused, and it would not fit"
+        )
+
+
 def _each_setting(best: Option, fitting: Sequence[Option]) -> Iterator[str]:
     """What would change if one setting were the plain one."""
     workload = best.workload
@@ -86,6 +100,11 @@ def _each_setting(best: Option, fitting: Sequence[Option]) -> Iterator[str]:
     if workload.gradient_as_bucket_view:
         beside = replace(workload, gradient_as_bucket_view=False)
         yield from _without(best, beside, "--gradient-as-bucket-view (gradients beside their buckets)")
+    if workload.method.optimizer_kernel == "fused":
+        beside = replace(workload, method=replace(workload.method, optimizer_kernel="foreach"))
+        yield from _without(best, beside, "the fused kernel (the default one needs scratch as large as the gradients)")
+    if workload.attention in _LEANER:
+        yield from _without(best, replace(workload, attention="auto"), f"--attention {_LEANER[workload.attention]}")
     if workload.loss == "chunked":
         yield from _without(best, replace(workload, loss="full"), "the chunked loss (never all logits at once)")
     if workload.checkpointing == "full":
@@ -104,6 +123,12 @@ def _each_setting(best: Option, fitting: Sequence[Option]) -> Iterator[str]:
             )
         else:
             yield from _without(best, replace(workload, checkpointing="none"), "checkpointing")
+
+
+_LEANER = {
+    "efficient": "efficient (flash keeps attention's output twice where queries lie head after head)",
+    "eager": "eager (torch's separate products leave more between blocks)",
+}
 
 
 def _without(best: Option, other: Workload, name: str) -> Iterator[str]:
@@ -128,13 +153,18 @@ def describe(workload: Workload) -> str:
     method = workload.method
     rank = f" r{method.rank}" if method.rank else ""
     update = " per-layer" if method.update == "per-layer" else ""
-    parts = [f"{method.name}{rank}{update}"]
+    kernel = " fused" if method.optimizer_kernel == "fused" else ""
+    parts = [f"{method.name}{rank}{kernel}{update}"]
     if workload.checkpointing == "full":
         parts.append("checkpointing")
     if workload.loss == "chunked":
         parts.append("chunked loss")
     if workload.gradient_as_bucket_view:
         parts.append("bucket views")
+    if workload.attention != "auto":
+        parts.append(f"{workload.attention} attention")
+    if workload.allocator_settings == EXPANDABLE.text:
+        parts.append("expandable segments")
     return ", ".join([*parts, _size(workload)])
 
 

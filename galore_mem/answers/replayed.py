@@ -1,13 +1,15 @@
 """Options held against the allocator's replica: the best that stays within a card when its history is replayed.
 
 The closed form's bound allows for the worst fragmentation that runs of a kind ever showed, which is mostly too much
-and, for kinds that no one has traced, may be too little. Replaying a run's written history says what it reserves.
+and, for kinds that no one has traced, may be too little. Replaying a run's written history says what it reserves: under
+default settings, and under expandable segments, whose blocks mostly leave less unused.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from estimators.allocator.settings import EXPANDABLE
 from estimators.analytic.bounds import Reach
 from estimators.analytic.estimate import estimate
 from estimators.footprint import Footprint
@@ -23,8 +25,9 @@ Free = Size | None
 """What of a batch may be chosen."""
 TRIES = 5
 """Sizes of one configuration that are replayed before the largest of those that held is taken."""
-SPARED = 0.5
-"""Of the fragmentation that the closed form's bound allows for: what is thought to be spared before a replay tells."""
+SPARED = {False: 0.65, True: 0.87}
+"""Of what the closed form's bound allows to be lost between blocks and segments: what is thought to be spared before a
+replay tells, by default and under expandable segments."""
 REFUSALS = 4
 """Methods whose leanest form the replica refuses, before only what fits by the closed form is replayed."""
 
@@ -38,17 +41,27 @@ class Replayed:
 
 
 class Replays:
-    """Replays on one card, each made once."""
+    """Replays on one card, each made once.
 
-    def __init__(self, card: Card) -> None:
+    Args:
+        card: the card.
+        may_expand: whether expandable segments may be taken where the default settings do not fit as much.
+    """
+
+    def __init__(self, card: Card, *, may_expand: bool) -> None:
         self._gpu = card.gpu
+        self._may_expand = may_expand and card.gpu.vendor == "nvidia"
+        self._closed: dict[tuple[object, ...], Footprint] = {}
+        """By the closed form, whatever the allocator's settings."""
         self._known: dict[tuple[object, ...], Replayed] = {}
 
     def of(self, option: Option) -> Replayed:
         """The option by its replay; by the closed form where it has no written history."""
         found = self._known.get(option.key)
         if found is None:
-            footprint = estimate(option.workload, self._gpu)
+            plain = option.form.key[:-1], option.batch
+            footprint = self._closed.get(plain) or estimate(option.workload, self._gpu)
+            self._closed[plain] = footprint
             try:
                 footprint = confirmed(option.workload, footprint, self._gpu)
                 option = replace(option, reach=_reach_of(footprint), is_replayed=True)
@@ -57,10 +70,25 @@ class Replays:
             found = self._known[option.key] = Replayed(option=option, footprint=footprint)
         return found
 
+    def either(self, option: Option) -> Replayed:
+        """The option as it is, or under expandable segments where it does not hold and misses by less so."""
+        found = self.of(option)
+        if found.option.missing_bytes > 0 and self._can_expand(option):
+            return min(found, self.of(_expanded(option)), key=lambda replayed: replayed.option.missing_bytes)
+        return found
+
+    def under_defaults(self, option: Option) -> Option:
+        """An option that was chosen under expandable segments, as it would be without them."""
+        return self.of(option.form.under("").option(option.batch)).option
+
+    def _can_expand(self, option: Option) -> bool:
+        return self._may_expand and option.least_missing_bytes <= 0 and self.may_help(_expanded(option))
+
     def known(self, option: Option) -> Option:
-        """The option by its replay if that was made."""
-        found = self._known.get(option.key)
-        return found.option if found is not None else option
+        """The option by its replays, the better one, if any was made."""
+        made = (self._known.get(other.key) for other in (option, _expanded(option)))
+        replayed = (found.option for found in made if found is not None)
+        return min(replayed, key=lambda found: found.missing_bytes, default=option)
 
     def may_help(self, option: Option) -> bool:
         """Whether a replay could say less than the closed form's bound, which stands for kinds never compared."""
@@ -75,47 +103,69 @@ class Replays:
             free: what of the batch may be chosen.
         """
         refused: set[tuple[object, ...]] = set()
+        least: dict[tuple[object, ...], int] = {}
+        """By group: the lowest bound of what was refused in its smallest size; what is not lower need not be tried."""
         tried: set[tuple[object, ...]] = set()
         for options in kinds:
             for option in options:
-                group, size = option.form.group, (option.form, _sized(option.batch, free, 1))
-                if group in refused or size in tried:
+                group, smallest = option.form.group, _sized(option.batch, free, 1)
+                if group in refused or (option.form, smallest) in tried:
                     continue
-                tried.add(size)
+                tried.add((option.form, smallest))
+                bound = option.form.reaches.of(smallest).upper_bytes
+                if bound >= least.get(group, bound + 1):
+                    continue
                 if option.missing_bytes > 0:
                     if len(refused) == REFUSALS or not self.may_help(option):
                         continue
                     leanest = min((other for other in options if other.form.group == group), key=_upper)
-                    if self.of(leanest).option.missing_bytes > 0:
+                    if self.either(leanest).option.missing_bytes > 0:
                         refused.add(group)
                         continue
                 found = self.largest(option, free)
                 if found is None and option.missing_bytes > 0 and option.form is leanest.form:
-                    found = self.of(leanest)  # its segments waste less than the closed form allows for
+                    found = self.either(leanest)  # its segments waste less than the closed form allows for
                 if found is not None:
                     return found
+                least[group] = min(bound, least.get(group, bound))
         return None
 
     def largest(self, option: Option, free: Free) -> Replayed | None:
         """The option, with as much of what is free as holds; None where nothing that was tried does."""
         if free is None:
-            found = self.of(option)
+            found = self.either(option)
             return found if found.option.missing_bytes <= 0 else None
-        sizes, low, tries = _Sizes(option, free), 0, 0
-        high = sizes.most(1, sizes.limit, lambda _: 1.0)
-        number = max(sizes.most(1, high, lambda _: SPARED), 1) if high else 0
-        best: Replayed | None = None
+        if not self._can_expand(option):
+            return self._most(option, free)
+        most = self._most(_expanded(option), free)
+        if most is None:
+            return self._most(option, free)
+        plain = self.of(option.form.option(most.option.batch))
+        return most if plain.option.missing_bytes > 0 else self._most(option, free, plain)
+
+    def _most(self, option: Option, free: Size, known: Replayed | None = None) -> Replayed | None:
+        """The same under the option's own settings; never less than what is known to hold."""
+        sizes, tries, best = _Sizes(option, free), 0, known
+        low = getattr(known.option.batch, free) if known is not None else 0
+        high = sizes.most(low + 1, sizes.limit, lambda _: 1.0)
+        spared = SPARED[bool(option.form.workload.allocator_settings)]
+        number = max(sizes.most(low + 1, high, lambda _: spared), low + 1)
         held, refused = list[tuple[int, float]](), list[tuple[int, float]]()
         while low < high and (best is None or tries < TRIES):
             found, tries = self.of(sizes.option(number)), tries + 1
-            spared = number, sizes.spared(number, found.option)
+            seen = number, sizes.spared(number, found.option)
             if found.option.missing_bytes <= 0:
-                best, low, held = found, number, [spared]
+                best, low, held = found, number, [seen]
             else:
-                high, refused = number - 1, [spared]
+                high, refused = number - 1, [seen]
             if low < high:
                 number = min(max(sizes.most(low + 1, high, _line(*held, *refused)), low + 1), high)
         return best
+
+
+def _expanded(option: Option) -> Option:
+    """The option under expandable segments."""
+    return replace(option, form=option.form.under(EXPANDABLE.text))
 
 
 class _Sizes:
@@ -133,7 +183,7 @@ class _Sizes:
         return self._form.option(_sized(self._batch, self._free, number))
 
     def most(self, low: int, high: int, spared: Callable[[int], float]) -> int:
-        """The largest size in low..high that fits if of its bound's fragmentation so much is not there; or low - 1.
+        """The largest size in low..high that fits if so much of what its bound allows to be lost is not; or low - 1.
 
         Args:
             low: the least.
@@ -146,14 +196,14 @@ class _Sizes:
             batch = _sized(self._batch, self._free, number)
             found = form.reaches.of(batch)
             share = min(spared(number), float(is_compared(in_batch(form.workload, batch), form.card.gpu)))
-            return found.upper_bytes - form.usable_bytes - int(share * found.fragmentation_bytes)
+            return found.upper_bytes - form.usable_bytes - int(share * found.loss_bytes)
 
         return last_not_above(excess, low, high)
 
     def spared(self, number: int, replayed: Option) -> float:
-        """The share of the bound's fragmentation that a replay has not shown."""
+        """The share of what the bound allows to be lost that a replay has not shown."""
         bound = self._form.reaches.of(_sized(self._batch, self._free, number))
-        return (bound.upper_bytes - replayed.reach.upper_bytes) / bound.fragmentation_bytes
+        return (bound.upper_bytes - replayed.reach.upper_bytes) / bound.loss_bytes
 
 
 def _line(*known: tuple[int, float]) -> Callable[[int], float]:

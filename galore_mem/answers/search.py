@@ -78,7 +78,7 @@ class CardResult:
         self._cards = cards
         self._named, self._wishes = named, wishes
         self._looks = Looks(named.shape, wishes, card)
-        self._replays = Replays(card)
+        self._replays = Replays(card, may_expand=wishes.alloc_conf is None)
         self._best = self._replays.best((look.possible for look in self._looks), free_size(wishes))
         if self._best is None and not self.looked_at:
             raise InputError(f"no configuration can run on {card.gpu.name} as asked", "", "loosen a constraint")
@@ -127,9 +127,17 @@ class CardResult:
         if best is None:
             return None
         option = best.option
-        why = reasons(option, best.footprint, self.near_misses, self._fitting, self._refused(option))
+        why = reasons(option, best.footprint, self.near_misses, self._fitting, self._refused(option), self._plain)
         others = (card for card in self._cards if card != self.card)
         return Recommendation(option=option, footprint=best.footprint, cards=(self.card, *others), why=why)
+
+    @property
+    def _plain(self) -> Option | None:
+        """What is recommended under the allocator's default settings, where the search chose others."""
+        best = self.option
+        if best is None or best.workload.allocator_settings == (self._wishes.alloc_conf or ""):
+            return None
+        return self._replays.under_defaults(best)
 
     def _refused(self, best: Option) -> list[Option]:
         """Other sizes of what is recommended, that fit by the closed form's bound, and do not when replayed."""
@@ -150,7 +158,8 @@ class CardResult:
         others = (option for option in self._fitting if _sort(option) != _sort(best))
         replays = self._replays
         found = (
-            replays.of(option).option if replays.may_help(option) else option for option in islice(others, RUNNERS_UP)
+            replays.either(option).option if replays.may_help(option) else option
+            for option in islice(others, RUNNERS_UP)
         )
         return next((option for option in found if option.missing_bytes <= 0), None)
 
@@ -170,7 +179,7 @@ class CardResult:
         """The leanest form of methods that do not fit, nearest first."""
         misses = sorted(self._leanest_misses(), key=lambda option: option.missing_bytes)[:NEAR_MISSES]
         found = (
-            self._replays.of(option).option
+            self._replays.either(option).option
             if place < MISSES and option.least_missing_bytes <= 0 and self._replays.may_help(option)
             else option
             for place, option in enumerate(misses)

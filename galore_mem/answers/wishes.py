@@ -11,12 +11,13 @@ from estimators.workload import (
     Checkpointing,
     Implementation,
     Loss,
+    OptimizerKernel,
     Precision,
     ProjType,
     Update,
     method_traits,
 )
-from galore_mem.answers.settings import LARGEST_COUNT
+from galore_mem.answers.settings import LARGEST_COUNT, means_something
 from profiles.errors import InputError
 from profiles.shapes import ModelShape
 
@@ -56,7 +57,8 @@ class Wishes:
     attention: Attention | None = None
     loss: Loss | None = None
     padding: bool = False
-    alloc_conf: str = ""
+    alloc_conf: str | None = None
+    """The allocator's settings; unless given, the default ones, or expandable segments where those make more fit."""
     data_parallel: int = 1
     """GPUs under DistributedDataParallel, each with a copy of the model."""
     gradient_as_bucket_view: bool | None = None
@@ -150,6 +152,18 @@ class Wishes:
         if self.data_parallel == 1 or self.trainer:
             return (False,)
         return (False, True) if self.gradient_as_bucket_view is None else (self.gradient_as_bucket_view,)
+
+    def optimizer_kernels(self, method: str) -> tuple[OptimizerKernel, ...]:
+        """Kernels of torch's optimizers to try: CUDA's default, whose scratch is as large as what it steps, or none.
+
+        The fused kernel, which has no scratch, is the Trainer's default.
+        """
+        traits = METHODS[method]
+        if traits.parameterisation == "galore" or not means_something("optimizer_kernel", method):
+            return ("foreach",)
+        if self.trainer:
+            return ("fused",) if traits.optimizer == "adamw" else ("foreach",)
+        return ("foreach", "fused") if traits.parameterisation == "full" else ("foreach",)
 
     @property
     def methods_asked(self) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ def fit(
     attention: Attention | None = None,
     loss: Loss | None = None,
     padding: bool = False,
-    alloc_conf: str = "",
+    alloc_conf: str | None = None,
     data_parallel: int = 1,
     gradient_as_bucket_view: bool | None = None,
     other_use: str | None = None,
@@ -64,7 +64,8 @@ def fit(
         attention: auto unless given.
         loss: Free unless given.
         padding: The batch carries a padding mask.
-        alloc_conf: Allocator settings, as in PYTORCH_CUDA_ALLOC_CONF.
+        alloc_conf: Allocator settings, as in PYTORCH_CUDA_ALLOC_CONF; unless given, the default ones, or expandable
+            segments where those make more fit.
         data_parallel: GPUs under DistributedDataParallel; figures are those of each, --global-batch is that of all.
         gradient_as_bucket_view: DistributedDataParallel's option; free unless given.
         other_use: What others take from each card, such as 800MiB.

@@ -8,10 +8,10 @@ from galore_mem.answers.reasons import describe, missing
 from galore_mem.errors import UsageError
 from galore_mem.render import words
 from galore_mem.render.emit_quantised import adapters, from_peft, load_dtype, preparation, quantisation
+from galore_mem.render.emit_settings import ATTENTION, allocator, attention
 from galore_mem.training.heads import AUTO_CLASSES, trained_head
 
 _DTYPES = {"bf16": "torch.bfloat16", "fp32": "torch.float32", "amp-bf16": "torch.float32", "amp-fp16": "torch.float32"}
-_KERNELS = {"auto": "sdpa", "flash": "sdpa", "efficient": "sdpa", "cudnn": "sdpa", "math": "sdpa", "eager": "eager"}
 
 
 def python_script(result: FitResult) -> str:
@@ -86,7 +86,8 @@ def _body(workload: Workload) -> Iterator[str]:
     yield "arguments = parser.parse_args()"
     yield 'device = "cuda" if torch.cuda.is_available() else "cpu"'
     yield ""
-    kernel = _KERNELS[workload.attention]
+    yield from attention(workload)
+    kernel = ATTENTION[workload.attention]
     quantised = workload.method.quantised
     if quantised:
         yield from quantisation(workload)
@@ -127,7 +128,7 @@ def _body(workload: Workload) -> Iterator[str]:
 def _imports(workload: Workload) -> Iterator[str]:
     method = workload.method
     yield "import argparse"
-    yield ""
+    yield from allocator(workload) if workload.allocator_settings else [""]
     yield "import torch"
     if method.name in _BITSANDBYTES:
         yield f"from bitsandbytes.optim import {_BITSANDBYTES[method.name]}"
@@ -155,10 +156,10 @@ _BITSANDBYTES = {
 _PLAIN = {
     **{name: f"{constructor}({{}}, lr=1e-4)" for name, constructor in _BITSANDBYTES.items()},
     "offload-adamw": "CPUOffloadOptimizer({}, torch.optim.AdamW, lr=1e-4)",
-    "adamw": "torch.optim.AdamW({}, lr=1e-4)",
+    "adamw": "torch.optim.AdamW({}, lr=1e-4{})",
     "adafactor": "Adafactor({}, lr=1e-4, scale_parameter=False, relative_step=False)",
-    "sgd": "torch.optim.SGD({}, lr=1e-4)",
-    "sgd-momentum": "torch.optim.SGD({}, lr=1e-4, momentum=0.9)",
+    "sgd": "torch.optim.SGD({}, lr=1e-4{})",
+    "sgd-momentum": "torch.optim.SGD({}, lr=1e-4, momentum=0.9{})",
 }
 
 
@@ -179,9 +180,9 @@ def _optimizer(workload: Workload) -> Iterator[str]:
         yield "model = get_peft_model(model, config)"
     trained = "[p for p in model.parameters() if p.requires_grad]"
     if method.update == "whole":
-        yield f"optimizer = {_constructor(method).format(trained)}"
+        yield f"optimizer = {_optimizer_of(method, trained)}"
         return
-    yield f"optimizers = {{p: {_constructor(method).format('[p]')} for p in model.parameters() if p.requires_grad}}"
+    yield f"optimizers = {{p: {_optimizer_of(method, '[p]')} for p in model.parameters() if p.requires_grad}}"
     yield ""
     yield ""
     yield "def update(parameter):"
@@ -194,8 +195,9 @@ def _optimizer(workload: Workload) -> Iterator[str]:
     yield "    parameter.register_post_accumulate_grad_hook(update)"
 
 
-def _constructor(method: Method) -> str:
-    return _PLAIN.get(method.name) or _PLAIN[method.optimizer]
+def _optimizer_of(method: Method, parameters: str) -> str:
+    constructor = _PLAIN.get(method.name) or _PLAIN[method.optimizer]
+    return constructor.format(parameters, ", fused=True" if method.optimizer_kernel == "fused" else "")
 
 
 def _chunked_loss() -> Iterator[str]:

@@ -10,6 +10,7 @@ from galore_mem.errors import UsageError
 from galore_mem.render import words
 from galore_mem.render.emit_python import auto_class, recommended
 from galore_mem.render.emit_quantised import adapters, from_peft, load_dtype, preparation, quantisation
+from galore_mem.render.emit_settings import ATTENTION, allocator, attention
 
 _PLAIN = {  # each with the kernel that a search for the Trainer takes
     "adamw": "adamw_torch_fused",
@@ -64,18 +65,27 @@ def _head(best: CardResult, workload: Workload) -> Iterator[str]:
         yield from (f"# {line}" for line in preparation(workload))
         yield "# model = get_peft_model(model, adapters)"
         yield f"# Sequences of {tokens_of(workload.batch.sequence_length)} are the data collator's business."
+        yield from allocator(workload)
         yield "import torch"
         yield from_peft(workload)
         yield f"from transformers import {auto_class(workload)}, BitsAndBytesConfig, TrainingArguments"
         yield ""
+        yield from attention(workload)
         yield from quantisation(workload)
         yield f"adapters = {adapters(workload)}"
         return
     dtype = "torch.bfloat16" if workload.precision == "bf16" else "torch.float32"
-    yield f"# Load the model as {auto_class(workload)} with dtype={dtype};"
+    kernel = "" if workload.attention == "auto" else f", attn_implementation={ATTENTION[workload.attention]!r}"
+    yield f"# Load the model as {auto_class(workload)} with dtype={dtype}{kernel};"
     yield f"# sequences of {tokens_of(workload.batch.sequence_length)} are the data collator's business."
+    yield from allocator(workload)
+    switches = [*attention(workload)]
+    if switches:
+        yield "import torch"
     yield "from transformers import TrainingArguments"
     yield ""
+    if switches:
+        yield from [*switches, ""]
 
 
 def _arguments(workload: Workload) -> Iterator[str]:

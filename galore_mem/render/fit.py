@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from estimators.allocator.settings import EXPANDABLE
 from galore_mem.answers.candidates import Option
 from galore_mem.answers.command_line import command_line, fit_line
 from galore_mem.answers.fit import CardResult, FitResult, Recommendation
@@ -150,8 +151,9 @@ def _front(best: CardResult, screen: Terminal) -> Iterator[Text]:
             yield from flow(Text(text.replace("   ", "  ")), screen.width, indent=2)
     note = (
         "at most: replayed for what is recommended and for the runner-up, else by the closed form's bound; work: "
-        "matrix products per token over plain full-rank training; moves: coordinates of one update over all."
+        "matrix products per token over plain full-rank training; moves: coordinates of one update over all"
     )
+    note += "; exp: expandable segments." if any("exp" in _extras(option).split() for option in rows) else "."
     yield from flow(Text(note, style="dim"), screen.width)
 
 
@@ -172,7 +174,10 @@ def _extras(option: Option) -> str:
     switches = {
         "ckpt": workload.checkpointing == "full",
         "chunked": workload.loss == "chunked",
+        "fused": workload.method.optimizer_kernel == "fused",
         "views": workload.gradient_as_bucket_view,
+        workload.attention: workload.attention != "auto",
+        "exp": workload.allocator_settings == EXPANDABLE.text,
     }
     return " ".join(name for name, on in switches.items() if on)
 

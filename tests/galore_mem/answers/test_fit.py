@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from estimators.analytic.estimate import estimate
+from estimators.footprint import Footprint
 from estimators.verdict import judge, max_micro_batch_size
 from estimators.workload import Workload, with_batch
 from galore_mem.answers.candidates import Form, Option, forms, options
@@ -121,8 +122,15 @@ def test_the_runner_up_takes_the_same_wherever_it_is_named() -> None:
 
 
 def test_what_the_replica_refuses_is_not_recommended() -> None:
-    """By its bound one sequence fits; replayed two do, and three would take 24,080 MiB of segments, as traced."""
-    found = fit("qwen3-4b", gpus="4090", methods=("adamw-8bit",), update="per-layer", checkpointing="full", seq=1024)
+    """By its bound one sequence fits; replayed two do, and three would take 24,080 MiB of segments, as traced.
+
+    That is under the allocator's default settings; under expandable segments three do as well.
+    """
+    words: dict[str, Any] = {"update": "per-layer", "checkpointing": "full", "seq": 1024}
+    expanded = fit("qwen3-4b", gpus="4090", methods=("adamw-8bit",), **words).best.option
+    assert expanded is not None
+    assert (expanded.batch.micro_batch_size, expanded.workload.allocator_settings) == (3, "expandable_segments:True")
+    found = fit("qwen3-4b", gpus="4090", methods=("adamw-8bit",), alloc_conf="", **words)
     best = found.best.recommended
     assert best is not None
     workload, gpu = best.option.workload, find_gpu("4090")
@@ -184,11 +192,66 @@ def test_where_nothing_fits_adapters_beside_four_bits_are_said_to_fit() -> None:
 def test_what_exceeds_the_card_by_its_bound_is_not_sure_to_fit() -> None:
     ends = {}
     for model, card, tokens in (("llama-1b", "4090", 256), ("llama-350m", "4060", 1024)):
-        found = fit(model, gpus=card, seq=tokens).best.recommended
+        found = fit(model, gpus=card, seq=tokens, loss="chunked").best.recommended
         assert found is not None
         (without,) = (reason for reason in found.why if "without the chunked loss" in reason)
         ends[model] = without.partition("GiB more, ")[2]
     assert ends == {"llama-1b": "and not fit", "llama-350m": "and not be sure to fit"}
+
+
+def test_expandable_segments_are_looked_at_where_more_fits_under_them() -> None:
+    found = fit("llama-7b", gpus="h100").best
+    option = found.option
+    assert option is not None
+    assert option.workload.allocator_settings == "expandable_segments:True"
+    recommended = found.recommended
+    assert recommended is not None
+    (reason,) = (reason for reason in recommended.why if "without expandable segments" in reason)
+    plain = replace(option.workload, allocator_settings="")
+    more = confirmed_on("h100", plain).peak_reserved_bytes - option.reach.reserved_bytes
+    assert f"{more / 2**30:.2f} GiB more unused, and it would not fit" in reason
+    assert confirmed_on("h100", plain).upper_bytes > option.usable_bytes >= option.reach.upper_bytes
+    asked = fit("llama-7b", gpus="h100", alloc_conf="").best.option
+    assert asked is not None
+    assert not asked.workload.allocator_settings
+    assert asked.batch.micro_batch_size < option.batch.micro_batch_size
+
+
+def test_expandable_segments_are_not_looked_at_where_nobody_tried_them() -> None:
+    """Of AMD's cards, and where other settings are asked for."""
+    for card, settings in (("mi300x", None), ("4090", "max_split_size_mb:128")):
+        option = fit("llama-3b", gpus=card, methods=("galore-adamw",), alloc_conf=settings).best.option
+        assert option is not None
+        assert option.workload.allocator_settings == (settings or "")
+
+
+def confirmed_on(card: str, workload: Workload) -> Footprint:
+    gpu = find_gpu(card)
+    return confirmed(workload, estimate(workload, gpu), gpu)
+
+
+def test_the_fused_kernel_is_taken_where_the_default_ones_scratch_is_too_much() -> None:
+    found = fit("llama-3b", gpus="4090").best.recommended
+    assert found is not None
+    method = found.option.workload.method
+    assert (method.name, method.optimizer_kernel) == ("adamw", "fused")
+    assert any(reason.startswith("without the fused kernel") and "not fit" in reason for reason in found.why)
+    spacious = fit("llama-350m", gpus="4090", batch=1).best.option
+    assert spacious is not None
+    assert spacious.workload.method.optimizer_kernel == "foreach"
+
+
+def test_a_kernel_that_keeps_less_is_taken_where_that_makes_room() -> None:
+    """GPT-NeoX makes queries head after head, and flash lays its output out like them: it is kept twice."""
+    words: dict[str, Any] = {"methods": ("adamw-8bit",), "update": "whole", "checkpointing": "none", "seq": 2048}
+    found = fit("pythia-1b", gpus="4090", objective="batch", **words).best
+    assert found.recommended is not None
+    option = found.recommended.option
+    assert option.workload.attention == "efficient"
+    assert any(reason.startswith("without --attention efficient") for reason in found.recommended.why)
+    auto = fit("pythia-1b", gpus="4090", objective="batch", attention="auto", **words).best.option
+    assert auto is not None
+    assert auto.batch.micro_batch_size < option.batch.micro_batch_size
 
 
 def test_what_wastes_less_between_segments_than_the_closed_form_allows_for_is_found() -> None:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from estimators.allocator.settings import EXPANDABLE
 from estimators.workload import Method, Workload
 from galore_mem.answers.candidates import Form, Option
 from galore_mem.answers.names import Card
@@ -21,21 +22,24 @@ FORM = Form(WORKLOAD, CARD)
 class Sparing(Replays):
     """Instead of replays: what the closed form allows for, but for a share of it that depends on the size."""
 
-    def __init__(self, shares: list[float]) -> None:
-        super().__init__(CARD)
-        self.shares = shares
+    def __init__(self, shares: list[float], expandable: list[float] | None = None) -> None:
+        super().__init__(CARD, may_expand=expandable is not None)
+        self.shares = {"": shares, EXPANDABLE.text: expandable or []}
         self.tried: list[int] = []
+        self.expanded: list[int] = []
+        """Tried under expandable segments."""
 
     def of(self, option: Option) -> Replayed:
-        number = option.batch.micro_batch_size
-        self.tried.append(number)
-        spared = int(self.shares[number % len(self.shares)] * option.reach.fragmentation_bytes)
+        number, under = option.batch.micro_batch_size, option.workload.allocator_settings
+        (self.expanded if under else self.tried).append(number)
+        shares = self.shares[under]
+        spared = int(shares[number % len(shares)] * option.reach.loss_bytes)
         reach = option.reach._replace(upper_bytes=option.reach.upper_bytes - spared)
         return Replayed(option=replace(option, reach=reach, is_replayed=True), footprint=None)  # type: ignore[arg-type]
 
-    def holds(self, number: int) -> bool:
-        option = FORM.option(replace(WORKLOAD.batch, micro_batch_size=number))
-        return Sparing(self.shares).of(option).option.missing_bytes <= 0
+    def holds(self, number: int, under: str = "") -> bool:
+        option = FORM.under(under).option(replace(WORKLOAD.batch, micro_batch_size=number))
+        return Sparing(*self.shares.values()).of(option).option.missing_bytes <= 0
 
 
 @settings(deadline=None, max_examples=40)
@@ -59,6 +63,36 @@ def test_what_is_found_holds_and_nothing_larger_that_was_tried_does(shares: list
     holding = [number for number in replays.tried if replays.holds(number)]
     assert (found.option.batch.micro_batch_size if found else None) == max(holding, default=None)
     assert len(replays.tried) <= TRIES or not holding[:-1]
+
+
+SHARES = st.lists(st.floats(-0.2, 1.0), min_size=1, max_size=5)
+
+
+@settings(deadline=None, max_examples=80)
+@given(SHARES, SHARES)
+def test_expandable_segments_are_taken_only_where_they_make_more_fit(shares: list[float], others: list[float]) -> None:
+    replays = Sparing(shares, others)
+    found = replays.largest(FORM.option(WORKLOAD.batch), "micro_batch_size")
+    plain = [number for number in replays.tried if replays.holds(number)]
+    expanded = [number for number in replays.expanded if replays.holds(number, EXPANDABLE.text)]
+    if found is None:
+        assert not plain + expanded
+        return
+    number, under = found.option.batch.micro_batch_size, found.option.workload.allocator_settings
+    assert replays.holds(number, under)
+    assert number == max(plain + expanded)
+    assert (not under) == (number in plain)
+
+
+def test_a_size_that_only_expandable_segments_hold() -> None:
+    option = FORM.option(replace(WORKLOAD.batch, micro_batch_size=2))
+    settings = []
+    for shares in ([0.5, 0.5], [-30.0, 0.5], [-30.0, -30.0]):
+        replays = Sparing(shares[:1], shares[1:])
+        found = replays.largest(option, None)
+        settings.append(found.option.workload.allocator_settings if found else None)
+        assert replays.either(option).option.missing_bytes <= replays.of(option).option.missing_bytes
+    assert settings == ["", EXPANDABLE.text, None]
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])

@@ -1,5 +1,6 @@
 """What `fit --emit` writes runs, on a tiny model."""
 
+import os
 import re
 import runpy
 from pathlib import Path
@@ -88,6 +89,37 @@ def _weights(folder: Path) -> dict[str, Any]:
 def _same(before: dict[str, Any], name: str, value: Any) -> bool:  # noqa: ANN401
     old = before.get(name.removeprefix("base_model.model.").replace(".base_layer", ""))
     return old is not None and torch.equal(old, value.detach().to(old.dtype))
+
+
+@pytest.mark.parametrize("trainer", [False, True])
+def test_the_settings_that_were_planned_are_made_first(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trainer: bool
+) -> None:
+    """The allocator's before torch is imported, and the kernels' before the model is there."""
+    words: dict[str, Any] = {"attention": "efficient", "alloc_conf": "expandable_segments:True", "trainer": trainer}
+    planned = found(folder, "adamw", **words)
+    assert planned.best.option is not None
+    text = training_arguments(planned) if trainer else python_script(planned)
+    assert text.index("PYTORCH_CUDA_ALLOC_CONF") < text.index("import torch" if not trainer else "from transformers")
+    monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "")
+    monkeypatch.delenv("PYTORCH_CUDA_ALLOC_CONF")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.chdir(tmp_path)
+    off: list[str] = []
+    for name in ("flash", "mem_efficient", "cudnn", "math"):
+        monkeypatch.setattr(f"torch.backends.cuda.enable_{name}_sdp", lambda on, name=name: off.append(f"{name} {on}"))
+    (tmp_path / "run.py").write_text(text.replace("output_dir=", "use_cpu=True, output_dir="), encoding="utf-8")
+    monkeypatch.setattr("sys.argv", ["run.py", str(folder), "--steps", "1"])
+    runpy.run_path("run.py", run_name="__main__")
+    assert os.environ["PYTORCH_CUDA_ALLOC_CONF"] == "expandable_segments:True"
+    assert off == ["flash False", "cudnn False"]
+
+
+def test_eager_attention_and_the_fused_kernel_are_what_the_script_asks_for() -> None:
+    script = python_script(fit("llama-3b", gpus="4090", methods=("adamw",), attention="eager"))
+    assert "attn_implementation='eager'" in script
+    assert "fused=True)" in script
+    assert "enable_flash_sdp" not in script
 
 
 @pytest.mark.filterwarnings("ignore:.*(gradient|activation)_checkpointing:FutureWarning")
