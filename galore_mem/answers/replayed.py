@@ -148,8 +148,6 @@ class Replays:
 
     def _holding(self, option: Option) -> Replayed | None:
         """The option as it is if that holds, or else under expandable segments; None where neither does."""
-        if option.missing_bytes > 0 and not self._may_hold(option):
-            return None
         found = self.either(option)
         return found if found.option.missing_bytes <= 0 else None
 
