@@ -1,10 +1,13 @@
 """How much memory an allocator may take from the driver, on a card of the catalogue or on the one of a recording."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from galore_mem.answers.names import Card
-from galore_mem.tapes.tape import DeviceTape
 from profiles.gpus import all_gpus, find_gpu
+
+if TYPE_CHECKING:
+    from galore_mem.tapes.tape import DeviceTape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +33,7 @@ def limit_of(card: Card) -> Limit:
     )
 
 
-def recorded_limit(tape: DeviceTape) -> Limit | None:
+def recorded_limit(tape: "DeviceTape") -> Limit | None:
     """The limit a recording ran into: what was held then and what the driver still had; None if it never did."""
     for mark in tape.marks:
         if mark.kind == "oom" and mark.value is not None and mark.value >= 0:

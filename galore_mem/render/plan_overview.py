@@ -1,16 +1,19 @@
 """One row per configuration: its bar against the card's capacity, its figures and its verdict."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from estimators.footprint import Footprint
 from estimators.verdict import Fit, Verdict
-from galore_mem.answers.plan import Plan, PlanResult
 from galore_mem.render import words
 from galore_mem.render.bars import Scale, bar, parts_of, scale_for
 from galore_mem.render.flow import flow
 from galore_mem.render.palette import BOUND, CONTEXT, PARTS
 from galore_mem.render.terminal import MEDIUM, Terminal
 from galore_mem.render.text import Text
+
+if TYPE_CHECKING:
+    from galore_mem.answers.plan import Plan, PlanResult
 
 WIDE = 118
 VERDICTS: dict[Verdict, tuple[str, str]] = {
@@ -48,7 +51,7 @@ class Heads:
 WITHOUT_CARD = Heads(beside="at most", verdict="", longest="", largest="")
 
 
-def overview(result: PlanResult, screen: Terminal) -> list[Text]:
+def overview(result: "PlanResult", screen: Terminal) -> list[Text]:
     """The rows and a legend, laid out for the screen's width."""
     rows = [_row(result, plan) for plan in result.plans]
     heads = Heads() if result.cards else WITHOUT_CARD
@@ -57,7 +60,7 @@ def overview(result: PlanResult, screen: Terminal) -> list[Text]:
     return [*lines, Text(), *legend([row.footprint for row in rows], screen), Text()]
 
 
-def _row(result: PlanResult, plan: Plan) -> Row:
+def _row(result: "PlanResult", plan: "Plan") -> Row:
     method = plan.workload.method
     name = Text.assemble((method.name, "bold"), words.configuration(method).removeprefix(method.name))
     fit = plan.fits[0] if plan.fits else None
@@ -73,7 +76,7 @@ def _row(result: PlanResult, plan: Plan) -> Row:
     )
 
 
-def verdict_of(result: PlanResult, plan: Plan) -> Text:
+def verdict_of(result: "PlanResult", plan: "Plan") -> Text:
     """The verdict on the first card, or on the budget, in words and colour."""
     if not result.keeps_budget(plan):
         return Text("over budget", style=VERDICTS["does-not-fit"][1])
@@ -96,7 +99,7 @@ def legend(footprints: list[Footprint], screen: Terminal) -> list[Text]:
     return [line.replace("\u00a0", " ") for line in flow(text, screen.width)]
 
 
-def _scale(rows: list[Row], result: PlanResult, cells: int) -> Scale:
+def _scale(rows: list[Row], result: "PlanResult", cells: int) -> Scale:
     fits = result.plans[0].fits
     return scale_for([row.footprint for row in rows], fits[0].usable_bytes if fits else result.budget_bytes, cells)
 
@@ -111,7 +114,7 @@ def axis(scale: Scale) -> str:
     return f"{'0':<{start}}{label}".ljust(scale.cells)
 
 
-def _wide(rows: list[Row], heads: Heads, result: PlanResult, screen: Terminal) -> list[Text]:
+def _wide(rows: list[Row], heads: Heads, result: "PlanResult", screen: Terminal) -> list[Text]:
     name = max(len("configuration"), *(row.name.cell_len for row in rows))
     scale = _scale(rows, result, screen.width - name - 73)
     head = (
@@ -129,7 +132,7 @@ def _wide(rows: list[Row], heads: Heads, result: PlanResult, screen: Terminal) -
     return lines
 
 
-def _medium(rows: list[Row], heads: Heads, result: PlanResult, screen: Terminal) -> list[Text]:
+def _medium(rows: list[Row], heads: Heads, result: "PlanResult", screen: Terminal) -> list[Text]:
     cells = screen.width - 39
     scale = _scale(rows, result, cells)
     lines = [
@@ -144,7 +147,7 @@ def _medium(rows: list[Row], heads: Heads, result: PlanResult, screen: Terminal)
     return lines
 
 
-def _narrow(rows: list[Row], heads: Heads, result: PlanResult, screen: Terminal) -> list[Text]:
+def _narrow(rows: list[Row], heads: Heads, result: "PlanResult", screen: Terminal) -> list[Text]:
     scale = _scale(rows, result, screen.width)
     lines = [Text(axis(scale), style="dim")]
     for row in rows:
