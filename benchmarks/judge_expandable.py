@@ -3,17 +3,21 @@
     python -m benchmarks.judge_expandable                  # goes on where it stopped; about half an hour in all
     python -m benchmarks.judge_expandable --again          # formulas have changed: the written half of each row anew
 
-The judge's own grid (`benchmarks/judge.py`). One JSON object per workload is kept in benchmarks/expandable.jsonl;
-`benchmarks/judge_report.py` makes the bound of `plan --exact --alloc-conf expandable_segments:True` of them.
+The judge's own grid (`benchmarks/judge.py`). One JSON object per workload is kept in benchmarks/expandable.jsonl, and
+what bounds `plan --exact --alloc-conf expandable_segments:True` is made of them: profiles/exact_expandable.jsonl.
 """
 
 import argparse
+import gzip
 import json
+from dataclasses import asdict
 from pathlib import Path
 from random import Random
+from statistics import median
 from typing import Any
 
-from benchmarks.judge import large_grid, read_rows, title
+from benchmarks.judge import KEPT_ROWS, large_grid, read_rows, title
+from benchmarks.judge_exact import by_kernel, exactness_of
 from estimators.allocator.plain import plain_peaks
 from estimators.allocator.replay import replay
 from estimators.allocator.settings import AllocatorSettings
@@ -26,6 +30,7 @@ from galore_mem.answers.steps import record
 from profiles.gpus import SMALL_WORKSPACE_BYTES
 
 ROWS = Path(__file__).with_name("expandable.jsonl")
+PROFILE = Path(__file__).parents[1] / "profiles" / "exact_expandable.jsonl"
 EXPANDABLE = AllocatorSettings(expandable_segments=True)
 
 
@@ -63,6 +68,28 @@ def main() -> None:
         keep(rows)
         print(f"{100 * (row['written_bytes'] / row['traced_bytes'] - 1):+8.4f} %  {name}", flush=True)
     keep(rows)
+    summarise(rows)
+
+
+def summarise(rows: dict[str, dict[str, Any]]) -> None:
+    """Write the profile, and say how expandable segments compare with the default settings."""
+    kept = [json.loads(line) for line in gzip.decompress(KEPT_ROWS.read_bytes()).decode().splitlines()]
+    found = []
+    for row in (row for row in kept if row["title"] in rows):
+        own = rows[row["title"]]
+        traced = {"traced_reserved_bytes": own["traced_bytes"], "exact_reserved_bytes": own["written_bytes"]}
+        found.append(row | traced | {"default_bytes": row["traced_reserved_bytes"]})
+    lines = [json.dumps(asdict(exactness_of(*group)) | {"source": SOURCE}) for group in by_kernel(found).items()]
+    PROFILE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    more = [row["traced_reserved_bytes"] - row["default_bytes"] for row in found]
+    shares = [100 * own / row["default_bytes"] for own, row in zip(more, found, strict=True)]
+    print(
+        f"{len(found)} histories reserve {median(shares):+.1f} % in the median ({min(shares):+.1f} to "
+        f"{max(shares):+.1f} %), {sum(own > 0 for own in more)} of them more, by at most {max(more) >> 20} MiB"
+    )
+
+
+SOURCE = "benchmarks/judge_expandable.py: traced and written histories under expandable segments, through one replica"
 
 
 def keep(rows: dict[str, dict[str, Any]]) -> None:

@@ -10,7 +10,8 @@ SEGMENT_BYTES = 20 << 20
 """One segment of the allocator's large pool: allowed besides every share."""
 MIB = 2**20
 _FILE = "ranges.jsonl"
-_EXACT_FILE = "exact.jsonl"
+_EXACT_FILES = {False: "exact.jsonl", True: "exact_expandable.jsonl"}
+"""By whether segments are expandable."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,9 +96,14 @@ class Exactness:
         return family in self.families and method in self.methods and chunked_tokens <= self.chunked_tokens
 
 
-@lru_cache(maxsize=2)
-def exactness(kernel: str = "flash") -> Exactness:
-    """What was seen of runs under an attention kernel."""
+@lru_cache(maxsize=4)
+def exactness(kernel: str = "flash", *, is_expandable: bool = False) -> Exactness:
+    """What was seen of runs under an attention kernel.
+
+    Args:
+        kernel: as `estimators.analytic.attention.attention_kernel` names it.
+        is_expandable: replayed under expandable segments; else under the allocator's default settings.
+    """
     wanted = "math" if kernel == "math" else "other"
-    (row,) = (row for row in catalogue.read_rows(_EXACT_FILE) if row["attention"] == wanted)
+    (row,) = (row for row in catalogue.read_rows(_EXACT_FILES[is_expandable]) if row["attention"] == wanted)
     return Exactness(**row | {"families": tuple(row["families"]), "methods": tuple(row["methods"])})

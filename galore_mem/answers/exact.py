@@ -32,9 +32,9 @@ def confirmed(workload: Workload, footprint: Footprint, gpu: Gpu | None) -> Foot
     Raises:
         InputError: the run's history cannot be written down, or its allocator settings do not parse.
     """
-    history = _history(replace(workload, allocator_settings=""), gpu)
-    allocated, reserved = _peaks(history, parse_settings(workload.allocator_settings))
-    seen = exactness(attention_kernel(workload, gpu))
+    settings = parse_settings(workload.allocator_settings)
+    allocated, reserved = _peaks(_history(replace(workload, allocator_settings=""), gpu), settings)
+    seen = exactness(attention_kernel(workload, gpu), is_expandable=settings.expandable_segments)
     margin, live = ceil(reserved * seen.shortfall_pct / 100), footprint.peak_live_bytes
     reason = f"by the allocator's replica; of {seen.rows} such figures none was more than {seen.shortfall_pct} % below"
     reason += " a traced one"

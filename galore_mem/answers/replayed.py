@@ -28,7 +28,7 @@ TRIES = 5
 SPARED = {False: 0.65, True: 0.87}
 """Of what the closed form's bound allows to be lost between blocks and segments: what is thought to be spared before a
 replay tells, by default and under expandable segments."""
-FAR_BYTES = 512 << 20
+FAR_BYTES = 1 << 30
 """Where expandable segments miss by more, the default settings are not tried: in none of the histories that were
 replayed under both (benchmarks/expandable.jsonl) did they reserve so much less."""
 REFUSALS = 4

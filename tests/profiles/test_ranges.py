@@ -1,10 +1,15 @@
 """Ranges of allocated and reserved memory that plans use."""
 
+import json
+from math import ceil
+from pathlib import Path
+
 import pytest
 
 from profiles.ranges import Range, exactness, range_for
 
 MIB = 1 << 20
+EXPANDABLE_ROWS = Path(__file__).parents[2] / "benchmarks" / "expandable.jsonl"
 KINDS = [
     (update, implementation, checkpointing)
     for update in ("whole", "per-layer")
@@ -71,3 +76,14 @@ def test_exactness_is_known() -> None:
         assert seen.covers("llama", "galore-adamw-8bit")
         assert not seen.covers("gpt2", "adamw")
     assert exactness("eager") == exactness("flash") != exactness("math")
+
+
+def test_exactness_under_expandable_segments_is_that_of_the_rows_that_are_kept() -> None:
+    seen = [exactness(kernel, is_expandable=True) for kernel in ("flash", "math")]
+    rows = [json.loads(line) for line in EXPANDABLE_ROWS.read_text(encoding="utf-8").splitlines()]
+    errors = [100 * (row["written_bytes"] / row["traced_bytes"] - 1) for row in rows]
+    assert sum(own.rows for own in seen) == len(rows)
+    assert max(own.shortfall_pct for own in seen) == ceil(-100 * min(errors)) / 100
+    assert max(own.excess_pct for own in seen) == ceil(100 * max(errors)) / 100
+    assert sum(error == 0 for error in errors) > 0.9 * len(rows)
+    assert max(map(abs, errors)) <= 0.5
