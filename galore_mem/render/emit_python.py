@@ -1,6 +1,7 @@
 """A recommended run as a Python script: this package's optimizer, and libraries for everything else."""
 
 from collections.abc import Iterator
+from textwrap import wrap
 
 from estimators.workload import Method, Workload
 from galore_mem.answers.fit import CardResult, FitResult
@@ -8,7 +9,7 @@ from galore_mem.answers.reasons import describe, missing
 from galore_mem.errors import UsageError
 from galore_mem.render import words
 from galore_mem.render.emit_quantised import adapters, from_peft, load_dtype, preparation, quantisation
-from galore_mem.render.emit_settings import ATTENTION, allocator, attention
+from galore_mem.render.emit_settings import ATTENTION, WIDTH, allocator, attention
 from galore_mem.training.heads import AUTO_CLASSES, trained_head
 
 _DTYPES = {"bf16": "torch.bfloat16", "fp32": "torch.float32", "amp-bf16": "torch.float32", "amp-fp16": "torch.float32"}
@@ -63,7 +64,7 @@ def _labels(workload: Workload) -> str:
 def _head(result: FitResult, best: CardResult, workload: Workload) -> Iterator[str]:
     found = best.recommended
     assert found is not None
-    yield f'"""Train {_literal(result.model.shape.name)}: {describe(workload)}.'
+    yield from wrap(f'"""Train {_literal(result.model.shape.name)}: {describe(workload)}.', WIDTH)
     yield ""
     yield f"Planned for {best.card.gpu.name}: the process takes {words.gib(found.footprint.process_bytes)} GiB, at most"
     yield f"{words.gib(found.footprint.upper_bytes)} of {words.gib(found.option.usable_bytes)} GiB."

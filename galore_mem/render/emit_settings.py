@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 from estimators.workload import Attention, Workload
 
+WIDTH = 120
+"""Of what is written."""
 ATTENTION: dict[Attention, str] = {
     "auto": "sdpa",
     "flash": "sdpa",

@@ -1,6 +1,7 @@
 """A recommended run as `TrainingArguments`, for what transformers' Trainer can run."""
 
 from collections.abc import Iterator
+from textwrap import wrap
 
 from estimators.workload import Workload
 from galore_mem.answers.fit import CardResult, FitResult
@@ -10,7 +11,7 @@ from galore_mem.errors import UsageError
 from galore_mem.render import words
 from galore_mem.render.emit_python import auto_class, recommended
 from galore_mem.render.emit_quantised import adapters, from_peft, load_dtype, preparation, quantisation
-from galore_mem.render.emit_settings import ATTENTION, allocator, attention
+from galore_mem.render.emit_settings import ATTENTION, WIDTH, allocator, attention
 
 _PLAIN = {  # each with the kernel that a search for the Trainer takes
     "adamw": "adamw_torch_fused",
@@ -48,8 +49,9 @@ def training_arguments(result: FitResult) -> str:
 def _head(best: CardResult, workload: Workload) -> Iterator[str]:
     found = best.recommended
     assert found is not None
-    yield f"# {describe(workload)}, planned for {best.card.gpu.name}: the process takes"
-    yield f"# {words.gib(found.footprint.process_bytes)} GiB, at most {words.gib(found.footprint.upper_bytes)}."
+    size = f"{words.gib(found.footprint.process_bytes)} GiB, at most {words.gib(found.footprint.upper_bytes)}."
+    planned = f"{describe(workload)}, planned for {best.card.gpu.name}: the process takes {size}"
+    yield from (f"# {line}" for line in wrap(planned, WIDTH - 2))
     if workload.data_parallel > 1:
         yield f"# Start the script with torchrun --nproc_per_node {workload.data_parallel}."
     if workload.method.name in _GALORE:
