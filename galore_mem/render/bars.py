@@ -62,6 +62,10 @@ def _drawn(parts: Sequence[tuple[Part, int]], scale: Scale, *, unicode: bool) ->
         done += nbytes
         start, end = end, min(scale.cell(done), scale.cells)
         text.append((part.glyph if unicode else part.ascii) * (end - start), style=part.style)
+    if done and not end:  # what rounds to no cell is there all the same
+        largest, _ = max(parts, key=lambda pair: pair[1])
+        text.append(largest.glyph if unicode else largest.ascii, style=largest.style)
+        end = 1
     text.append(" " * (scale.cells - end))
     if done > scale.full_bytes:
         text = _put(text, scale.cells - 1, "▶" if unicode else ">", "bold")

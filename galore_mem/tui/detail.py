@@ -99,11 +99,13 @@ def layer_lines(ledger: tuple[Tensors, ...], width: int) -> list[Text]:
     """What one layer keeps for backward, largest first."""
     total = sum(entry.exact_bytes for entry in ledger)
     rows = sorted(ledger, key=lambda entry: -entry.exact_bytes)
-    label = min(34, max(18, width - 26))
+    names = {id(entry): entry.name + (f" x {entry.count}" if entry.count > 1 else "") for entry in rows}
+    label = min(max(30, *map(len, names.values())) + 2, max(18, width - 26))
     lines = [Text(f"{'one layer keeps for backward':<{label}}{'MiB':>9}", style="dim")]
     for entry in rows:
-        name = entry.name + (f" x {entry.count}" if entry.count > 1 else "")
-        line = Text(f"{name[: label - 1]:<{label}}{entry.exact_bytes / 2**20:>9,.2f}")
+        name, size_mib = names[id(entry)], entry.exact_bytes / 2**20
+        short = name if len(name) < label else f"{name[: label - 2]}…"
+        line = Text(f"{short:<{label}}{f'{size_mib:,.2f}' if size_mib >= 0.005 else '<0.01':>9}")
         lines.append(line.append(f"  {entry.formula}"[: max(0, width - label - 9)], style="dim"))
     return [*lines, Text(f"{'one layer':<{label}}{total / 2**20:>9,.2f}", style="bold")]
 

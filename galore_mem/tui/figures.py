@@ -10,6 +10,7 @@ from estimators.analytic.estimate import reach
 from estimators.verdict import Fit, Verdict, judge
 from galore_mem.answers.names import Card
 from galore_mem.tui.rows import Row
+from galore_mem.tui.saying import line_of
 from profiles.errors import InputError
 
 FRAME_SECONDS = 0.008
@@ -121,7 +122,7 @@ def compute(want: Want) -> Figure:
             return reach(want.row.workload, want.card.gpu)
         return judge(want.row.workload, want.card.gpu, other_use_bytes=want.card.other_use_bytes)
     except InputError as error:
-        return Refused(reason=str(error))
+        return Refused(reason=line_of(error, "this"))
 
 
 def batches(

@@ -15,6 +15,7 @@ from textual.widgets import Button, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from galore_mem.tui.controls import Control, read, said
+from galore_mem.tui.saying import line_of
 from galore_mem.tui.state import Value
 from profiles.errors import InputError
 
@@ -171,7 +172,7 @@ as it was. Ctrl+r takes the default.
         try:
             self.dismiss(read(self.control, text))
         except InputError as error:
-            self._complain(str(error))
+            self._complain(line_of(error, "this"))
 
     def _complain(self, text: str) -> None:
         problem = self.query_one("#picker-problem", Static)

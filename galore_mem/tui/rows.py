@@ -11,6 +11,7 @@ from estimators.workload import Method, Update, Workload
 from galore_mem.answers.names import NamedModel
 from galore_mem.answers.settings import STORY, Settings, means_something, workload_of, workloads
 from galore_mem.render.words import configuration
+from galore_mem.tui.saying import line_of
 from galore_mem.tui.state import MOST_ROWS, State, Value
 from profiles.errors import InputError
 from profiles.shapes import ModelShape
@@ -128,5 +129,5 @@ def _problem(workload: Workload) -> str:
     try:
         check(workload)
     except InputError as error:
-        return str(error)
+        return line_of(error, "this")
     return ""

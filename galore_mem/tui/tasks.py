@@ -138,7 +138,7 @@ class Tasks:
             try:
                 self._tell(RowExplained(explain(row, card)))
             except InputError as error:
-                self._tell(RowRefused(row.key, str(error)))
+                self._tell(RowRefused(row.key, line_of(error, "this")))
 
         self._start("detail", work)
 

@@ -69,3 +69,11 @@ def test_each_part_is_as_long_as_its_bytes(found: Footprint, cells: int) -> None
     ]
     for letter, nbytes in wanted:
         assert abs(text.count(letter) - nbytes * cells / found.upper_bytes) <= 1
+
+
+def test_what_rounds_to_no_cell_is_there_all_the_same() -> None:
+    scale = Scale(cells=40, full_bytes=320 * GIB, capacity_bytes=192 * GIB)
+    small = footprint({"weights": GIB // 2, "gradients": GIB}, 2 * GIB, 2 * GIB)
+    text = bar(small, scale, unicode=True)
+    assert text.plain.strip(" ┃") == "▓"
+    assert text.cell_len == 40

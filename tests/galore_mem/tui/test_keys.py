@@ -345,6 +345,18 @@ def test_axes_are_round_and_no_pane_is_empty_without_a_sentence(make_app: AppMak
     run(app, settle, script, NARROW)
 
 
+def test_a_row_that_cannot_run_says_why_in_one_sentence(make_app: AppMaker, settle: Settle) -> None:
+    app = make_app(State(methods=("offload-adamw",), settings=(("update", ("whole", "per-layer")),)))
+
+    async def script(pilot: Pilot[Any]) -> None:
+        await pilot.press("end", "5")
+        await settle(pilot)
+        said_there = " ".join(app.query_one(Detail).plain.split())
+        assert "--update per-layer means nothing to offload-adamw: it " in said_there
+
+    run(app, settle, script, NARROW)
+
+
 def test_every_method_shows_where_there_is_room(make_app: AppMaker, settle: Settle) -> None:
     app = make_app()
 
