@@ -25,6 +25,7 @@ COSTS: tuple[tuple[str, str], ...] = (
     ("--attention auto", "costs nothing: the kernel that torch would choose"),
     ("no --eval-keep", "no metric over all logits: preprocess_logits_for_metrics, or batch_eval_metrics"),
     ("--eval-batch", "evaluation in smaller batches"),
+    ("--attention efficient", "a slower kernel, which keeps attention's output once where flash's is copied"),
     ("--loss chunked", "head and loss are computed twice, the model once"),
     ("--update per-layer", "no gradient of the whole model to clip; each parameter steps alone"),
     ("--batch 1", "the same tokens a step in smaller products, which a GPU runs less well"),
@@ -125,6 +126,8 @@ def alternatives(workload: Workload, *, fits: bool) -> Iterator[tuple[str, Workl
         yield "--implementation galore-mem", replace(workload, method=replace(method, implementation="galore-mem"))
     if workload.precision != "bf16":
         yield "--precision bf16", replace(workload, precision="bf16")
+    if workload.attention == "auto":
+        yield "--attention efficient", replace(workload, attention="efficient")
     if workload.attention in ("math", "eager"):
         yield "--attention auto", replace(workload, attention="auto")
     if batch.micro_batch_size > 1 and method.update == "whole":

@@ -80,7 +80,9 @@ def is_compared(workload: Workload, gpu: Gpu | None) -> bool:
     if workload.resume != "none" or workload.eval_batch or workload.empty_cache != "none":
         return False
     chunked = workload.batch.tokens if workload.loss == "chunked" else 0
-    seen = exactness(attention_kernel(workload, gpu))
+    settings = workload.allocator_settings
+    is_expandable = bool(settings) and parse_settings(settings).expandable_segments
+    seen = exactness(attention_kernel(workload, gpu), is_expandable=is_expandable)
     return seen.covers(workload.model.model_type, workload.method.name, chunked)
 
 
