@@ -24,7 +24,8 @@ def allocator(workload: Workload) -> Iterator[str]:
     if workload.allocator_settings:
         yield "import os"
         yield ""
-        yield f'os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", {workload.allocator_settings!r})'
+        yield "# Before torch is imported:"
+        yield f'os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "{workload.allocator_settings}")'
         yield ""
 
 
