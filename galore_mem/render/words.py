@@ -25,8 +25,9 @@ def gib(nbytes: int, digits: int = 2) -> str:
 
 
 def signed_gib(nbytes: int) -> str:
-    """Bytes in GiB with their sign."""
-    return f"{'' if nbytes < 0 else '+'}{gib(nbytes)}"
+    """Bytes in GiB with their sign; a lack that rounds to nothing has none."""
+    text = gib(nbytes)
+    return text.removeprefix("-") if text == "-0.00" else f"{'' if nbytes < 0 else '+'}{text}"
 
 
 def parameters(count: int) -> str:

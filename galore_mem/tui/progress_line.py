@@ -7,6 +7,8 @@ from textual.widgets import Static
 from galore_mem.answers.steps import STAGES
 from galore_mem.tui.tasks import TraceStage
 
+_STOPS = "  (T stops)"
+
 
 class ProgressLine(Static):
     """The row, the stage, and how many there are."""
@@ -32,11 +34,12 @@ class ProgressLine(Static):
     def show(self, name: str, stage: str) -> None:
         """A stage begins."""
         number = STAGES.index(stage) if stage in STAGES else 0
-        done = "━" * (4 * number) + "╺" + "─" * (4 * (len(STAGES) - number) - 1)
-        line = Text.assemble(
-            ("tracing ", "bold"), name, "  ", (done, "bold"), f"  {stage}", no_wrap=True, overflow="ellipsis"
-        )
-        self.update(line.append("  (T stops)", style="dim"))
+        room = self.app.size.width - 2 - len(f"tracing     {stage}{_STOPS}")
+        cells = next((cells for cells in (4, 3, 2) if len(name) + cells * len(STAGES) <= room), 1)
+        done = "━" * (cells * number) + "╺" + "─" * (cells * (len(STAGES) - number) - 1)
+        short = name if len(name) + len(done) <= room else f"{name[: max(3, room - len(done) - 1)]}…"
+        line = Text.assemble(("tracing ", "bold"), short, "  ", (done, "bold"), f"  {stage}", no_wrap=True)
+        self.update(line.append(_STOPS, style="dim"))
         self.add_class("-running")
 
     def end(self) -> None:

@@ -12,6 +12,7 @@ from textual.widgets import Input, Static
 
 from estimators.verdict import judge
 from estimators.workload import METHODS
+from galore_mem.answers.steps import STAGES
 from galore_mem.tui.app import GaloreMemApp
 from galore_mem.tui.compare import Compare
 from galore_mem.tui.detail import Detail
@@ -21,6 +22,7 @@ from galore_mem.tui.lines import Lines
 from galore_mem.tui.matrix import Matrix
 from galore_mem.tui.picker import Ticked
 from galore_mem.tui.plot import Plot
+from galore_mem.tui.progress_line import ProgressLine
 from galore_mem.tui.prompt import FilterBar, Prompt
 from galore_mem.tui.settings_pane import Setting
 from galore_mem.tui.state import State
@@ -355,6 +357,22 @@ def test_a_row_that_cannot_run_says_why_in_one_sentence(make_app: AppMaker, sett
         assert "--update per-layer means nothing to offload-adamw: it " in said_there
 
     run(app, settle, script, NARROW)
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_a_trace_says_how_to_stop_it_at_any_width(make_app: AppMaker, settle: Settle, width: int) -> None:
+    app = make_app()
+
+    async def script(pilot: Pilot[Any]) -> None:
+        line = app.query_one(ProgressLine)
+        for stage in STAGES:
+            line.show("galore-adamw-8bit r1024 per-layer seq 2,048", stage)
+            await pilot.pause()
+            text = str(line.content)
+            assert text.endswith("(T stops)")
+            assert len(text) <= width - 2
+
+    run(app, settle, script, (width, 24))
 
 
 def test_every_method_shows_where_there_is_room(make_app: AppMaker, settle: Settle) -> None:
