@@ -45,7 +45,7 @@ def sheet_html(sheets: Sequence[Sheet]) -> str:
         *(
             (
                 f"predicted-{number}",
-                side.name,
+                side.name.capitalize(),
                 f"Predicted ({side.name}) against {found}",
                 _sides(side, first.found),
                 "",
