@@ -288,6 +288,11 @@ class Candidates:
             return workload.batch
         return next(iter(_divisions(workload, self._wishes)), workload.batch)
 
+    @staticmethod
+    def _may_fit(form: Form, batch: Batch) -> bool:
+        reach = form.reaches.of(batch)
+        return reach.upper_bytes - reach.loss_bytes <= form.usable_bytes
+
     def _batches(self, form: Form) -> list[Batch]:
         wishes, workload, reaches = self._wishes, form.workload, form.reaches
         gpu, usable, batch = form.card.gpu, form.usable_bytes, form.workload.batch
@@ -301,7 +306,8 @@ class Candidates:
                 lambda place: reaches.of(divisions[place]).upper_bytes - usable, 0, len(divisions) - 1, near
             )
             least = [division for division in divisions[:1] if division.micro_batch_size == (wishes.batch or 1)]
-            return divisions[max(0, last - DIVISIONS + 1) : last + 1][::-1] or least
+            larger = [next_one for next_one in divisions[last + 1 : last + 2] if self._may_fit(form, next_one)]
+            return [*larger, *divisions[max(0, last - DIVISIONS + 1) : last + 1][::-1]] or least
         if wishes.objective == "sequence" and wishes.seq is None:
             longest = max_sequence_length(workload, gpu, usable, reaches=reaches, near=near)
             self._found[kind] = longest
@@ -335,7 +341,7 @@ def free_size(wishes: Wishes) -> Literal["micro_batch_size", "sequence_length"] 
 
 
 DIVISIONS = 3
-"""Of those that fit, the largest are looked at."""
+"""Of those that fit by their bound, the largest are looked at, and the next one if a replay might show that it fits."""
 
 
 def can_accumulate(method: Method) -> bool:

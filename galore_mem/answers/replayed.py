@@ -122,7 +122,7 @@ class Replays:
                     if len(refused) == REFUSALS or not self.may_help(option):
                         continue
                     leanest = min((other for other in options if other.form.group == group), key=_upper)
-                    if not self._may_hold(leanest):
+                    if leanest.missing_bytes > 0 and not self._may_hold(leanest):
                         refused.add(group)
                         continue
                 found = self.largest(option, free)

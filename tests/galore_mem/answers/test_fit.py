@@ -230,6 +230,15 @@ def confirmed_on(card: str, workload: Workload) -> Footprint:
     return confirmed(workload, estimate(workload, gpu), gpu)
 
 
+def test_a_division_of_the_global_batch_may_fit_beyond_its_bound() -> None:
+    found = fit("llama-1b", gpus="4090", seq=2048, global_batch=64).best.option
+    assert found is not None
+    batch = found.batch
+    assert (batch.micro_batch_size, batch.gradient_accumulation_steps, found.is_replayed) == (2, 32, True)
+    gpu = find_gpu("4090")
+    assert found.reach.upper_bytes <= gpu.usable_bytes < estimate(found.workload, gpu).upper_bytes
+
+
 def test_the_fused_kernel_is_taken_where_the_default_ones_scratch_is_too_much() -> None:
     found = fit("llama-3b", gpus="4090").best.recommended
     assert found is not None
