@@ -21,7 +21,8 @@ from galore_mem.tapes.trace import ACTIONS, CODES, FinalSegment, PoolNumbers, Tr
 _GROWS = frozenset({CODES["segment_alloc"], CODES["segment_map"]})
 _SHRINKS = frozenset({CODES["segment_free"], CODES["segment_unmap"]})
 _ALLOC, _FREE_REQUESTED, _FREE_COMPLETED = CODES["alloc"], CODES["free_requested"], CODES["free_completed"]
-_PHASE, _PATH = attrgetter("phase"), attrgetter("path")
+_OF_BIRTHS = {name: attrgetter(field) for name, field in (("phase",) * 2, ("module", "path"), ("category",) * 2)}
+"""Columns that allocations have, and what of a stack stands in them."""
 _SNAPSHOT, _OOM = CODES["snapshot"], CODES["oom"]
 
 
@@ -159,7 +160,7 @@ class _Rows:
         sites = [names.of(stack.site) for stack in trace.stacks]
         if any(sites):
             table.known["operator"] = array("q", map(sites.__getitem__, stacks))
-        for column, texts in (("phase", _PHASE), ("module", _PATH)) if trace.has_frames else ():
+        for column, texts in _OF_BIRTHS.items() if trace.has_frames else ():
             numbers = [names.of(texts(stack)) for stack in trace.stacks]
             born = (code == ACTION_CODES["alloc"] for code in self.action)
             told = array("q", (numbers[stack] if is_born else 0 for stack, is_born in zip(stacks, born, strict=True)))

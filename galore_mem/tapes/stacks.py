@@ -16,6 +16,8 @@ _OPTIMIZERS = ("/torch/optim/", "/bitsandbytes/optim/", "/galore_torch/", "/galo
 _ENGINE = "torch::autograd::Engine"
 _LOSSES = frozenset({"cross_entropy", "nll_loss", "mse_loss", "fixed_cross_entropy", "ForCausalLMLoss"})
 _FORWARDS = frozenset({"forward", "_call_impl", "_wrapped_call_impl"})
+_NOTES = frozenset({"category", "phase"})
+"""What `memory_viz` writes below an operator's frame, in place of a file and without a line."""
 _ORDER = ("step", "backward", "loss", "forward")
 """The innermost phase of those that a stack tells of comes first."""
 
@@ -45,6 +47,8 @@ class Stack:
     path: str = ""
     """The program's own functions, outermost first."""
     phase: str = ""
+    category: str = ""
+    """As a snapshot of ours notes it."""
     empties: int = -1
     """1 where it comes from `empty_cache`, 0 elsewhere, -1 without a stack."""
 
@@ -63,7 +67,7 @@ class Stacks:
         self._frames: dict[tuple[str, str, int], tuple[str, str, bool]] = {}
         self._kept: list[Any] = []
         self._lists: dict[int, Stack] = {}
-        self._known: dict[tuple[str, str, str, bool], Stack] = {}
+        self._known: dict[tuple[str, str, str, str, bool], Stack] = {}
 
     def of(self, frames: object) -> Stack:
         """What the `frames` of an entry tell, which torch shares between entries: each list is looked at once.
@@ -89,6 +93,8 @@ class Stacks:
         """
         places: list[str] = []
         phases: set[str] = set()
+        notes: dict[str, str] = {}
+        maker = ("", "")
         empties = False
         for frame in frames[:_MOST_FRAMES]:
             if type(frame) is not dict:
@@ -96,6 +102,10 @@ class Stacks:
             name, filename, line = frame.get("name"), frame.get("filename"), frame.get("line")
             if type(name) is not str or type(filename) is not str:
                 continue
+            if filename in _NOTES and line == 0:
+                notes[filename] = name
+                continue
+            maker = maker if any(maker) else (name, filename)
             key = name, filename, line if type(line) is int else 0
             found = self._frames.get(key)
             if found is None:
@@ -108,10 +118,14 @@ class Stacks:
         path = list(dict.fromkeys(reversed([_function(place) for place in places])))
         site, way = places[0] if places else "", " > ".join(path[-_MOST_PLACES:]) if len(path) > 1 else ""
         innermost = next((phase for phase in _ORDER if phase in phases), "")
-        answer = (site, way, innermost, empties)
+        if notes:
+            (site, way), innermost = maker, notes.get("phase", "")
+        answer = (site, way, innermost, notes.get("category", ""), empties)
         stack = self._known.get(answer)
         if stack is None:
-            stack = self._known[answer] = Stack(site=site, path=way, phase=innermost, empties=int(empties))
+            site, way, phase, category, _ = answer
+            stack = Stack(site=site, path=way, phase=phase, category=category, empties=int(empties))
+            self._known[answer] = stack
         return stack
 
 

@@ -6,10 +6,14 @@ from typing import Any
 
 import pytest
 
+from estimators.allocator.parse import parse_settings
+from estimators.allocator.placed import place
+from galore_mem.answers.histories import held_segment
 from galore_mem.answers.report.answer import report
 from galore_mem.answers.report.rules import read_rules
 from galore_mem.answers.report.run import RunReport, run_report
 from galore_mem.errors import UsageError
+from galore_mem.tapes.memory_viz import Placement, snapshot_dict
 from galore_mem.tapes.snapshot import tape_from_snapshot
 from galore_mem.tapes.table import EventTable
 from galore_mem.tapes.tape import DeviceTape, Tape
@@ -144,3 +148,16 @@ def test_weights_as_large_as_a_workspace_stay_weights() -> None:
     found = run_report(Tape(devices=(DeviceTape(events=table),), source="snapshot"), "theirs")
     assert found.alive.by_category["weights"] == 40 * LARGE_WORKSPACE_BYTES
     assert "workspaces" not in found.alive.by_category
+
+
+def test_a_snapshot_that_we_wrote_keeps_what_is_known_of_its_blocks(ours: RunReport) -> None:
+    run = made_run(layers=LAYERS, steps=STEPS)
+    (device,) = run.devices
+    events, segments = place(device.events.causes(), parse_settings(""))
+    snapshot = snapshot_dict(run, [Placement(events=events, segments=tuple(map(held_segment, segments)))])
+    theirs = run_report(tape_from_snapshot(snapshot), "written")
+    assert not theirs.categories_by_rule
+    assert theirs.peak.by_category == ours.peak.by_category
+    assert {tensor.module for tensor in theirs.alive.tensors} == {tensor.module for tensor in ours.alive.tensors}
+    assert {tensor.operator for tensor in theirs.alive.tensors} == {tensor.operator for tensor in ours.alive.tensors}
+    assert {span.name for span in theirs.phases} == {span.name for span in ours.phases}
