@@ -17,7 +17,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.judge import KEPT_ROWS, large_grid, read_rows, title
-from benchmarks.judge_exact import by_kernel, exactness_of
+from benchmarks.judge_exact import compared
 from estimators.allocator.plain import plain_peaks
 from estimators.allocator.replay import replay
 from estimators.allocator.settings import AllocatorSettings
@@ -79,7 +79,7 @@ def summarise(rows: dict[str, dict[str, Any]]) -> None:
         own = rows[row["title"]]
         traced = {"traced_reserved_bytes": own["traced_bytes"], "exact_reserved_bytes": own["written_bytes"]}
         found.append(row | traced | {"default_bytes": row["traced_reserved_bytes"]})
-    lines = [json.dumps(asdict(exactness_of(*group)) | {"source": SOURCE}) for group in by_kernel(found).items()]
+    lines = [json.dumps(asdict(own) | {"source": SOURCE}) for own in compared(found, [])]
     PROFILE.write_text("\n".join(lines) + "\n", encoding="utf-8")
     more = [row["traced_reserved_bytes"] - row["default_bytes"] for row in found]
     shares = [100 * own / row["default_bytes"] for own, row in zip(more, found, strict=True)]

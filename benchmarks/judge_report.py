@@ -4,8 +4,9 @@
     python benchmarks/judge_report.py rows.jsonl --check   # says whether they are what the rows give
 
 benchmarks/judged.jsonl keeps the rows' totals, and judged_rows.jsonl.gz the rows themselves, so that others can be
-added to them. What `plan --exact` says of each row is worked out here, and kept beside the rows; so is its bound of
-reserved memory. Run `benchmarks/ranges.py` first where formulas have changed: it makes the ranges.
+added to them. Rows of all families come from `benchmarks/family_judge.py`. What `plan --exact` says of each row is
+worked out here, and kept beside the rows; so is its bound of reserved memory. Run `benchmarks/ranges.py` first where
+formulas have changed: it makes the ranges.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.judge import KEPT_ROWS, RESIDENT, models_judged, read_rows
-from benchmarks.judge_exact import add_exact, by_kernel, exact_lines, exactness_of
+from benchmarks.judge_exact import add_exact, compared, exact_lines
 from benchmarks.judge_ranges import add_demand, section
 from benchmarks.pages import paragraph, table
 from benchmarks.ranges import replayed_rows, traced_rows
@@ -32,6 +33,7 @@ ROOT = Path(__file__).parents[1]
 EXACT = ROOT / "profiles" / "exact.jsonl"
 PAGE = ROOT / "docs" / "accuracy.md"
 JUDGED = ROOT / "benchmarks" / "judged.jsonl"
+FAMILIES = ROOT / "benchmarks" / "families.jsonl"
 KEPT = ("title", "analytic_live_bytes", "traced_live_bytes", "lasting_bytes", "central_reserved_bytes")
 KEPT += (
     "traced_allocated_bytes",
@@ -195,7 +197,7 @@ def page(rows: list[Row]) -> str:
         *section(rows, replayed_rows(), traced_rows()),
         "## Reserved memory by `plan --exact`",
         "",
-        *exact_lines(rows),
+        *exact_lines(rows, read_rows(FAMILIES)),
     ]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -223,7 +225,7 @@ def main() -> None:
     add_demand(rows)
     texts = {
         JUDGED: "".join(json.dumps({key: row[key] for key in KEPT}) + "\n" for row in rows),
-        EXACT: "".join(json.dumps(asdict(exactness_of(*group))) + "\n" for group in by_kernel(rows).items()),
+        EXACT: "".join(json.dumps(asdict(found)) + "\n" for found in compared(rows, read_rows(FAMILIES))),
         PAGE: page(rows),
     }
     for path, text in texts.items():

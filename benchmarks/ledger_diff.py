@@ -2,6 +2,7 @@
 
     python benchmarks/ledger_diff.py gpt2 --layers 3 --seq 64
     python benchmarks/ledger_diff.py path/to/config.json --precision amp-bf16 --batch 2 --checkpointing full
+    python benchmarks/ledger_diff.py gpt2 --layers 3 --all             # categories that agree, too
     python benchmarks/ledger_diff.py gpt2 --layers 3 --events          # births and deaths side by side, as a diff
 
 Options are those of `galore-mem trace`; `--layers` makes the model as shallow as that. While a family is written, keep
@@ -242,13 +243,15 @@ def reload_families() -> None:
     sys.modules["estimators.analytic.course"]._COURSES.clear()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="where the closed form and the trace differ")
+def parsed(description: str, **more: int | bool) -> tuple[Workload, dict[str, Any]]:
+    """The workload that a command line names, and its further options, given with their defaults."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("model", help="a catalogue name, or the path of a config.json")
     parser.add_argument("--method", default="sgd")
     parser.add_argument("--layers", type=int, help="make the model as shallow as that")
-    parser.add_argument("--all", action="store_true", help="categories that agree, too")
-    parser.add_argument("--events", action="store_true", help="births and deaths of a steady step")
+    for option, default in more.items():
+        how: dict[str, Any] = {"action": "store_true"} if default is False else {"type": int, "default": default}
+        parser.add_argument(f"--{option}", **how)
     kinds = get_type_hints(Settings)
     for field in fields(Settings):
         option = "--" + field.name.replace("_", "-")
@@ -265,9 +268,14 @@ def main() -> None:
         config = read_config(name) if Path(name).exists() else dict(find_model(name).config)
         if options["layers"]:
             config = shallow(config, options["layers"])
-        found = compare(workload_of(config, name, method=options["method"], **words))
+        return workload_of(config, name, method=options["method"], **words), options
     except InputError as error:
         sys.exit(f"{error}")
+
+
+def main() -> None:
+    workload, options = parsed("where the closed form and the trace differ", all=False, events=False)
+    found = compare(workload)
     for line in events(found) if options["events"] else printed(found, all_rows=options["all"]):
         print(line)
 

@@ -1,14 +1,17 @@
 """What allocators were seen to hold beyond live tensors: ranges generated from written histories, and replayed ones."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from profiles import catalogue
 
 SEGMENT_BYTES = 20 << 20
 """One segment of the allocator's large pool: allowed besides every share."""
 MIB = 2**20
+Attention = Literal["math", "other"]
+"""Under a trace, attention by separate products adds its mask out of place, which a real run does not."""
 _FILE = "ranges.jsonl"
 _EXACT_FILES = {False: "exact.jsonl", True: "exact_expandable.jsonl"}
 """By whether segments are expandable."""
@@ -71,32 +74,89 @@ def _class_of(row: catalogue.Row) -> tuple[str, str, str]:
     return row["update"], row["implementation"], row["checkpointing"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exactness:
-    """How near reserved memory of histories written from the closed form came to that of traced ones."""
+class Kind(NamedTuple):
+    """What of a run decides whether its like was compared."""
 
-    attention: Literal["math", "other"]
-    """Under a trace, attention by separate products adds its mask out of place, which a real run does not."""
+    family: str
+    method: str
+    update: str
+    implementation: str
+    precision: str
+    checkpointing: str
+    kernel: str
+    """The attention kernel that runs."""
+    accumulates: bool
+    """Several micro-batches make a step."""
+    chunked_tokens: int = 0
+    """Of a micro-batch under chunked loss."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """How near reserved memory of one family's histories, written from the closed form, came to that of traced ones."""
+
+    family: str
+    attention: Attention
     rows: int
-    """Workloads that were compared."""
+    """Runs that were compared."""
     median_pct: float
+    """Of the sizes of differences."""
     shortfall_pct: float
     """The most that one was below."""
     excess_pct: float
     """The most that one was above."""
-    families: tuple[str, ...]
-    """Types of the models among them."""
     methods: tuple[str, ...]
+    updates: tuple[str, ...]
+    implementations: tuple[str, ...]
+    precisions: tuple[str, ...]
+    """`amp` whichever half precision it computes in: both take as much."""
+    checkpointing: tuple[str, ...]
+    kernels: tuple[str, ...]
+    accumulates: tuple[bool, ...]
     chunked_tokens: int
     """Most tokens of a micro-batch under chunked loss."""
     source: str
 
-    def covers(self, family: str, method: str, chunked_tokens: int = 0) -> bool:
+    def covers(self, kind: Kind) -> bool:
+        """Whether each trait of a run was among those compared, though not all in one run."""
+        return (
+            kind.method in self.methods
+            and kind.update in self.updates
+            and kind.implementation in self.implementations
+            and kind.precision.partition("-")[0] in self.precisions
+            and kind.checkpointing in self.checkpointing
+            and kind.kernel in self.kernels
+            and kind.accumulates in self.accumulates
+            and kind.chunked_tokens <= self.chunked_tokens
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exactness:
+    """The same of all families under an attention kernel: what bounds are made of."""
+
+    rows: int
+    shortfall_pct: float
+    excess_pct: float
+    families: Mapping[str, Compared]
+
+    def covers(self, kind: Kind) -> bool:
         """Whether runs of this kind were compared."""
-        return family in self.families and method in self.methods and chunked_tokens <= self.chunked_tokens
+        found = self.families.get(kind.family)
+        return found is not None and found.covers(kind)
 
 
 @lru_cache(maxsize=4)
+def _exactness(attention: Attention, is_expandable: bool) -> Exactness:
+    rows = [_compared(row) for row in catalogue.read_rows(_EXACT_FILES[is_expandable]) if row["attention"] == attention]
+    return Exactness(
+        rows=sum(row.rows for row in rows),
+        shortfall_pct=max(row.shortfall_pct for row in rows),
+        excess_pct=max(row.excess_pct for row in rows),
+        families={row.family: row for row in rows},
+    )
+
+
 def exactness(kernel: str = "flash", *, is_expandable: bool = False) -> Exactness:
     """What was seen of runs under an attention kernel.
 
@@ -104,6 +164,9 @@ def exactness(kernel: str = "flash", *, is_expandable: bool = False) -> Exactnes
         kernel: as `estimators.analytic.attention.attention_kernel` names it.
         is_expandable: replayed under expandable segments; else under the allocator's default settings.
     """
-    wanted = "math" if kernel == "math" else "other"
-    (row,) = (row for row in catalogue.read_rows(_EXACT_FILES[is_expandable]) if row["attention"] == wanted)
-    return Exactness(**row | {"families": tuple(row["families"]), "methods": tuple(row["methods"])})
+    return _exactness("math" if kernel == "math" else "other", is_expandable)
+
+
+def _compared(row: catalogue.Row) -> Compared:
+    fields: catalogue.Row = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
+    return Compared(**fields)

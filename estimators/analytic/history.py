@@ -18,6 +18,7 @@ from estimators.analytic.cards import card_of
 from estimators.analytic.course import whole_course_of
 from estimators.analytic.data_parallel import Buckets, broadcast_copies, buckets_of
 from estimators.analytic.evaluation_history import write_evaluation
+from estimators.analytic.families import family_of
 from estimators.analytic.history_ledger import Ledger
 from estimators.analytic.resume_history import write_resume
 from estimators.analytic.script import Backward, Completed, Product, Script, script_of
@@ -89,7 +90,11 @@ def written_history(workload: Workload, gpu: Gpu | None = None) -> History:
     iterations = _Iterations(
         ledger=ledger,
         script=script_of(
-            course.layout, course.layout.repetitions, micro_batches, max(loss_pieces(workload) - PLAYED_PIECES, 0)
+            course.layout,
+            course.layout.repetitions,
+            micro_batches,
+            max(loss_pieces(workload) - PLAYED_PIECES, 0),
+            _linears(workload),
         ),
         sizes=course.exact_sizes,
         steps=StepWriter(ledger, groups, workload.method, weights),
@@ -107,6 +112,12 @@ def written_history(workload: Workload, gpu: Gpu | None = None) -> History:
         shared.begin(first=first)
         iterations.write(first=first and not resumed)
     return History(ledger.codes, ledger.sizes, ledger.sections)
+
+
+def _linears(workload: Workload) -> tuple[str, ...]:
+    """Names of linear layers' modules; the head is no one's first."""
+    weights = family_of(workload.model.model_type).weights(workload.model)
+    return tuple(dict.fromkeys(weight.name.rsplit(".", 2)[-2] for weight in weights if weight.role == "linear"))
 
 
 class _Shared:

@@ -16,13 +16,8 @@ from estimators.analytic.stretches import Stretch
 from estimators.analytic.walk import Pass
 
 _GRADIENTS = (".weight", "gradient of the input")
-_PRODUCTS: dict[str, tuple[str, ...]] = {
-    "forward_end": (".q_proj", ".q_proj A"),
-    "loss": (),
-    "backward_start": (*_GRADIENTS, "loss.logits"),
-    "backward_end": _GRADIENTS,
-}
-"""How names of tensors end that the first matrix product of a window may make."""
+_BACKWARD = {"backward_start": (*_GRADIENTS, "loss.logits"), "backward_end": _GRADIENTS}
+"""How names of tensors end that the first matrix product of a window may make; forward's are those of linear layers."""
 
 
 _BEFORE_BACKWARD = ("forward_end", "loss")
@@ -79,7 +74,9 @@ class _Turn(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def script_of(layout: Layout, repetitions: int, micro_batches: int, other_pieces: int) -> Script:
+def script_of(
+    layout: Layout, repetitions: int, micro_batches: int, other_pieces: int, linears: tuple[str, ...]
+) -> Script:
     """The script of a played step.
 
     Args:
@@ -87,8 +84,9 @@ def script_of(layout: Layout, repetitions: int, micro_batches: int, other_pieces
         repetitions: how many layers the middle one stands for.
         micro_batches: that are written; all after the first ones are alike.
         other_pieces: of a chunked loss that are not played.
+        linears: names of the model's linear layers, without their places.
     """
-    writer = _Writer(layout, repetitions - 1)
+    writer = _Writer(layout, repetitions - 1, linears)
     for turn in _turns(layout, repetitions, micro_batches, other_pieces):
         writer.play(turn)
     return writer.written()
@@ -119,8 +117,10 @@ def _turns(layout: Layout, repetitions: int, micro_batches: int, other_pieces: i
 class _Writer:
     """Plays turns one after another."""
 
-    def __init__(self, layout: Layout, last: int) -> None:
+    def __init__(self, layout: Layout, last: int, linears: tuple[str, ...]) -> None:
         self._played = layout.played
+        forward = tuple(f".{name}{factor}" for name in linears for factor in ("", " A"))
+        self._products = {"forward_end": forward, "loss": ()} | _BACKWARD
         self._handed_on = handed_on(layout) if last else {}
         self._last = last
         names = [(kind.size, kind.category, kind.name) for kind in self._played.kinds]
@@ -179,7 +179,7 @@ class _Writer:
         for position in range(stretch.start, stretch.stop) if self._threads < threads else ():
             kind = self._played.events[position] - 1
             name = self._played.kinds[kind].name if kind >= 0 and not self._stand_in[kind] else ""
-            if name.endswith(_PRODUCTS[stretch.window]):
+            if f".{name}".endswith(self._products[stretch.window]):
                 self._play(range(start, position), own, repetition)
                 self._threads, start = threads, position
                 self._cue(Product(threads))

@@ -1,7 +1,9 @@
 """An optimizer's step as an allocator would see it: every tensor told apart, parameter by parameter."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
 
 from estimators.analytic.history_ledger import Ledger, Recipe
 from estimators.analytic.parameter_steps import adafactor
@@ -9,17 +11,29 @@ from estimators.analytic.parameters import ParameterGroup
 from estimators.analytic.projection import projection_of
 from estimators.analytic.refresh_history import write_refresh
 from estimators.analytic.states import as_stepped, group_states, inner_states, projects_each_pass, shared_states
-from estimators.analytic.steps import looping_optimizer, optimizer_groups, runs_of
+from estimators.analytic.steps import looping_optimizer, optimizer_groups
 from estimators.analytic.trail import Trail
 from estimators.workload import Method
 
 
 def in_model_order(groups: Sequence[ParameterGroup]) -> Iterator[tuple[ParameterGroup, int]]:
-    """Every parameter as the model lists them, alone in its group, with its layer."""
-    for layer, count in runs_of(groups):
-        for number in range(count):
-            for group in layer:
-                yield replace(group, count=1), number
+    """Every parameter as the model lists them, alone in its group, with its place in the group."""
+    for _, run in groupby(groups, lambda group: _stack_of(group)[0]):
+        stack = [(replace(group, count=1), group.count, _stack_of(group)[1]) for group in run]
+        for layer in range(max(count + only for _, count, only in stack)):
+            for group, count, only in stack:
+                if only <= layer < only + count:
+                    yield group, layer - only
+
+
+def _stack_of(group: ParameterGroup) -> tuple[str, int]:
+    """The list of layers that parameters lie in, and the first layer that has one: T5's first has a table for all."""
+    stack, star, _ = group.name.partition("*")
+    found = None if star else _ONE_LAYER.match(stack)
+    return (found[1], int(found[2])) if found else (stack if star else "", 0)
+
+
+_ONE_LAYER = re.compile(r"(.+?\.)(\d+)\.")
 
 
 class StepWriter:

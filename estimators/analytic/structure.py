@@ -15,7 +15,7 @@ from estimators.analytic.shadow.ops import SUMS
 from estimators.analytic.shadow.quantised import FourBit, blocks_symbol_of
 from estimators.analytic.shadow.structure import Structure
 from estimators.analytic.windows import attention_dropout as attention_dropout
-from estimators.analytic.windows import kernel_beside_mask, window_is_reached
+from estimators.analytic.windows import kernel_beside_mask, masks_die_apart, window_is_reached
 from estimators.workload import Workload
 
 LOSS_CHUNK_TOKENS = 1024
@@ -84,7 +84,7 @@ def structure_of(workload: Workload, kernel: str, card: CardTraits | None = None
         masked_kernel=masked_kernel,
         efficient=_efficient(workload, card) if "efficient" in (kernel, masked_kernel) else None,
         masks=family.masks(model),
-        layer_types=model.layer_kinds[:layers] if windowed else (),
+        layer_types=model.layer_kinds[:layers] if windowed or masks_die_apart(workload) else (),
         splits_sums=card is not None,
         aligned=batch.sequence_length % 16 == 0 or "efficient" not in (kernel, masked_kernel),
         checkpointing=workload.checkpointing == "full",

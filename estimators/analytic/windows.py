@@ -31,16 +31,16 @@ def layers_differ(workload: Workload) -> bool:
 def played_layers(workload: Workload) -> int:
     """Three layers stand for all where all are alike, and else all are played."""
     layers = workload.model.num_hidden_layers
-    return layers if layers_differ(workload) or _masks_die_apart(workload) else min(layers, PLAYED_LAYERS)
+    return layers if layers_differ(workload) or masks_die_apart(workload) else min(layers, PLAYED_LAYERS)
 
 
-def _masks_die_apart(workload: Workload) -> bool:
+def masks_die_apart(workload: Workload) -> bool:
     """Whether checkpointed layers keep two masks between them, each until the first layer that takes it has run again.
 
     A middle layer that stands for several would let go of one several times.
     """
-    kinds = set(workload.model.layer_kinds)
-    return workload.checkpointing == "full" and window_is_reached(workload) and len(kinds) > 1
+    has_masks = window_is_reached(workload) or workload.padding or is_eager(workload)
+    return workload.checkpointing == "full" and has_masks and len(set(workload.model.layer_kinds)) > 1
 
 
 def is_eager(workload: Workload) -> bool:

@@ -15,7 +15,7 @@ from estimators.footprint import Footprint, Term
 from estimators.verdict import Fit, verdict_of
 from estimators.workload import Workload
 from profiles.gpus import Gpu
-from profiles.ranges import exactness
+from profiles.ranges import Kind, exactness
 
 _PLAIN = DEFAULTS, replace(EXPANDABLE, text="")
 """Settings under which histories without other streams need no whole replica."""
@@ -72,6 +72,22 @@ def _peaks(history: History, settings: AllocatorSettings) -> tuple[int, int]:
     return run.peak_allocated_bytes, run.peak_reserved_bytes
 
 
+def kind_of(workload: Workload, kernel: str) -> Kind:
+    """What decides whether such runs were compared."""
+    method, batch = workload.method, workload.batch
+    return Kind(
+        family=workload.model.model_type,
+        method=method.name,
+        update=method.update,
+        implementation=method.implementation,
+        precision=workload.precision,
+        checkpointing=workload.checkpointing,
+        kernel=kernel,
+        accumulates=batch.gradient_accumulation_steps > 1,
+        chunked_tokens=batch.tokens if workload.loss == "chunked" else 0,
+    )
+
+
 def is_compared(workload: Workload, gpu: Gpu | None) -> bool:
     """Whether replays of such runs were compared with traced ones; where not, the closed form's bound stands.
 
@@ -79,11 +95,16 @@ def is_compared(workload: Workload, gpu: Gpu | None) -> bool:
     """
     if workload.resume != "none" or workload.eval_batch or workload.empty_cache != "none":
         return False
-    chunked = workload.batch.tokens if workload.loss == "chunked" else 0
-    settings = workload.allocator_settings
-    is_expandable = bool(settings) and parse_settings(settings).expandable_segments
-    seen = exactness(attention_kernel(workload, gpu), is_expandable=is_expandable)
-    return seen.covers(workload.model.model_type, workload.method.name, chunked)
+    kernel, settings = attention_kernel(workload, gpu), workload.allocator_settings
+    kind = kind_of(workload, kernel)
+    if settings and parse_settings(settings).expandable_segments and not _is_known_to_expand(kind):
+        return False
+    return exactness(kernel).covers(kind)
+
+
+def _is_known_to_expand(kind: Kind) -> bool:
+    """Whether histories of the family were compared under expandable segments; they are the same under all settings."""
+    return kind.family in exactness(kind.kernel, is_expandable=True).families
 
 
 def confirmed_fit(workload: Workload, fit: Fit) -> Fit:

@@ -222,9 +222,12 @@ class Bloom(Program):
         return record(like(x, f"{name} folded"), lambda gradient: [gradient.detach()], [x])
 
     def merged(self, x: Tensor) -> Tensor:
-        """Heads side by side again: a copy, there and back."""
+        """Heads side by side again: a copy, and where there are several sequences another one back."""
+        batched = self.structure.batched
 
         def apply(gradient: Tensor) -> Gradients:
+            if not batched:
+                return [gradient.view(*HEADS).as_view()]
             return [gradient.tape.empty(HEADS, gradient.itemsize, "gradient head by head")]
 
         return record(x.tape.empty(HIDDEN, x.itemsize, "attention output"), apply, [x])
@@ -237,8 +240,8 @@ class Bloom(Program):
     def mlp(self, x: Tensor, residual: Tensor) -> Tensor:
         """Two products with an activation between them."""
         x = written_gelu(self.linear(x, f"{MLP}.dense_h_to_4h"))
-        x = self.linear(x, f"{MLP}.dense_4h_to_h")
-        return self.dropped_and_added(x, residual)
+        output = self.linear(x, f"{MLP}.dense_4h_to_h")
+        return self.dropped_and_added(output, residual)
 
 
 FAMILY = Family(

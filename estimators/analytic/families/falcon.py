@@ -127,8 +127,7 @@ class Falcon(Llama):
         words = self.weight("transformer.word_embeddings")
         embedded = self.entered(embedding(self.tape, words, HIDDEN, "word_embeddings"))
         position_ids = self.tape.empty(("s",), 8, "position ids", "inputs")  # noqa: F841
-        dims = ("b", "s", "s") if self.structure.padding else ("s", "s")
-        mask = self.tape.empty(dims, 1, "attention mask", "inputs")
+        mask = self.causal_mask() or self.tape.empty(("s", "s"), 1, "attention mask", "inputs")
         hidden = embedded
         cos, sin = self.positions(hidden)
         cache: list[Tensor] = []
@@ -170,19 +169,24 @@ class Falcon(Llama):
         if s.use_cache and not s.checkpointing:
             key, value = self.cached(key, "k cached"), self.cached(value, "v cached")
             cache += [key.detach(), value.detach()]
-        return self.linear(self.attended(query, key, value, mask), f"{ATTENTION}.dense"), None
+        out = self.attended(query, key, value, mask)
+        return self.linear(out, f"{ATTENTION}.dense"), None
 
     def attended(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         """SDPA with heads as they are, beside a mask and without dropout."""
+        values = self.torchs(q, k, v, mask)
+        return joined(values) if self.structure.kernel == "math" else values
+
+    def torchs(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """The last argument is cast first: in this order compilers evaluate autocast's wrapper (autocast_mode.h)."""
         s = self.structure
         if s.autocast:
-            q, k, v = (cast(x, s.autocast, f"{name} cast") for x, name in zip((q, k, v), "qkv", strict=True))
+            v, k, q = (cast(x, s.autocast, f"{name} cast") for x, name in zip((v, k, q), "vkq", strict=True))
         if s.kernel != "math":
             kernel = kernels.FUSED[s.kernel]
             return kernels.fused(q, k, v, kernel, grouped=False, mask=mask, efficient=s.efficient, aligned=s.aligned)
         one_head = not self.traits.repeats_heads
-        values = kernels.math(q, k, v, grouped=False, batched=s.batched, mask=mask, broadcast=one_head)
-        return joined(values)
+        return kernels.math(q, k, v, grouped=False, batched=s.batched, mask=mask, broadcast=one_head)
 
     def split(self, fused: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries as a view, keys and values as copies, repeated for every query head in the larger models."""

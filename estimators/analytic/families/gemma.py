@@ -139,7 +139,7 @@ class Gemma2(Gemma):
         layer to the end of backward. In between the other lives a little longer than here, until the first full layer.
         """
         s = self.structure
-        alike = not s.layer_types or s.padding or s.kernel == "eager"
+        alike = not s.layer_types or (not s.checkpointing and (s.padding or s.kernel == "eager"))
         return (FULL if index == s.layers - 1 else SLIDING) if alike else super().layer_type(index)
 
     def projected(self, hidden: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,7 +10,7 @@ from estimators.analytic.families.family import Family
 from estimators.analytic.families.llama import Llama
 from estimators.analytic.families.rotary import inverse_frequencies, turned_sizes
 from estimators.analytic.shadow.activations import activate
-from estimators.analytic.shadow.ops import add, chunk, concatenate, dropout, embedding, part, relayout, rotate
+from estimators.analytic.shadow.ops import add, chunk, dropout, embedding, relayout, rotate_parts
 from estimators.analytic.shadow.program import HIDDEN
 from estimators.analytic.shadow.tape import Tensor
 from estimators.analytic.shadow.weights import Weight, head, linear, norm
@@ -141,13 +141,7 @@ class GptNeox(Llama):
 
     def rotated(self, query: Tensor, key: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
         """Rotary positions for a part of each head; both are turned before either is joined with its rest."""
-        sides = {"q": query, "k": key}
-        turned = {name: part(x, "b", "n", "s", self.rotary) for name, x in sides.items()}
-        passed = {name: part(x, "b", "n", "s", "d-p") for name, x in sides.items()}
-        made = [rotate(x, cos, sin, name) for name, x in turned.items()]
-        for place, (name, rest) in enumerate(passed.items()):
-            made[place] = concatenate([made[place], rest], query.dims, f"{name} joined")
-        return made[0], made[1]
+        return rotate_parts(query, key, cos, sin, self.rotary, "d-p", by_turns=False)
 
     def mlp(self, x: Tensor) -> Tensor:
         """Two products with an activation between them."""

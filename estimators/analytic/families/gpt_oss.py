@@ -112,7 +112,7 @@ class GptOss(Llama):
             autocast=s.autocast,
         )
         del keys, values
-        return self.linear(self.joined(out), f"{ATTENTION}.o_proj"), weights
+        return self.linear(out, f"{ATTENTION}.o_proj"), weights
 
     def routed(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The router, and the experts that it chose; their weights are returned, too."""

@@ -127,10 +127,12 @@ class Llama(Program):
     def value_heads(self, value: Tensor, mask: Tensor | None) -> Tensor:
         """Values head by head: fused kernels' gradients come back in the linear layer's order, others are copied.
 
-        So are those that were summed over query heads, where transformers repeated the values beside a mask.
+        So are those that were summed over query heads, where transformers repeated the values beside a mask, and those
+        that flash and cuDNN lay out like values which a cache has copied (`empty_like`).
         """
-        summed = mask is not None and self.structure.grouped
-        if summed or self.kernel(mask) in ("math", "eager"):
+        s, kernel = self.structure, self.kernel(mask)
+        summed, cached = mask is not None and s.grouped, s.use_cache and not s.checkpointing
+        if summed or kernel in ("math", "eager") or (cached and kernel in ("flash", "cudnn")):
             return self.key_heads(value)
         return value.view("b", "g", "s", "d")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from estimators.analytic.families.family import Family
 from estimators.analytic.shadow.activations import activate
-from estimators.analytic.shadow.ops import add, dropout, embedding, relayout, scale
+from estimators.analytic.shadow.ops import add, dropout, embedding, relayout, reshaped, scale
 from estimators.analytic.shadow.program import HIDDEN, Program
 from estimators.analytic.shadow.tape import Tensor
 from estimators.analytic.shadow.weights import Weight, head, linear, norm
@@ -146,7 +146,7 @@ class Opt(Program):
             hidden = add(residual, hidden, "after attention")
         if not first:
             hidden = self.layer_norm(hidden, f"{LAYER}.self_attn_layer_norm")
-        hidden = hidden.view("bs", "h")
+        hidden = reshaped(hidden, "bs", "h")
         residual = hidden
         if first:
             hidden = self.layer_norm(hidden, f"{LAYER}.final_layer_norm")
@@ -156,7 +156,7 @@ class Opt(Program):
             hidden = self.linear(hidden, f"{LAYER}.fc2")
         with self.named("residual"):
             hidden = dropout(hidden, probability, "dropout")
-            hidden = add(residual, hidden, "after mlp").view(*HIDDEN)
+            hidden = reshaped(add(residual, hidden, "after mlp"), *HIDDEN)
         return hidden if first else self.layer_norm(hidden, f"{LAYER}.final_layer_norm")
 
     def attention(self, hidden: Tensor, mask: Tensor | None, cache: list[Tensor]) -> tuple[Tensor, Tensor | None]:

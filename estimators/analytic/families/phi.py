@@ -133,16 +133,19 @@ class Phi(Llama):
         key = relayout(self.linear(hidden, f"{ATTENTION}.k_proj"), "b", "g", "s", "d")
         value = self.linear(hidden, f"{ATTENTION}.v_proj")
         value = relayout(value, "b", "g", "s", "d") if strided or cached else value.view("b", "g", "s", "d")
-        turned = {name: part(x, *x.dims[:-1], self.rotary) for name, x in (("q", query), ("k", key))}
-        passed = [part(x, *x.dims[:-1], "d-p") for x in (query, key)]
-        made = [rotate(x, cos, sin, name) for name, x in turned.items()]
-        query = concatenate([made[0], passed[0]], query.dims, "q joined")
-        key = concatenate([made[1], passed[1]], key.dims, "k joined")
+        (query_rot, query_pass), (key_rot, key_pass) = (self.halves(x) for x in (query, key))
+        query_rot, key_rot = rotate(query_rot, cos, sin, "q"), rotate(key_rot, cos, sin, "k")
+        query = concatenate([query_rot, query_pass], query.dims, "q joined")
+        key = concatenate([key_rot, key_pass], key.dims, "k joined")
         if cached:
             key, value = self.cached(key, "k cached"), self.cached(value, "v cached")
             cache += [key.detach(), value.detach()]
         out, weights = self.attend(query, key, value, mask, foldable=True)
         return self.linear(out, f"{ATTENTION}.dense"), weights
+
+    def halves(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What of each head is turned, and what is not."""
+        return part(x, *x.dims[:-1], self.rotary), part(x, *x.dims[:-1], "d-p")
 
     def mlp(self, x: Tensor) -> Tensor:
         """Two products with an activation between them."""

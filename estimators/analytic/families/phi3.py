@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from estimators.analytic.families.family import Family
 from estimators.analytic.families.llama import ATTENTION, MLP, Llama
 from estimators.analytic.families.rotary import inverse_frequencies, turned_sizes
-from estimators.analytic.shadow.ops import add, chunk, dropout, multiply, part, relayout, rotate_part, silu
+from estimators.analytic.shadow.ops import add, chunk, dropout, multiply, part, relayout, rotate_parts, silu
 from estimators.analytic.shadow.tape import Tensor
 from estimators.analytic.shadow.weights import Weight, head, linear, norm
 from estimators.analytic.shadow.weights import embedding as table
@@ -107,8 +107,7 @@ class Phi3(Llama):
         query, key, value = (part(joined, "b", "s", width) for width in "qkk")
         query, key = relayout(query, "b", "n", "s", "d"), self.key_heads(key)
         value = self.value_heads(value, mask)
-        query = rotate_part(query, cos, sin, "q", self.rotary, "d-p")
-        key = rotate_part(key, cos, sin, "k", self.rotary, "d-p")
+        query, key = rotate_parts(query, key, cos, sin, self.rotary, "d-p", by_turns=True)
         if s.use_cache and not s.checkpointing:
             key, value = self.cached(key, "k cached"), self.cached(value, "v cached")
             cache += [key.detach(), value.detach()]

@@ -229,14 +229,27 @@ class T5(Program):
         """A bias for every head and pair of tokens, by the bucket of their distance (`compute_bias`)."""
         tape, buckets = self.tape, None
 
-        def pairs(name: str, itemsize: int = 8) -> Tensor:
-            return tape.empty(("s", "s"), itemsize, name, "inputs")
+        def pairs(name: str, itemsize: int = 8, category: str = "inputs") -> Tensor:
+            return tape.empty(("s", "s"), itemsize, name, category)
 
         relative = pairs("relative positions")  # noqa: F841
         if stack == "encoder":
+            ahead = pairs("later tokens", 1)
+            ahead = pairs("later tokens as numbers")
+            ahead = pairs("buckets of later tokens")
             buckets = pairs("buckets")
-        distance, small = pairs("distances"), pairs("small distances", 1)
-        large, most = pairs("buckets of large distances"), pairs("last bucket")
+            del ahead
+            distance = pairs("distances")
+        else:
+            distance = pairs("zeros")
+            distance = pairs("distances before the sign")
+            distance = pairs("distances")
+        small = pairs("small distances", 1)
+        for name in ("distances in fp32", "ratios", "logarithms", "shares", "large distances"):
+            large = pairs(name, 4, "activations")
+        large = pairs("whole distances")
+        large = pairs("buckets of large distances")
+        most = pairs("last bucket")
         large = pairs("buckets of large distances")
         del most
         picked = pairs("buckets of all distances")
@@ -255,13 +268,11 @@ class T5(Program):
         """Attention with a bias on its scores; its weights where they are there."""
         s, batched = self.structure, self.structure.batched
         if s.kernel == "eager":
-            values, weights = biased.eager(
+            return biased.eager(
                 q, k, v, bias, mask, batched=batched, probability=self.traits.dropout, autocast=s.autocast
             )
-            return self.joined(values), weights
-        bias = cast(
-            biased.bias_mask(bias, mask, causal=causal, learned=learned, batched=batched), q.itemsize, "bias cast"
-        )
+        wide = biased.bias_mask(bias, mask, causal=causal, learned=learned, batched=batched)
+        bias = cast(wide, q.itemsize, "bias cast")
         if s.kernel == "math":
             values = kernels.math(
                 q,

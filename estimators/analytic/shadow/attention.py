@@ -154,7 +154,7 @@ def math(
     head of keys and values, which the products spread. `bias`: an additive mask, which may be learned.
     """
     tape, origin = q.tape, q.itemsize
-    bias_of_mask = tape.empty(mask.dims, origin, "additive mask") if mask is not None else None
+    bias_of_mask = tape.empty(("b", "s", "s"), origin, "additive mask") if mask is not None else None
     q32, k32, v32 = cast(q, 4, "q in fp32"), cast(k, 4, "k in fp32"), cast(v, 4, "v in fp32")
     q_scaled = scale(q32, "q scaled")
     if mask is None and causal:
@@ -164,13 +164,13 @@ def math(
         k_used, v_used = repeat(k32, HEADS, "k repeated"), repeat(v32, HEADS, "v repeated")
     k_scaled = scale(k_used, "k scaled")
     strided, single = batched and not foldable, grouped or repeated or broadcast
-    q_used = q_scaled
+    q_factor, k_factor = q_scaled, k_scaled
     if broadcast:
-        q_used = folded(q_scaled, "q folded") if strided else q_scaled
-        k_scaled = spread(k_scaled, "k spread", copied=batched)
+        q_factor = folded(q_scaled, "q folded") if strided else q_scaled
+        k_factor = spread(k_scaled, "k spread", copied=batched)
     copies = (strided and not broadcast, strided and not single)
-    scores = matmul(q_used, k_scaled, SCORES, "scores", copies=copies)
-    del q_used, k_scaled  # temporaries of the expression
+    scores = matmul(q_factor, k_factor, SCORES, "scores", copies=copies)
+    del q_factor, k_factor, k_scaled  # temporaries of the expression
     if bias is not None:
         scores = _added(scores, bias, batched=batched)
     weights = softmax(scores, "attention weights")
@@ -181,6 +181,8 @@ def math(
     if broadcast:
         v_used = spread(v32, "v spread", copied=batched)
     values = matmul(weights, v_used, HEADS, "values", copies=(False, batched and not single), copies_gradient=batched)
+    if broadcast:
+        del v_used
     return cast(values, origin, "attention output")
 
 
@@ -237,7 +239,7 @@ def eager(
     foldable: bool = False,
     capped: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Transformers' `eager_attention_forward`: scores, mask, softmax, dropout; returns the weights too.
+    """Transformers' `eager_attention_forward`: scores, mask, softmax, dropout: (b, s, q); returns the weights too.
 
     Most families ask for a softmax in fp32 and cast its result back at once; where one does not, autocast runs softmax
     in fp32 all the same, and the matrix product casts.
@@ -261,4 +263,13 @@ def eager(
     weights = dropout(weights, probability, "attention dropout")
     copies = (False, batched and (single_head or not grouped))
     values = matmul(weights, v, HEADS, "values", copies=copies, copies_gradient=batched, autocast=autocast)
-    return values, weights
+    return contiguous(values), weights
+
+
+def contiguous(x: Tensor) -> Tensor:
+    """`transpose(1, 2).contiguous()` of (b, n, s, d)."""
+    return record(
+        x.tape.empty(("b", "s", "q"), x.itemsize, "attention output contiguous"),
+        lambda gradient: [gradient.detach()],
+        [x],
+    )

@@ -110,7 +110,7 @@ def eager(
     probability: float,
     autocast: int,
 ) -> tuple[Tensor, Tensor]:
-    """T5's own `eager_attention_forward`: (b, n, s, d), and the weights."""
+    """T5's own `eager_attention_forward`: (b, s, q), and the weights."""
     scores = scale(
         matmul(q, k, kernels.SCORES, "scores", copies=(batched, batched), autocast=autocast), "scores scaled"
     )
@@ -122,4 +122,4 @@ def eager(
     weights = dropout(weights, probability, "attention dropout")
     copies = (False, batched)
     values = matmul(weights, v, kernels.HEADS, "values", copies=copies, copies_gradient=batched, autocast=autocast)
-    return values, weights
+    return kernels.contiguous(values), weights

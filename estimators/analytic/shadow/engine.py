@@ -46,7 +46,7 @@ def backward(loss: Tensor, hook: Hook | None = None) -> None:
         outputs = _fitted(node, outputs)
         del gradients[node]
         node.saved.clear()
-        ready = _deliver(node, outputs, gradients, queue)
+        ready = _deliver(node, outputs, gradients, queue, hook)
         del node
         for parameter in ready:
             _accumulate(parameter, hook)
@@ -67,7 +67,8 @@ def _fitted(node: Node, outputs: list[Tensor | None]) -> list[Tensor | None]:
     """What `validate_outputs` does before the node lets go of what it saved: gradients like the inputs, one by one."""
     if not node.broadcast and [gradient and gradient.itemsize for gradient in outputs] == node.itemsizes:
         return outputs
-    for place, (gradient, itemsize) in enumerate(zip(outputs, node.itemsizes, strict=True)):
+    for place, itemsize in enumerate(node.itemsizes):
+        gradient = outputs[place]  # nothing else may hold what is summed away
         if gradient is None:
             continue
         edge, is_summed = node.inputs[place], place in node.broadcast
@@ -89,9 +90,13 @@ def _summed(gradient: Tensor, dims: Dims, parameter: Parameter | None) -> Tensor
 
 
 def _deliver(
-    node: Node, outputs: list[Tensor | None], gradients: dict[Node, Tensor], queue: list[Node]
+    node: Node, outputs: list[Tensor | None], gradients: dict[Node, Tensor], queue: list[Node], hook: Hook | None
 ) -> list[Parameter]:
-    ready = []
+    """Hand gradients on; returns the parameters whose gradients are complete.
+
+    A gradient that goes on through a view has to wait for the view's node, and parameters' nodes come before that.
+    """
+    ready: list[Parameter] = []
     outputs.reverse()
     for edge in node.inputs:
         gradient = outputs.pop()
@@ -102,7 +107,10 @@ def _deliver(
             edge.deliveries -= 1
             if not edge.deliveries:
                 ready.append(edge)
-        elif edge in gradients:
+            continue
+        while ready and gradient.is_view:
+            _accumulate(ready.pop(0), hook)
+        if edge in gradients:
             gradients[edge] = _sum(gradients.pop(edge), gradient)
         else:
             gradients[edge] = gradient

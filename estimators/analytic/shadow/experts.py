@@ -30,7 +30,8 @@ def route(
         narrows: the weights are cast to the logits' dtype.
     """
     logits = linear(hidden, gate, None, "router logits", autocast=autocast)
-    weights, index = _top_k(softmax(cast(logits, 4, "router logits in fp32"), "router probabilities"))
+    probabilities = softmax(cast(logits, 4, "router logits in fp32"), "router probabilities")
+    weights, index = _top_k(probabilities)
     if normalizes:
         weights = _divided_by_sum(weights)
     return logits, cast(weights, logits.itemsize, "routing weights") if narrows else weights, index
@@ -115,6 +116,7 @@ def grouped(
     out = _shifted(_product(out, down, offsets, ROWS, "down_proj"), rows)
     weighted = multiply(out, pair_weights, "weighted")
     back = tape.empty(PAIRS, 8, "order of the tokens", "inputs")
+    tape.empty(PAIRS, 8, "places in that order", "inputs")
     weighted = _taken(weighted, back, ROWS, "weighted in the tokens' order")
     final = _summed(weighted)
     return cast(final, source, "sum over experts in the model's dtype")

@@ -133,6 +133,14 @@ def tanh(x: Tensor, name: str) -> Tensor:
     return record(out, lambda gradient: [like(gradient, "gradient")], [x], [out])
 
 
+def reshaped(x: Tensor, *dims: str) -> Tensor:
+    """A view that autograd keeps a node for: the gradient comes back through it, as one."""
+    before = x.dims
+    out = x.view(*dims)
+    out.node = None
+    return record(out, lambda gradient: [gradient.view(*before).as_view()], [x])
+
+
 def relayout(x: Tensor, *dims: str) -> Tensor:
     """A view whose gradient comes back in another memory order and has to be copied."""
     before = x.dims
@@ -230,14 +238,20 @@ def linear(
         before = inward(gradient) if wants and has_bias else None
         weights = tape.empty(outer, size, weight.name, category).as_view() if trainable else None
         after = inward(gradient) if wants and not has_bias else None
-        return [weights, before or after, gradient.view(*rows, *offsets).detach() if shifts else None]
+        return (
+            [gradient.view(*rows, *offsets).detach() if shifts else None, weights, before]
+            if has_bias
+            else [after, weights]
+        )
 
     saved = [x] * trainable + ([kernel] if wants and isinstance(kernel, Tensor) else [])
     stop_before(tape, saved)
     tape.multiply()
     out = tape.empty((*inner[:-1], outer[-1 if transposed else 0]), x.itemsize, name)
-    saves_parameter, broadcast = wants and isinstance(kernel, Parameter), {2: offsets} if shifts else {}
-    return record(out, apply, [kernel, x, offset], saved, broadcast, saves_parameter=saves_parameter)
+    saves_parameter, broadcast = wants and isinstance(kernel, Parameter), {0: offsets} if shifts else {}
+    # A bias makes one product of all (addmm), whose input became a view before the weight; else it is the other way.
+    inputs: list[Parameter | Tensor | None] = [offset, kernel, x] if has_bias else [x, kernel]
+    return record(out, apply, inputs, saved, broadcast, saves_parameter=saves_parameter)
 
 
 def _cast_weight(tape: Tape, weight: Parameter, itemsize: int, *, caches: bool = True) -> Parameter | Tensor:
@@ -277,8 +291,9 @@ def matmul(
 
     Autocast casts both of them before.
     """
-    if autocast:
-        a, b = cast(a, autocast, f"{name} operand cast"), cast(b, autocast, f"{name} operand cast")
+    if autocast:  # the last argument first, as in `linear`
+        b = cast(b, autocast, f"{name} operand cast")
+        a = cast(a, autocast, f"{name} operand cast")
     operands = [
         record(like(x, f"{name} operand copy"), lambda gradient: [gradient.detach()], [x]) if copied else x
         for x, copied in zip((a, b), copies, strict=True)
@@ -326,10 +341,27 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor, name: str) -> Tensor:
     return add(straight, turned, name)
 
 
-def rotate_part(x: Tensor, cos: Tensor, sin: Tensor, name: str, rotary: str, rest: str) -> Tensor:
-    """Rotary positions for the first `rotary` elements of each head, joined with the `rest`, which may be none."""
-    turned, passed = part(x, *x.dims[:-1], rotary), part(x, *x.dims[:-1], rest)
-    return concatenate([rotate(turned, cos, sin, name), passed], x.dims, f"{name} joined")
+def rotate_parts(
+    q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, rotary: str, rest: str, *, by_turns: bool
+) -> tuple[Tensor, Tensor]:
+    """Rotary positions for the first `rotary` elements of each head, joined with the `rest`, which may be none.
+
+    `by_turns`: queries are joined before keys are turned.
+    """
+    sides = [
+        (name, x.dims, part(x, *x.dims[:-1], rotary), part(x, *x.dims[:-1], rest))
+        for name, x in zip("qk", (q, k), strict=True)
+    ]
+    if by_turns:
+        query, key = (
+            concatenate([rotate(turned, cos, sin, name), passed], dims, f"{name} joined")
+            for name, dims, turned, passed in sides
+        )
+        return query, key
+    made = [rotate(turned, cos, sin, name) for name, _, turned, _ in sides]
+    for place, (name, dims, _, passed) in enumerate(sides):
+        made[place] = concatenate([made[place], passed], dims, f"{name} joined")
+    return made[0], made[1]
 
 
 def _rotate_product(x: Tensor, table: Tensor, name: str) -> Tensor:

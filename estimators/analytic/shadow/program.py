@@ -135,11 +135,20 @@ class Program(Linears, ABC):
 
     def causal_mask(self, kind: str = FULL) -> Tensor | None:
         """The mask that transformers makes for the kernel, once for all layers."""
-        s, tape = self.structure, self.tape
-        if s.kernel == "eager":
-            allowed = self._allowed(kind)  # noqa: F841
-            return tape.empty(("b", "s", "s"), s.itemsize, "attention mask", "inputs")
-        return tape.empty(("b", "s", "s"), 1, "attention mask", "inputs") if s.padding else None
+        s, tape, square = self.structure, self.tape, ("b", "s", "s")
+        if s.padding:
+            allowed = self._allowed(kind)
+            before = tape.empty(("s", "s"), 1, "allowed", "inputs")
+            del allowed
+            allowed = tape.empty(square, 1, "attention mask", "inputs")
+            del before
+            if s.kernel != "eager":
+                return allowed
+        elif s.kernel == "eager":
+            allowed = self._allowed(kind)
+        else:
+            return None
+        return tape.empty(square, s.itemsize, "attention mask", "inputs")
 
     def masks(self) -> dict[str, Tensor | None]:
         """The masks that transformers makes, by the kind of layers that take them.
@@ -200,16 +209,34 @@ class Program(Linears, ABC):
                 foldable=foldable,
                 capped=self.caps_scores,
             )
-            return _contiguous(values), weights
+            return values, weights
         repeated = s.grouped and mask is not None
         grouped = s.grouped and not repeated
         if repeated:  # transformers repeats heads itself beside a mask (use_gqa_in_sdpa)
             k = repeat(k, kernels.HEADS, "k repeated", single=s.single_head)
             v = repeat(v, kernels.HEADS, "v repeated", single=s.single_head)
+        out = self.torch_attention(q, k, v, mask, kernel, grouped=grouped, repeated=repeated, foldable=foldable)
+        copies = kernel == "math" or (foldable and kernels.FUSED[kernel].follows_queries)
+        return (kernels.contiguous(out) if copies else out), None
+
+    def torch_attention(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Tensor | None,
+        kernel: str,
+        *,
+        grouped: bool,
+        repeated: bool,
+        foldable: bool,
+    ) -> Tensor:
+        """Torch's own: what autocast casts is its alone."""
+        s = self.structure
         if s.autocast:
             q, k, v = (cast(x, s.autocast, f"{name} cast") for x, name in zip((q, k, v), "qkv", strict=True))
         if kernel == "math":
-            values = kernels.math(
+            return kernels.math(
                 q,
                 k,
                 v,
@@ -221,27 +248,15 @@ class Program(Linears, ABC):
                 foldable=foldable,
                 repeated=repeated and not s.single_head,
             )
-            return _contiguous(values), None
-        fused = kernels.FUSED[kernel]
-        runs = s.efficient if kernel == "efficient" else None
-        out = kernels.fused(
+        fused, runs = kernels.FUSED[kernel], s.efficient if kernel == "efficient" else None
+        return kernels.fused(
             q, k, v, fused, grouped=grouped, mask=mask, by_heads=foldable, efficient=runs, aligned=s.aligned
         )
-        return (_contiguous(out) if foldable and fused.follows_queries else out), None
 
     def joined(self, values: Tensor) -> Tensor:
         """`transpose(1, 2).contiguous()` of (b, n, s, d)."""
-        return _contiguous(values)
+        return kernels.contiguous(values)
 
     def cached(self, x: Tensor, name: str) -> Tensor:
         """Keys or values as the cache joins them to what it holds: a copy."""
         return record(self.tape.empty(x.dims, x.itemsize, name), lambda gradient: [gradient.as_view()], [x])
-
-
-def _contiguous(x: Tensor) -> Tensor:
-    """`transpose(1, 2).contiguous()` of (b, n, s, d)."""
-    return record(
-        x.tape.empty(("b", "s", "q"), x.itemsize, "attention output contiguous"),
-        lambda gradient: [gradient.detach()],
-        [x],
-    )

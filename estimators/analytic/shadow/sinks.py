@@ -1,6 +1,6 @@
 """GPT-OSS's attention: a learned score for each head joins the softmax, and takes part of the weights away."""
 
-from estimators.analytic.shadow.attention import HEADS, SCORES
+from estimators.analytic.shadow.attention import HEADS, SCORES, contiguous
 from estimators.analytic.shadow.ops import (
     Gradients,
     add,
@@ -49,7 +49,7 @@ def attend_with_sinks(
     probability: float,
     autocast: int,
 ) -> tuple[Tensor, Tensor]:
-    """GPT-OSS's own `eager_attention_forward`, heads repeated: (b, n, s, d), and the weights.
+    """GPT-OSS's own `eager_attention_forward`, heads repeated: (b, s, q), and the weights.
 
     `foldable`: values lie in memory head after head, as copies of them do, so the product needs no copy of its own.
     """
@@ -63,7 +63,7 @@ def attend_with_sinks(
     weights = cast(dropout(taken, probability, "attention dropout"), v.itemsize, "weights")
     copies = (False, batched and not foldable)
     values = matmul(weights, v, HEADS, "values", copies=copies, copies_gradient=batched, autocast=autocast)
-    return values, weights
+    return contiguous(values), weights
 
 
 def _joined(scores: Tensor, sinks: Parameter) -> Tensor:

@@ -6,11 +6,14 @@ import pytest
 
 from estimators.allocator.plain import plain_peaks
 from estimators.allocator.replay import Event, replay
+from estimators.analytic.attention import attention_kernel
 from estimators.analytic.cards import USUAL
 from estimators.analytic.estimate import estimate
 from estimators.analytic.history import history_of, written_history
 from estimators.workload import METHODS, Workload
 from galore_mem.answers.settings import Settings, workloads
+from profiles.configs import shape_from_config
+from profiles.models import find_model
 from profiles.shapes import ModelShape
 
 SHAPE = ModelShape(
@@ -139,12 +142,48 @@ def test_events_are_those_of_the_trace(method: str, words: dict[str, Any]) -> No
     pytest.importorskip("torch")
     for module in ("bitsandbytes", "peft", "galore_torch"):
         pytest.importorskip(module)
+
+    assert_events_are_those_of_the_trace(make(method, **words))
+
+
+FAMILIES: list[tuple[str, str, dict[str, Any]]] = [
+    ("t5-base", "adamw", {}),
+    ("opt-125m", "adamw-8bit", {"precision": "amp-bf16", "checkpointing": "full"}),
+    ("opt-350m", "galore-adamw", {"update": "per-layer", "rank": 64}),
+    ("falcon-7b", "sgd", {"precision": "amp-bf16", "checkpointing": "full"}),
+    ("falcon-7b", "lora", {"padding": True}),
+    ("phi-2", "sgd", {"checkpointing": "full"}),
+    ("phi-3-mini", "adamw", {}),
+    ("pythia-160m", "adamw", {"update": "per-layer", "padding": True}),
+    ("gpt2", "adamw", {"checkpointing": "full"}),
+    ("bloom-560m", "adamw", {"batch": 1}),
+    ("qwen3-30b-a3b", "sgd", {"checkpointing": "full"}),
+    ("gpt-oss-20b", "sgd", {"batch": 1}),
+    ("gemma-2-2b", "adamw-8bit", {"attention": "eager", "padding": True, "checkpointing": "full"}),
+    ("bert-base", "adamw", {"update": "per-layer"}),
+]
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize(("name", "method", "words"), FAMILIES)
+def test_events_of_every_kind_of_model_are_those_of_the_trace(name: str, method: str, words: dict[str, Any]) -> None:
+    """Two layers of models of the catalogue, whose own way to compute shows in the order of births and deaths."""
+    pytest.importorskip("torch")
+    for module in ("bitsandbytes", "peft", "transformers"):
+        pytest.importorskip(module)
+    from benchmarks.ledger_diff import shallow
+
+    shape = shape_from_config(shallow(dict(find_model(name).config), 2), name)
+    (workload,) = workloads(shape, (method,), Settings(**{"seq": 192, "batch": 2, **words}))
+    assert_events_are_those_of_the_trace(workload)
+
+
+def assert_events_are_those_of_the_trace(workload: Workload) -> None:
     from galore_mem.answers.lengths import events_of
     from galore_mem.answers.steps import record
 
-    workload = make(method, **words)
-    kernel = words.get("attention", "flash")
-    histories = [list(events_of(record(workload, kernel, workspace_bytes=8_519_680, card=USUAL))), history_of(workload)]
+    recording = record(workload, attention_kernel(workload, None), workspace_bytes=8_519_680, card=USUAL)
+    histories = [list(events_of(recording)), history_of(workload)]
     traced, written = map(large_blocks, histories)
     assert traced == written
     peaks = [replay(events).peak_reserved_bytes for events in histories]
