@@ -39,7 +39,7 @@ def column_sum_scratch(card: CardTraits, rows: int, columns: int, itemsize: int,
         itemsize: bytes of a number.
         vector: columns that one thread can read at once: how far starts and strides are multiples of 2 or 4.
     """
-    while rows * columns * itemsize > _ADDRESSABLE_BYTES:
+    while rows > 1 and rows * columns * itemsize > _ADDRESSABLE_BYTES:
         rows = -(-rows // 2)
     while columns % vector:
         vector //= 2

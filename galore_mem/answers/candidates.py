@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, replace
-from functools import cached_property
-from itertools import product
+from functools import cached_property, partial
+from itertools import product, takewhile
 from typing import Any, Literal
 
 from estimators.analytic.bounds import Reach
@@ -306,7 +306,7 @@ class Candidates:
                 lambda place: reaches.of(divisions[place]).upper_bytes - usable, 0, len(divisions) - 1, near
             )
             least = [division for division in divisions[:1] if division.micro_batch_size == (wishes.batch or 1)]
-            larger = [next_one for next_one in divisions[last + 1 : last + 2] if self._may_fit(form, next_one)]
+            larger = [*takewhile(partial(self._may_fit, form), divisions[last + 1 :])][::-1]
             return [*larger, *divisions[max(0, last - DIVISIONS + 1) : last + 1][::-1]] or least
         if wishes.objective == "sequence" and wishes.seq is None:
             longest = max_sequence_length(workload, gpu, usable, reaches=reaches, near=near)
@@ -341,7 +341,7 @@ def free_size(wishes: Wishes) -> Literal["micro_batch_size", "sequence_length"] 
 
 
 DIVISIONS = 3
-"""Of those that fit by their bound, the largest are looked at, and the next one if a replay might show that it fits."""
+"""Of those that fit by their bound, the largest are looked at, and larger ones if a replay might show that they fit."""
 
 
 def can_accumulate(method: Method) -> bool:

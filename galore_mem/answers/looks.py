@@ -35,7 +35,8 @@ class Looks:
 
     def __init__(self, model: ModelShape, wishes: Wishes, card: Card) -> None:
         self._candidates = Candidates(model, wishes, card)
-        self._preference = preference(wishes)
+        self.preference = preference(wishes)
+        """The order of what fits."""
         methods = sorted(wishes.methods_asked, key=kind_of)
         self._left = [(kind, tuple(names)) for kind, names in groupby(methods, kind_of)]
         self._looks: list[Look] = []
@@ -52,4 +53,4 @@ class Looks:
     def _look(self, kind: int, methods: tuple[str, ...]) -> Look:
         seen = list(self._candidates.of(methods))
         possible = (option for option in seen if option.least_missing_bytes <= 0)
-        return Look(kind, seen, sorted(possible, key=self._preference))
+        return Look(kind, seen, sorted(possible, key=self.preference))

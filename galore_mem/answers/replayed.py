@@ -7,7 +7,9 @@ default settings, and under expandable segments, whose blocks mostly leave less 
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from heapq import heapify, heappop, heappush
+from itertools import count, groupby
+from typing import Any, Literal
 
 from estimators.allocator.settings import EXPANDABLE
 from estimators.analytic.bounds import Reach
@@ -23,6 +25,8 @@ from profiles.errors import InputError
 Size = Literal["micro_batch_size", "sequence_length"]
 Free = Size | None
 """What of a batch may be chosen."""
+Preference = Callable[[Option], tuple[Any, ...]]
+"""The order in which options that fit are recommended, smallest first."""
 TRIES = 5
 """Sizes of one configuration that are replayed before the largest of those that held is taken."""
 SPARED = {False: 0.65, True: 0.87}
@@ -31,6 +35,10 @@ replay tells, by default and under expandable segments."""
 FAR_BYTES = 1 << 30
 """Where expandable segments miss by more, the default settings are not tried: in none of the histories that were
 replayed under both (benchmarks/expandable.jsonl) did they reserve so much less."""
+OPTIMISM = 0.95
+"""The same share, at most, by which an option may turn out to be larger than its bound lets it be."""
+LEANEST = 3
+"""Forms of a method that are replayed, while they miss by little, before none of its forms is said to hold."""
 REFUSALS = 4
 """Methods whose leanest form the replica refuses, before only what fits by the closed form is replayed."""
 
@@ -56,6 +64,8 @@ class Replays:
         self._may_expand = may_expand and card.gpu.vendor == "nvidia"
         self._closed: dict[tuple[object, ...], Footprint] = {}
         """By the closed form, whatever the allocator's settings."""
+        self._refused: set[tuple[object, ...]] = set()
+        """Methods with their rank and update whose leanest forms do not hold."""
         self._known: dict[tuple[object, ...], Replayed] = {}
 
     def of(self, option: Option) -> Replayed:
@@ -97,59 +107,130 @@ class Replays:
         """Whether a replay could say less than the closed form's bound, which stands for kinds never compared."""
         return is_compared(option.workload, self._gpu)
 
-    def best(self, kinds: Iterable[Sequence[Option]], free: Free) -> Replayed | None:
-        """The first option that holds; as large as it can be.
+    def best(self, kinds: Iterable[Sequence[Option]], free: Free, preference: Preference) -> Replayed | None:
+        """The option to prefer among those that hold, each as large as it can be.
 
         Args:
             kinds: what could fit if nothing were lost between blocks, in the order of preference; options of one group
                 lie in one of them.
             free: what of the batch may be chosen.
+            preference: the order, which begins with what no batch changes: kind and share.
         """
-        refused: set[tuple[object, ...]] = set()
-        least: dict[tuple[object, ...], int] = {}
-        """By group: the lowest bound of what was refused in its smallest size; what is not lower need not be tried."""
-        tried: set[tuple[object, ...]] = set()
         for options in kinds:
-            for option in options:
-                group, smallest = option.form.group, _sized(option.batch, free, 1)
-                if group in refused or (option.form, smallest) in tried:
-                    continue
-                tried.add((option.form, smallest))
-                bound = option.form.reaches.of(smallest).upper_bytes
-                if bound >= least.get(group, bound + 1):
-                    continue
-                if option.missing_bytes > 0:
-                    if len(refused) == REFUSALS or not self.may_help(option):
-                        continue
-                    leanest = min((other for other in options if other.form.group == group), key=_upper)
-                    if leanest.missing_bytes > 0 and not self._may_hold(leanest):
-                        refused.add(group)
-                        continue
-                found = self.largest(option, free)
-                if found is None and option.missing_bytes > 0 and option.form is leanest.form:
-                    found = self._holding(leanest)  # its segments waste less than the closed form allows for
+            for _, alike in groupby(options, lambda option: preference(option)[:2]):
+                found = self._first(list(alike), free, preference)
                 if found is not None:
                     return found
-                least[group] = min(bound, least.get(group, bound))
         return None
+
+    def _first(self, options: Sequence[Option], free: Free, preference: Preference) -> Replayed | None:
+        """Of options that only differ in what comes later in the order, the best: as large as any may be, first."""
+        walls: list[Option] = []
+        """What was refused, each in the smallest size that was tried."""
+        heap: list[tuple[Any, int, Option, bool, Replayed | None]] = []
+        """By preference; each option, whether it is below a wall, and once it was grown its replay."""
+        numbers = count()
+        forms = {(option.form, option.batch if free is None else None): option for option in options}
+        for option in forms.values():
+            hoped = self._hoped(option, free)
+            if hoped is not None:
+                heap.append((preference(hoped), next(numbers), hoped, False, None))
+        heapify(heap)
+        while heap:
+            _, _, option, is_capped, found = heappop(heap)
+            if found is not None:
+                return self._settled(found, free)
+            within = self._within(option, walls, free)
+            if within is not None and within.batch == option.batch:
+                if self._is_hopeless(option, options, free):
+                    continue
+                found, wall = self._grown(option, free, is_capped=is_capped)
+                walls += [wall] if wall is not None else []
+                within = found.option if found is not None else None
+            else:
+                is_capped = True
+            if within is not None:
+                heappush(heap, (preference(within), next(numbers), within, is_capped, found))
+        return None
+
+    def _hoped(self, option: Option, free: Free) -> Option | None:
+        """The option as large as a replay may show it to fit; None where not even the smallest may."""
+        share = OPTIMISM if len(self._refused) < REFUSALS else 0.0
+        if free is None:
+            worst = option.missing_bytes - int(share * self.may_help(option) * option.reach.loss_bytes)
+            return option if worst <= 0 else None
+        sizes = _Sizes(option, free)
+        number = sizes.most(1, sizes.limit, lambda _: share, getattr(option.batch, free))
+        return sizes.option(number) if number else None
+
+    @staticmethod
+    def _within(option: Option, walls: Sequence[Option], free: Free) -> Option | None:
+        """The option below what was refused to others that take no more; None where nothing of it is left."""
+        for wall in walls:
+            own = option if free is None else option.form.option(_sized(option.batch, free, getattr(wall.batch, free)))
+            if free is None and own.batch != wall.batch:
+                continue
+            takes_less = own.reach.upper_bytes < wall.reach.upper_bytes or own.reach.live_bytes < wall.reach.live_bytes
+            if takes_less or (free is not None and getattr(option.batch, free) < getattr(wall.batch, free)):
+                continue
+            if free is None or getattr(wall.batch, free) == 1:
+                return None
+            option = option.form.option(_sized(option.batch, free, getattr(wall.batch, free) - 1))
+        return option
+
+    def _is_hopeless(self, option: Option, options: Sequence[Option], free: Free) -> bool:
+        """Whether not even the leanest forms of its method, rank and update hold, in the smallest size."""
+        group = option.form.group
+        if group not in self._refused:
+            smallest = [
+                other if free is None else other.form.option(_sized(other.batch, free, 1))
+                for other in options
+                if other.form.group == group
+            ]
+            for other in sorted(smallest, key=_upper)[:LEANEST]:
+                if other.missing_bytes <= 0 or self._may_hold(other):
+                    return False
+                if self.known(other).missing_bytes > FAR_BYTES // LEANEST:
+                    break
+            self._refused.add(group)
+        return group in self._refused
 
     def largest(self, option: Option, free: Free) -> Replayed | None:
         """The option, with as much of what is free as holds; None where nothing that was tried does."""
+        found, _ = self._grown(option, free)
+        return self._settled(found, free) if found is not None else None
+
+    def _grown(self, option: Option, free: Free, *, is_capped: bool = False) -> tuple[Replayed | None, Option | None]:
+        """The same, maybe under expandable segments though the default ones hold it; and what was refused.
+
+        Args:
+            option: the option.
+            free: what of its batch may be chosen.
+            is_capped: no more of it than there is.
+        """
         if free is None:
-            return self._holding(option)
-        if not self._can_expand(option):
-            return self._most(option, free)
-        most = self._most(_expanded(option), free)
+            held = option.missing_bytes <= 0 or self._may_hold(option)
+            found = self.either(option) if held else None
+            return (found, None) if found is not None and found.option.missing_bytes <= 0 else (None, option)
+        cap = getattr(option.batch, free) if is_capped else None
+        if not self._can_expand(_Sizes(option, free).option(1)):
+            return self._most(option, free, cap=cap)
+        most, wall = self._most(_expanded(option), free, cap=cap)
         if most is None:
             smallest = _expanded(_Sizes(option, free).option(1))
-            return self._most(option, free) if self.of(smallest).option.missing_bytes <= FAR_BYTES else None
-        plain = self.of(option.form.option(most.option.batch))
-        return most if plain.option.missing_bytes > 0 else self._most(option, free, plain)
+            if self.of(smallest).option.missing_bytes <= FAR_BYTES:
+                return self._most(option, free, cap=cap)
+        return most, wall
 
-    def _holding(self, option: Option) -> Replayed | None:
-        """The option as it is if that holds, or else under expandable segments; None where neither does."""
-        found = self.either(option)
-        return found if found.option.missing_bytes <= 0 else None
+    def _settled(self, found: Replayed, free: Free) -> Replayed:
+        """Under the default settings if those hold as much, or more."""
+        option = found.option
+        if free is None or not self._may_expand or not option.workload.allocator_settings:
+            return found
+        plain = self.of(option.form.under("").option(option.batch))
+        if plain.option.missing_bytes > 0:
+            return found
+        return self._most(plain.option, free, plain)[0] or plain
 
     def _may_hold(self, option: Option) -> bool:
         """Whether the option holds under expandable segments, or else as it is."""
@@ -159,26 +240,31 @@ class Replays:
                 return expanded.missing_bytes <= 0
         return self.of(option).option.missing_bytes <= 0
 
-    def _most(self, option: Option, free: Size, known: Replayed | None = None) -> Replayed | None:
-        """The same under the option's own settings; never less than what is known to hold."""
+    def _most(
+        self, option: Option, free: Size, known: Replayed | None = None, cap: int | None = None
+    ) -> tuple[Replayed | None, Option | None]:
+        """The same under the option's own settings, never less than what is known to hold; and what was refused."""
         sizes, tries, best = _Sizes(option, free), 0, known
         low = getattr(known.option.batch, free) if known is not None else 0
-        high = sizes.most(low + 1, sizes.limit, lambda _: 1.0)
+        high = sizes.most(low + 1, cap or sizes.limit, lambda _: 1.0)
         spared = SPARED[bool(option.form.workload.allocator_settings)]
         if smallest := self._known.get(sizes.option(1).key):
             spared = sizes.spared(1, smallest.option)
         number = max(sizes.most(low + 1, high, lambda _: spared), low + 1)
         held, refused = list[tuple[int, float]](), list[tuple[int, float]]()
+        wall: Option | None = None
         while low < high and (best is None or tries < TRIES):
             found, tries = self.of(sizes.option(number)), tries + 1
             seen = number, sizes.spared(number, found.option)
             if found.option.missing_bytes <= 0:
                 best, low, held = found, number, [seen]
             else:
-                high, refused = number - 1, [seen]
+                high, refused, wall = number - 1, [seen], sizes.option(number)
             if low < high:
                 number = min(max(sizes.most(low + 1, high, _line(*held, *refused)), low + 1), high)
-        return best
+                if tries >= TRIES // 2 and best is None:  # what a replay spares does not follow a line
+                    number = min(number, (low + 1 + high) // 2)
+        return best, wall
 
 
 def _expanded(option: Option) -> Option:
@@ -200,13 +286,14 @@ class _Sizes:
         """The option of a size."""
         return self._form.option(_sized(self._batch, self._free, number))
 
-    def most(self, low: int, high: int, spared: Callable[[int], float]) -> int:
+    def most(self, low: int, high: int, spared: Callable[[int], float], near: int = 0) -> int:
         """The largest size in low..high that fits if so much of what its bound allows to be lost is not; or low - 1.
 
         Args:
             low: the least.
             high: the most.
             spared: that share by size; of kinds that were not compared with traces replays spare nothing.
+            near: where the answer is thought to be.
         """
         form = self._form
 
@@ -216,7 +303,7 @@ class _Sizes:
             share = min(spared(number), float(is_compared(in_batch(form.workload, batch), form.card.gpu)))
             return found.upper_bytes - form.usable_bytes - int(share * found.loss_bytes)
 
-        return last_not_above(excess, low, high)
+        return last_not_above(excess, low, high, near)
 
     def spared(self, number: int, replayed: Option) -> float:
         """The share of what the bound allows to be lost that a replay has not shown."""

@@ -79,7 +79,8 @@ class CardResult:
         self._named, self._wishes = named, wishes
         self._looks = Looks(named.shape, wishes, card)
         self._replays = Replays(card, may_expand=wishes.alloc_conf is None)
-        self._best = self._replays.best((look.possible for look in self._looks), free_size(wishes))
+        possible = (look.possible for look in self._looks)
+        self._best = self._replays.best(possible, free_size(wishes), self._looks.preference)
         if self._best is None and not self.looked_at:
             raise InputError(f"no configuration can run on {card.gpu.name} as asked", "", "loosen a constraint")
 
