@@ -27,7 +27,7 @@ Free = Size | None
 """What of a batch may be chosen."""
 Preference = Callable[[Option], tuple[Any, ...]]
 """The order in which options that fit are recommended, smallest first."""
-TRIES = 5
+TRIES = 6
 """Sizes of one configuration that are replayed before the largest of those that held is taken."""
 SPARED = {False: 0.65, True: 0.87}
 """Of what the closed form's bound allows to be lost between blocks and segments: what is thought to be spared before a
@@ -35,6 +35,10 @@ replay tells, by default and under expandable segments."""
 FAR_BYTES = 1 << 30
 """Where expandable segments miss by more, the default settings are not tried: in none of the histories that were
 replayed under both (benchmarks/expandable.jsonl) did they reserve so much less."""
+CLEARLY_BYTES = 64 << 20
+"""What is refused by less says nothing of others that take as much: reserved memory does not grow evenly."""
+INSIDE = 0.15
+"""Of what is left to be searched: how far from its ends it is cut, after the first two tries."""
 OPTIMISM = 0.95
 """The same share, at most, by which an option may turn out to be larger than its bound lets it be."""
 LEANEST = 3
@@ -259,11 +263,13 @@ class Replays:
             if found.option.missing_bytes <= 0:
                 best, low, held = found, number, [seen]
             else:
-                high, refused, wall = number - 1, [seen], sizes.option(number)
+                high, refused = number - 1, [seen]
+                wall = sizes.option(number) if found.option.missing_bytes > CLEARLY_BYTES else None
             if low < high:
                 number = min(max(sizes.most(low + 1, high, _line(*held, *refused)), low + 1), high)
-                if tries >= TRIES // 2 and best is None:  # what a replay spares does not follow a line
-                    number = min(number, (low + 1 + high) // 2)
+                if tries > 2:  # what replays spare follows no line
+                    inside = int(INSIDE * (high - low))
+                    number = min(max(number, low + 1 + inside), high - inside)
         return best, wall
 
 

@@ -362,3 +362,42 @@ def test_wishes_that_cannot_be(words: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError) as refused:
         fit("llama-60m", **({"gpus": "4090"} | words))
     assert said in f"{refused.value.what} {refused.value.why} {refused.value.fix}"
+
+
+@pytest.mark.parametrize(
+    ("model", "card", "words", "asked"),
+    [
+        ("llama-1b", "4060", {"objective": "batch"}, {"loss": "chunked"}),
+        ("llama-3.1-8b", "4090", {"objective": "batch"}, {"checkpointing": "full"}),
+        ("llama-3-8b", "4090", {}, {"checkpointing": "full"}),
+        ("qwen2.5-1.5b", "4060", {}, {"checkpointing": "full"}),
+        ("llama-3-8b", "a100-80gb", {"global_batch": 64}, {"batch": 8}),
+        ("llama-1b", "4090", {"data_parallel": 4, "global_batch": 64}, {"batch": 8}),
+    ],
+    ids=str,
+)
+def test_a_constraint_makes_no_answer_better(
+    model: str, card: str, words: dict[str, Any], asked: dict[str, Any]
+) -> None:
+    """What a search may choose by itself, it does where that comes first in its order."""
+    free = fit(model, gpus=card, **words).best.option
+    constrained = fit(model, gpus=card, **words, **asked).best.option
+    assert free is not None
+    assert constrained is not None
+    order = preference(Wishes(**words))
+    assert order(free)[:6] <= order(constrained)[:6]
+
+
+def test_the_longest_sequence_is_found_within_a_few_tokens() -> None:
+    """What is reserved does not grow evenly with the tokens, and not every length is tried."""
+    free = fit("llama-3.2-1b", gpus="4060", objective="sequence").best.option
+    constrained = fit("llama-3.2-1b", gpus="4060", objective="sequence", checkpointing="full").best.option
+    assert free is not None
+    assert constrained is not None
+    assert free.batch.sequence_length >= 0.97 * constrained.batch.sequence_length
+
+
+def test_a_search_for_the_longest_sequence_ends_where_a_tensor_cannot_be_addressed() -> None:
+    found = fit("t5-base", gpus="v100-16gb", objective="batch").best.recommended
+    assert found is not None
+    assert found.to_dict()["fits"][0]["max_sequence_length"] >= found.option.batch.sequence_length
