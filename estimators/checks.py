@@ -72,7 +72,10 @@ def check(workload: Workload, gpu: Gpu | None = None) -> tuple[str, ...]:
     if workload.allocator_settings:
         from estimators.allocator.parse import parse_settings
 
-        parse_settings(workload.allocator_settings)
+        if parse_settings(workload.allocator_settings).backend != "native":
+            raise InputError(
+                f"{workload.allocator_settings} is not planned", "its pool lives in the driver", "leave backend out"
+            )
     notes = (
         _eager_only(workload),
         _window(workload),

@@ -235,13 +235,17 @@ class Candidates:
         self.card = card
         self._found: dict[tuple[object, ...], int] = {}
         """What was found for forms that differ in their methods only: others of that kind will not be far."""
+        self.refusals: list[InputError] = []
+        """Why forms cannot run on the card."""
 
     def of(self, methods: Sequence[str]) -> Iterator[Option]:
         """Every form of some methods in the batches that fit the card, or in the smallest one where none does."""
         found = self._forms(methods)
         for form in self._highest_ranks(found) if self._wishes.objective == "rank" else found:
-            with suppress(InputError):
+            try:
                 yield from map(form.option, self._batches(form))
+            except InputError as refusal:
+                self.refusals.append(refusal)
 
     @cached_property
     def _attentions(self) -> tuple[Attention, ...]:
@@ -257,9 +261,13 @@ class Candidates:
     def _forms(self, methods: Sequence[str]) -> Iterator[Form]:
         """Those that the card can run: not a kernel that it lacks, or an update that cannot accumulate."""
         for workload in forms(self._model, self._wishes, methods, self._attentions):
-            with suppress(InputError):
+            try:
                 check_data_parallel(workload)
-                yield Form(workload, self.card)
+                form = Form(workload, self.card)
+            except InputError as refusal:
+                self.refusals.append(refusal)
+            else:
+                yield form
 
     def _highest_ranks(self, found: Iterable[Form]) -> Iterator[Form]:
         """The usual shares of the width, and the highest ranks with which a form of the same method fits or might."""

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from estimators.analytic.parameters import parameter_count
 from estimators.checks import check, closed_form_notes
+from estimators.fidelity import fidelity
+from estimators.workload import Method
 from galore_mem.answers.names import NamedModel, resolve_cards, resolve_model
 from galore_mem.answers.preference import preference as preference
 from galore_mem.answers.search import CardResult as CardResult
@@ -107,6 +109,8 @@ def fit(
         raise InputError("MODEL is missing", "", "type: galore-mem fit llama-7b --gpu 4090, or give --from FILE")
     named = resolve_model(model)
     chosen.agree_with(named.shape)
+    if chosen.target_modules != Wishes().target_modules:  # which must match something
+        fidelity(named.shape, Method(name="galore-adamw", rank=1, target_modules=chosen.target_modules))
     other_bytes = None if other_use is None else size_bytes(other_use, "--other-use")
     cards = resolve_cards((gpus,) if isinstance(gpus, str) else gpus, other_bytes)
     if not cards:

@@ -37,6 +37,8 @@ class Looks:
         self._candidates = Candidates(model, wishes, card)
         self.preference = preference(wishes)
         """The order of what fits."""
+        self.refusals = self._candidates.refusals
+        """Why configurations cannot run on the card."""
         methods = sorted(wishes.methods_asked, key=kind_of)
         self._left = [(kind, tuple(names)) for kind, names in groupby(methods, kind_of)]
         self._looks: list[Look] = []

@@ -1,6 +1,6 @@
 """Why a configuration is recommended, in sentences with their numbers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -22,6 +22,7 @@ def reasons(
     fitting: Sequence[Option],
     refused: Sequence[Option] = (),
     plain: Option | None = None,
+    replayed: Callable[[Option], Option] = lambda option: option,
 ) -> tuple[str, ...]:
     """One sentence per reason.
 
@@ -32,6 +33,7 @@ def reasons(
         fitting: everything that fits by the closed form's bound, the best first.
         refused: other sizes of `best` that fit by that bound, and do not when replayed.
         plain: `best` under the allocator's default settings, where others were chosen.
+        replayed: an option by its replay: kernels may change what lies between blocks, too.
     """
     return (
         _what_it_takes(best, footprint),
@@ -39,6 +41,7 @@ def reasons(
         _what_it_is(best),
         *_nearer_ones(best, misses),
         *_settings(best, plain),
+        *_each_kernel(best, replayed),
         *_each_setting(best, fitting),
     )
 
@@ -46,7 +49,7 @@ def reasons(
 def _what_it_takes(best: Option, footprint: Footprint) -> str:
     how = "replayed through the allocator's replica" if best.is_replayed else "by the closed form's bound"
     if best.is_replayed and not is_compared(best.workload, best.card.gpu):
-        how += ", but for its bound: no run of this kind was compared, so the closed form's stands"
+        how += "; its bound is the closed form's, which is wider, since no replay of this kind was held against a trace"
     return (
         f"it takes {_gib(footprint.process_bytes)} GiB, at most {_gib(footprint.upper_bytes)} of "
         f"{_gib(best.usable_bytes)}, {how}; the peak is the {footprint.peak.label.replace('_', ' ')}, "
@@ -86,7 +89,7 @@ def _settings(best: Option, plain: Option | None) -> Iterator[str]:
         name, more = best.workload.allocator_settings, plain.reach.reserved_bytes - best.reach.reserved_bytes
         yield (
             f"without expandable segments (PYTORCH_CUDA_ALLOC_CONF={name}; Linux has them) its blocks would leave "
-            f"{_gib(more)} GiB more unused, and it would not fit"
+            f"{_gib(more)} GiB more unused, and the run would not fit"
         )
 
 
@@ -100,11 +103,6 @@ def _each_setting(best: Option, fitting: Sequence[Option]) -> Iterator[str]:
     if workload.gradient_as_bucket_view:
         beside = replace(workload, gradient_as_bucket_view=False)
         yield from _without(best, beside, "--gradient-as-bucket-view (gradients beside their buckets)")
-    if workload.method.optimizer_kernel == "fused":
-        beside = replace(workload, method=replace(workload.method, optimizer_kernel="foreach"))
-        yield from _without(best, beside, "the fused kernel (the default one needs scratch as large as the gradients)")
-    if workload.attention in _LEANER:
-        yield from _without(best, replace(workload, attention="auto"), f"--attention {_LEANER[workload.attention]}")
     if workload.loss == "chunked":
         yield from _without(best, replace(workload, loss="full"), "the chunked loss (never all logits at once)")
     if workload.checkpointing == "full":
@@ -123,6 +121,22 @@ def _each_setting(best: Option, fitting: Sequence[Option]) -> Iterator[str]:
             )
         else:
             yield from _without(best, replace(workload, checkpointing="none"), "checkpointing")
+
+
+def _each_kernel(best: Option, replayed: Callable[[Option], Option]) -> Iterator[str]:
+    """What would change with the default kernels, by replays of the same batch."""
+    workload, others = best.workload, dict[str, Workload]()
+    if workload.method.optimizer_kernel == "fused":
+        name = "the fused kernel (the default one needs scratch as large as the gradients)"
+        others[name] = replace(workload, method=replace(workload.method, optimizer_kernel="foreach"))
+    if workload.attention in _LEANER:
+        others[f"--attention {_LEANER[workload.attention]}"] = replace(workload, attention="auto")
+    for name, other in others.items():
+        plain = replayed(option_of(other, best.card))
+        more = plain.reach.process_bytes - best.reach.process_bytes
+        if more > 0:
+            end = ", and not fit" if plain.missing_bytes > 0 else ""
+            yield f"without {name} it would take {_gib(more)} GiB more{end}"
 
 
 _LEANER = {

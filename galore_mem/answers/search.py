@@ -82,7 +82,8 @@ class CardResult:
         possible = (look.possible for look in self._looks)
         self._best = self._replays.best(possible, free_size(wishes), self._looks.preference)
         if self._best is None and not self.looked_at:
-            raise InputError(f"no configuration can run on {card.gpu.name} as asked", "", "loosen a constraint")
+            reason, *_ = [refusal.why for refusal in self._looks.refusals if refusal.why] or [""]
+            raise InputError(f"no configuration can run on {card.gpu.name} as asked", reason, "loosen a constraint")
 
     @property
     def looked_at(self) -> int:
@@ -128,7 +129,15 @@ class CardResult:
         if best is None:
             return None
         option = best.option
-        why = reasons(option, best.footprint, self.near_misses, self._fitting, self._refused(option), self._plain)
+        why = reasons(
+            option,
+            best.footprint,
+            self.near_misses,
+            self._fitting,
+            self._refused(option),
+            self._plain,
+            lambda other: self._replays.of(other).option,
+        )
         others = (card for card in self._cards if card != self.card)
         return Recommendation(option=option, footprint=best.footprint, cards=(self.card, *others), why=why)
 

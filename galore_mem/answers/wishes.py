@@ -97,6 +97,12 @@ class Wishes:
             )
         if self.rank is not None and self.min_rank is not None and self.rank < self.min_rank:
             raise InputError(f"--rank {self.rank} is below --min-rank {self.min_rank}", "", "leave one of them out")
+        if self.gradient_as_bucket_view is not None and self.data_parallel == 1:
+            raise InputError(
+                "--gradient-as-bucket-view is DistributedDataParallel's",
+                "one GPU has no buckets",
+                "add --data-parallel 2",
+            )
         if self.data_parallel > 1:
             self._agree_with_copies()
         elif self.global_batch and self.batch and self.global_batch % self.batch:
@@ -134,17 +140,19 @@ class Wishes:
             )
 
     def agree_with(self, model: ModelShape) -> None:
-        """Refuse a least rank that no matrix of the model has room for: the search would pass over it without a word.
+        """Refuse ranks that no matrix of the model has room for: the search would pass over them without a word.
 
         Raises:
             InputError: names the largest rank there is.
         """
-        if self.min_rank is not None and self.min_rank > model.hidden_size:
-            raise InputError(
-                f"--min-rank {self.min_rank} is above every rank of {model.name}",
-                f"the smaller side of its matrices is {model.hidden_size} at most",
-                f"give {model.hidden_size} or less",
-            )
+        for name in ("rank", "min_rank"):
+            rank = getattr(self, name)
+            if rank is not None and rank > model.hidden_size:
+                raise InputError(
+                    f"{_option(name)} {rank} is above every rank of {model.name}",
+                    f"the smaller side of its matrices is {model.hidden_size} at most",
+                    f"give {model.hidden_size} or less",
+                )
 
     @property
     def bucket_views(self) -> tuple[bool, ...]:

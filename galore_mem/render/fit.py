@@ -153,10 +153,16 @@ def _front(best: CardResult, screen: Terminal) -> Iterator[Text]:
         "at most: replayed for what is recommended and for the runner-up, else by the closed form's bound; work: "
         "matrix products per token over plain full-rank training; moves: coordinates of one update over all"
     )
-    note += "; exp: expandable segments." if any("exp" in _extras(option).split() for option in rows) else "."
+    used = {name for option in rows for name in _extras(option).split()}
+    note += "".join(f"; {name}: {meaning}" for name, meaning in _MEANINGS.items() if name in used) + "."
     yield from flow(Text(note, style="dim"), screen.width)
 
 
+_MEANINGS = {
+    "ckpt": "checkpointing",
+    "views": "gradients in DistributedDataParallel's buckets",
+    "exp": "expandable segments",
+}
 MOST_EXTRAS, FIGURES, MOST_OVER = 12, 31, 28
 
 

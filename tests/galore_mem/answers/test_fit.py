@@ -209,7 +209,7 @@ def test_expandable_segments_are_looked_at_where_more_fits_under_them() -> None:
     (reason,) = (reason for reason in recommended.why if "without expandable segments" in reason)
     plain = replace(option.workload, allocator_settings="")
     more = confirmed_on("h100", plain).peak_reserved_bytes - option.reach.reserved_bytes
-    assert f"{more / 2**30:.2f} GiB more unused, and it would not fit" in reason
+    assert f"{more / 2**30:.2f} GiB more unused, and the run would not fit" in reason
     assert confirmed_on("h100", plain).upper_bytes > option.usable_bytes >= option.reach.upper_bytes
     asked = fit("llama-7b", gpus="h100", alloc_conf="").best.option
     assert asked is not None
@@ -277,7 +277,7 @@ def test_a_bound_that_no_replay_was_compared_for_is_said_to_be_the_closed_forms(
     for method in ("lora", "qlora"):
         found = fit("llama-60m", gpus="4090", methods=(method,), batch=1).best.recommended
         assert found is not None
-        takes[method] = "no run of this kind was compared" in found.why[0]
+        takes[method] = "no replay of this kind was held against a trace" in found.why[0]
     assert takes == {
         name: not is_compared(workload, find_gpu("4090"))
         for name, workload in {
@@ -355,7 +355,7 @@ def test_what_is_preferred_is_a_total_order() -> None:
         ({"global_batch": 10, "batch": 4}, "no multiple"),
         ({"objective": "rank", "methods": ("adamw",)}, "galore-adamw-8bit"),
         ({"methods": ("adam",)}, "adamw"),
-        ({"methods": ("galore-adamw",), "target_modules": ("nothing",)}, "as asked"),
+        ({"methods": ("galore-adamw",), "target_modules": ("nothing",)}, "matches no linear layer"),
     ],
 )
 def test_wishes_that_cannot_be(words: dict[str, Any], said: str) -> None:
