@@ -9,22 +9,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heappush
 from itertools import count, groupby
-from typing import Any, Literal
+from typing import Any
 
 from estimators.allocator.settings import EXPANDABLE
 from estimators.analytic.bounds import Reach
 from estimators.analytic.estimate import estimate
 from estimators.footprint import Footprint
-from estimators.verdict import MAX_MICRO_BATCH_SIZE, last_not_above
-from estimators.workload import Batch, in_batch, resized
 from galore_mem.answers.candidates import Option
 from galore_mem.answers.exact import confirmed, is_compared
+from galore_mem.answers.growing import Free, Size, Sizes, line, sized
 from galore_mem.answers.names import Card
 from profiles.errors import InputError
 
-Size = Literal["micro_batch_size", "sequence_length"]
-Free = Size | None
-"""What of a batch may be chosen."""
 Preference = Callable[[Option], tuple[Any, ...]]
 """The order in which options that fit are recommended, smallest first."""
 TRIES = 6
@@ -163,7 +159,7 @@ class Replays:
         if free is None:
             worst = option.missing_bytes - int(share * self.may_help(option) * option.reach.loss_bytes)
             return option if worst <= 0 else None
-        sizes = _Sizes(option, free)
+        sizes = Sizes(option, free)
         number = sizes.most(1, sizes.limit, lambda _: share, getattr(option.batch, free))
         return sizes.option(number) if number else None
 
@@ -171,7 +167,7 @@ class Replays:
     def _within(option: Option, walls: Sequence[Option], free: Free) -> Option | None:
         """The option below what was refused to others that take no more; None where nothing of it is left."""
         for wall in walls:
-            own = option if free is None else option.form.option(_sized(option.batch, free, getattr(wall.batch, free)))
+            own = option if free is None else option.form.option(sized(option.batch, free, getattr(wall.batch, free)))
             if free is None and own.batch != wall.batch:
                 continue
             takes_less = own.reach.upper_bytes < wall.reach.upper_bytes or own.reach.live_bytes < wall.reach.live_bytes
@@ -179,7 +175,7 @@ class Replays:
                 continue
             if free is None or getattr(wall.batch, free) == 1:
                 return None
-            option = option.form.option(_sized(option.batch, free, getattr(wall.batch, free) - 1))
+            option = option.form.option(sized(option.batch, free, getattr(wall.batch, free) - 1))
         return option
 
     def _is_hopeless(self, option: Option, options: Sequence[Option], free: Free) -> bool:
@@ -187,7 +183,7 @@ class Replays:
         group = option.form.group
         if group not in self._refused:
             smallest = [
-                other if free is None else other.form.option(_sized(other.batch, free, 1))
+                other if free is None else other.form.option(sized(other.batch, free, 1))
                 for other in options
                 if other.form.group == group
             ]
@@ -217,11 +213,11 @@ class Replays:
             found = self.either(option) if held else None
             return (found, None) if found is not None and found.option.missing_bytes <= 0 else (None, option)
         cap = getattr(option.batch, free) if is_capped else None
-        if not self._can_expand(_Sizes(option, free).option(1)):
+        if not self._can_expand(Sizes(option, free).option(1)):
             return self._most(option, free, cap=cap)
         most, wall = self._most(_expanded(option), free, cap=cap)
         if most is None:
-            smallest = _expanded(_Sizes(option, free).option(1))
+            smallest = _expanded(Sizes(option, free).option(1))
             if self.of(smallest).option.missing_bytes <= FAR_BYTES:
                 return self._most(option, free, cap=cap)
         return most, wall
@@ -248,7 +244,7 @@ class Replays:
         self, option: Option, free: Size, known: Replayed | None = None, cap: int | None = None
     ) -> tuple[Replayed | None, Option | None]:
         """The same under the option's own settings, never less than what is known to hold; and what was refused."""
-        sizes, tries, best = _Sizes(option, free), 0, known
+        sizes, tries, best = Sizes(option, free), 0, known
         low = getattr(known.option.batch, free) if known is not None else 0
         high = sizes.most(low + 1, cap or sizes.limit, lambda _: 1.0)
         spared = SPARED[bool(option.form.workload.allocator_settings)]
@@ -266,7 +262,7 @@ class Replays:
                 high, refused = number - 1, [seen]
                 wall = sizes.option(number) if found.option.missing_bytes > CLEARLY_BYTES else None
             if low < high:
-                number = min(max(sizes.most(low + 1, high, _line(*held, *refused)), low + 1), high)
+                number = min(max(sizes.most(low + 1, high, line(*held, *refused)), low + 1), high)
                 if tries > 2:  # what replays spare follows no line
                     inside = int(INSIDE * (high - low))
                     number = min(max(number, low + 1 + inside), high - inside)
@@ -276,56 +272,6 @@ class Replays:
 def _expanded(option: Option) -> Option:
     """The option under expandable segments."""
     return replace(option, form=option.form.under(EXPANDABLE.text))
-
-
-class _Sizes:
-    """One configuration with more and more of what is free: what the closed form says of it."""
-
-    def __init__(self, option: Option, free: Size) -> None:
-        self._form = option.form
-        self._batch = option.batch
-        self._free = free
-        longest = max(option.form.workload.model.max_position_embeddings, option.batch.sequence_length)
-        self.limit = MAX_MICRO_BATCH_SIZE if free == "micro_batch_size" else longest
-
-    def option(self, number: int) -> Option:
-        """The option of a size."""
-        return self._form.option(_sized(self._batch, self._free, number))
-
-    def most(self, low: int, high: int, spared: Callable[[int], float], near: int = 0) -> int:
-        """The largest size in low..high that fits if so much of what its bound allows to be lost is not; or low - 1.
-
-        Args:
-            low: the least.
-            high: the most.
-            spared: that share by size; of kinds that were not compared with traces replays spare nothing.
-            near: where the answer is thought to be.
-        """
-        form = self._form
-
-        def excess(number: int) -> int:
-            batch = _sized(self._batch, self._free, number)
-            found = form.reaches.of(batch)
-            share = min(spared(number), float(is_compared(in_batch(form.workload, batch), form.card.gpu)))
-            return found.upper_bytes - form.usable_bytes - int(share * found.loss_bytes)
-
-        return last_not_above(excess, low, high, near)
-
-    def spared(self, number: int, replayed: Option) -> float:
-        """The share of what the bound allows to be lost that a replay has not shown."""
-        bound = self._form.reaches.of(_sized(self._batch, self._free, number))
-        return (bound.upper_bytes - replayed.reach.upper_bytes) / bound.loss_bytes
-
-
-def _line(*known: tuple[int, float]) -> Callable[[int], float]:
-    """The straight line through what is known of one or two sizes."""
-    (number, share), (other, its_share) = known[0], known[-1]
-    slope = (its_share - share) / (other - number) if other != number else 0.0
-    return lambda size: share + slope * (size - number)
-
-
-def _sized(batch: Batch, free: Free, number: int) -> Batch:
-    return batch if free is None else resized(batch, **{free: number})
 
 
 def _upper(option: Option) -> int:
