@@ -124,10 +124,15 @@ class Option:
         return self.missing_bytes - self.reach.loss_bytes
 
     @property
+    def surely_missing_bytes(self) -> int:
+        """How far it is sure to miss: as replayed, or else if nothing were lost; negative where it may fit."""
+        return self.missing_bytes if self.is_replayed else self.least_missing_bytes
+
+    @property
     def told_missing_bytes(self) -> int:
         """What a person is told of a miss: what is sure to be missing, or the bound's share where nothing is sure."""
-        least = self.least_missing_bytes
-        return self.missing_bytes if self.is_replayed or least <= 0 else least
+        sure = self.surely_missing_bytes
+        return sure if sure > 0 else self.missing_bytes
 
     @property
     def miss_is(self) -> Literal["", "or more", "at worst"]:

@@ -55,7 +55,11 @@ class FitResult:
             "recommended": best.recommended and best.recommended.to_dict(),
             "runner_up": best.runner_up and best.runner_up.to_dict(),
             "front": [option.to_dict() for option in best.front],
-            "near_misses": [option.to_dict() | {"missing_bytes": option.missing_bytes} for option in best.near_misses],
+            "near_misses": [
+                option.to_dict()
+                | {"missing_bytes": option.missing_bytes, "surely_missing_bytes": option.surely_missing_bytes}
+                for option in best.near_misses
+            ],
             "cards": [
                 {
                     "gpu": found.card.gpu.name,

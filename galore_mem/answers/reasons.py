@@ -23,6 +23,7 @@ def reasons(
     refused: Sequence[Option] = (),
     plain: Option | None = None,
     replayed: Callable[[Option], Option] = lambda option: option,
+    known: Callable[[Option], Option] = lambda option: option,
 ) -> tuple[str, ...]:
     """One sentence per reason.
 
@@ -34,6 +35,7 @@ def reasons(
         refused: other sizes of `best` that fit by that bound, and do not when replayed.
         plain: `best` under the allocator's default settings, where others were chosen.
         replayed: an option by its replay: kernels may change what lies between blocks, too.
+        known: an option by its replay if that was made.
     """
     return (
         _what_it_takes(best, footprint),
@@ -42,7 +44,7 @@ def reasons(
         *_nearer_ones(best, misses),
         *_settings(best, plain),
         *_each_kernel(best, replayed),
-        *_each_setting(best, fitting),
+        *_each_setting(best, fitting, known),
     )
 
 
@@ -78,7 +80,7 @@ def _nearer_ones(best: Option, misses: Sequence[Option]) -> Iterator[str]:
     if nearer:
         nearest = min(nearer, key=lambda option: option.told_missing_bytes)
         yield (
-            f"nothing nearer to full-rank AdamW fits: {describe(nearest.workload)} is the leanest, and misses by "
+            f"nothing nearer to full-rank AdamW fits: {describe(nearest.workload)} comes nearest, and misses by "
             f"{missing(nearest)}"
         )
 
@@ -93,18 +95,18 @@ def _settings(best: Option, plain: Option | None) -> Iterator[str]:
         )
 
 
-def _each_setting(best: Option, fitting: Sequence[Option]) -> Iterator[str]:
+def _each_setting(best: Option, fitting: Sequence[Option], known: Callable[[Option], Option]) -> Iterator[str]:
     """What would change if one setting were the plain one."""
-    workload = best.workload
+    workload, others = best.workload, dict[str, Workload]()
     if workload.method.update == "per-layer":
-        yield from _without(
-            best, replace(workload, method=replace(workload.method, update="whole")), "per-layer updates"
-        )
+        others["per-layer updates"] = replace(workload, method=replace(workload.method, update="whole"))
     if workload.gradient_as_bucket_view:
         beside = replace(workload, gradient_as_bucket_view=False)
-        yield from _without(best, beside, "--gradient-as-bucket-view (gradients beside their buckets)")
+        others["--gradient-as-bucket-view (gradients beside their buckets)"] = beside
     if workload.loss == "chunked":
-        yield from _without(best, replace(workload, loss="full"), "the chunked loss (never all logits at once)")
+        others["the chunked loss (never all logits at once)"] = replace(workload, loss="full")
+    for name, other in others.items():
+        yield from _without(best, other, name, known)
     if workload.checkpointing == "full":
         plain = [
             option
@@ -115,12 +117,12 @@ def _each_setting(best: Option, fitting: Sequence[Option]) -> Iterator[str]:
             most = max(plain, key=lambda option: option.workload.batch.tokens)
             yield (
                 "checkpointing computes the forward of the layers twice, and makes room for "
-                f"{_tokens(workload)} at once where {_tokens(most.workload)} fit without: "
+                f"{_tokens(workload)} at once where {_tokens(most.workload)} are sure to fit without: "
                 f"{best.relative_work:.2f}x instead of {most.relative_work:.2f}x the arithmetic of plain full-rank "
                 "training per token"
             )
         else:
-            yield from _without(best, replace(workload, checkpointing="none"), "checkpointing")
+            yield from _without(best, replace(workload, checkpointing="none"), "checkpointing", known)
 
 
 def _each_kernel(best: Option, replayed: Callable[[Option], Option]) -> Iterator[str]:
@@ -145,16 +147,21 @@ _LEANER = {
 }
 
 
-def _without(best: Option, other: Workload, name: str) -> Iterator[str]:
+def _without(best: Option, other: Workload, name: str, known: Callable[[Option], Option]) -> Iterator[str]:
+    """By its replay if there is one; else by its tensors alone, of which a replay would say the same."""
     with suppress(InputError):
-        plain = option_of(other, best.card)
-        saved = plain.reach.process_bytes - option_of(best.workload, best.card).reach.process_bytes
-        if saved > 0:
-            lead = f"without {name} it would take {_gib(saved)} GiB more"
-            if max(plain.least_missing_bytes, best.reach.process_bytes + saved - best.usable_bytes) > 0:
-                yield f"{lead}, and not fit"
+        plain = known(option_of(other, best.card))
+        is_known = plain.is_replayed and best.is_replayed
+        taken = "process_bytes" if is_known else "live_bytes"
+        more = getattr(plain.reach, taken) - getattr(best.reach, taken)
+        if more > 0:
+            lead, end = f"without {name} it would take {_gib(more)} GiB more", ", and"
+            if not is_known:
+                lead, end = f"without {name} its tensors would take {_gib(more)} GiB more", ", and it would"
+            if max(plain.surely_missing_bytes, best.reach.process_bytes + more - best.usable_bytes) > 0:
+                yield f"{lead}{end} not fit"
             else:
-                yield f"{lead}, and not be sure to fit" if plain.missing_bytes > 0 else lead
+                yield f"{lead}{end} not be sure to fit" if plain.missing_bytes > 0 else lead
 
 
 def missing(option: Option) -> str:

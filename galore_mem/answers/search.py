@@ -1,10 +1,10 @@
 """What a search found on one card: what to take, what else fits, and what just misses."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any
 
 from estimators.footprint import Footprint
@@ -12,15 +12,13 @@ from estimators.pareto import front
 from estimators.verdict import Fit, judge, verdict_of
 from galore_mem.answers.candidates import Option, free_size
 from galore_mem.answers.looks import Looks
+from galore_mem.answers.misses import leanest_misses
 from galore_mem.answers.names import Card, NamedModel
 from galore_mem.answers.reasons import reasons
 from galore_mem.answers.replayed import Replays
 from galore_mem.answers.wishes import Wishes
 from profiles.errors import InputError
 
-NEAR_MISSES = 8
-MISSES = 2
-"""That are replayed: the nearest."""
 RUNNERS_UP = 3
 """That are replayed before none is named."""
 
@@ -120,7 +118,7 @@ class CardResult:
     @property
     def least_missing_bytes(self) -> int | None:
         """By how much the nearest miss does not fit; None where none is known."""
-        return min((option.missing_bytes for option in self.near_misses), default=None)
+        return min((option.told_missing_bytes for option in self.near_misses), default=None)
 
     @cached_property
     def recommended(self) -> Recommendation | None:
@@ -137,6 +135,7 @@ class CardResult:
             self._refused(option),
             self._plain,
             lambda other: self._replays.of(other).option,
+            self._replays.known,
         )
         others = (card for card in self._cards if card != self.card)
         return Recommendation(option=option, footprint=best.footprint, cards=(self.card, *others), why=why)
@@ -186,31 +185,11 @@ class CardResult:
 
     @cached_property
     def near_misses(self) -> tuple[Option, ...]:
-        """The leanest form of methods that do not fit, nearest first."""
-        misses = sorted(self._leanest_misses(), key=lambda option: option.missing_bytes)[:NEAR_MISSES]
-        found = (
-            self._replays.either(option).option
-            if place < MISSES and option.least_missing_bytes <= 0 and self._replays.may_help(option)
-            else option
-            for place, option in enumerate(misses)
-        )
-        return tuple(sorted(found, key=lambda option: option.told_missing_bytes))
-
-    def _leanest_misses(self) -> Iterator[Option]:
-        """The leanest form of each method that fits in none; only those nearer to full-rank training than what does."""
+        """The leanest form of methods that do not fit and are as near to full-rank as what does, nearest first."""
         best = self.option
         fit_anyhow = {option.form.workload.method.name for option in (*self._fitting, *([best] if best else []))}
-        for look in self._looks:
-            if best is not None and look.kind > best.fidelity.key[0]:
-                return
-            missing: dict[str, list[Option]] = {}
-            for option in look.seen:
-                name = option.form.workload.method.name
-                if name not in fit_anyhow:
-                    missing.setdefault(name, []).append(self._replays.known(option))
-            for options in missing.values():
-                if over := [option for option in options if option.missing_bytes > 0]:
-                    yield min(over, key=lambda option: option.reach.upper_bytes)
+        looks = takewhile(lambda look: best is None or look.kind <= best.fidelity.key[0], self._looks)
+        return leanest_misses(looks, fit_anyhow, self._replays, names_leanest=best is None)
 
 
 def _sort(option: Option) -> tuple[object, ...]:

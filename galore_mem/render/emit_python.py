@@ -44,7 +44,7 @@ def recommended(best: CardResult) -> Workload:
         short = missing(best.near_misses[0]) if best.near_misses else "an unknown size"
         raise UsageError(
             f"there is no run to write: nothing fits {best.card.gpu.name}",
-            f"the leanest misses by {short}",
+            f"what comes nearest misses by {short}",
             "name a larger --gpu, or loosen a constraint",
         )
     return best.recommended.option.workload

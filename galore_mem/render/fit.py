@@ -1,6 +1,6 @@
-"""What would make it fit, in the terminal: the recommendation, its reasons, what else fits, and what just misses."""
+"""What would make it fit, in the terminal: the recommendation, its reasons, what else fits, and what does not."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from estimators.allocator.settings import EXPANDABLE
@@ -8,6 +8,7 @@ from galore_mem.answers.candidates import Option
 from galore_mem.answers.command_line import command_line, fit_line
 from galore_mem.answers.fit import CardResult, FitResult, Recommendation
 from galore_mem.answers.limits import next_card
+from galore_mem.answers.misses import is_near
 from galore_mem.answers.reasons import describe, missing
 from galore_mem.answers.sizes import size_text, tokens_of
 from galore_mem.answers.wishes import DEFAULT_SEQUENCE
@@ -84,7 +85,8 @@ def _answer(result: FitResult, screen: Terminal) -> Iterator[Text]:
         least = best.near_misses[0] if best.near_misses else None
         text = Text.assemble(("Nothing fits.", VERDICTS["does-not-fit"][1]))
         if least is not None:
-            text.append(f" The leanest, {describe(least.workload)}, misses by {missing(least)}.")
+            which = "leanest" if least.is_replayed else "nearest"
+            text.append(f" The {which}, {describe(least.workload)}, misses by {missing(least)}.")
             name = next_card(best.card, least.missing_bytes)
             text.append(f" The {words.SMALLEST_CARD} with room for it: --gpu {name}." if name else "")
         yield from flow(text, screen.width)
@@ -205,16 +207,25 @@ def _name(option: Option) -> str:
 
 
 def _misses(best: CardResult, screen: Terminal) -> Iterator[Text]:
-    yield Text("What just misses, in its leanest form:", style="dim")
-    rows: Sequence[Option] = best.near_misses
+    rows = best.near_misses
     name = max(len(_name(option)) for option in rows)
-    for option in rows:
+    near, far = [row for row in rows if is_near(row)], [row for row in rows if not is_near(row)]
+    if near:
+        yield from flow(Text("What just misses, in its leanest form:", style="dim"), screen.width)
+    for option in near:
         over = f"{words.gib(option.told_missing_bytes):>7} GiB over"
-        sure = f", {option.miss_is}" if option.miss_is else ""
-        text = Text.assemble(f"{_name(option):<{name}}  ", (over, VERDICTS["does-not-fit"][1]), sure)
-        if screen.width < name + MOST_OVER:
-            text = Text.assemble(f"{_name(option)}: ", (over.lstrip(), VERDICTS["does-not-fit"][1]), sure)
-        yield from flow(text, screen.width, indent=2)
+        yield from _miss(option, over, f", {option.miss_is}" * bool(option.miss_is), screen, name)
+    if far:
+        yield from flow(Text("Far from fitting even in its leanest form, by at least:", style="dim"), screen.width)
+    for option in far:
+        yield from _miss(option, f"{words.gib(option.told_missing_bytes):>7} GiB", "", screen, name)
+
+
+def _miss(option: Option, over: str, sure: str, screen: Terminal, name: int) -> Iterator[Text]:
+    text = Text.assemble(f"{_name(option):<{name}}  ", (over, VERDICTS["does-not-fit"][1]), sure)
+    if screen.width < name + MOST_OVER:
+        text = Text.assemble(f"{_name(option)}: ", (over.lstrip(), VERDICTS["does-not-fit"][1]), sure)
+    yield from flow(text, screen.width, indent=2)
 
 
 def _cards(result: FitResult, screen: Terminal) -> Iterator[Text]:

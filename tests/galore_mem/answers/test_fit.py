@@ -10,11 +10,13 @@ from estimators.analytic.estimate import estimate
 from estimators.footprint import Footprint
 from estimators.verdict import judge, max_micro_batch_size
 from estimators.workload import Workload, with_batch
-from galore_mem.answers.candidates import Form, Option, forms, options
+from galore_mem.answers.candidates import Form, Option, forms, option_of, options
 from galore_mem.answers.exact import confirmed, is_compared
 from galore_mem.answers.fit import FitResult, fit, preference
+from galore_mem.answers.misses import is_near
 from galore_mem.answers.names import Card
-from galore_mem.answers.reasons import missing
+from galore_mem.answers.reasons import missing, reasons
+from galore_mem.answers.replayed import Replays
 from galore_mem.answers.wishes import Wishes
 from profiles.errors import InputError
 from profiles.gpus import find_gpu
@@ -41,7 +43,7 @@ def test_it_says_why(seven: FitResult) -> None:
     assert found is not None
     why = " ".join(found.why)
     assert "nothing nearer to full-rank AdamW fits: adamw-8bit per-layer" in why
-    assert "without per-layer updates it would take" in why
+    assert "without per-layer updates its tensors would take" in why
     assert "instead of" in why
     assert seven.best.runner_up is not None
     assert [option.workload.method.name for option in seven.best.near_misses] == ["adamw-8bit", "adamw"]
@@ -112,6 +114,65 @@ def test_a_miss_is_told_by_one_figure_everywhere() -> None:
     assert nearest.told_missing_bytes == nearest.least_missing_bytes < nearest.missing_bytes
     assert all(nearest.told_missing_bytes <= other.told_missing_bytes for other in others)
     assert f"misses by {nearest.least_missing_bytes / 2**30:.2f} GiB or more" in " ".join(best.recommended.why)
+
+
+def test_what_is_called_the_leanest_takes_the_least() -> None:
+    """Where nothing fits it is replayed, and no other method can take as little."""
+    leanest, *others = fit("llama-7b", gpus="4060").best.near_misses
+    assert (leanest.is_replayed, leanest.miss_is) == (True, "")
+    assert others
+    for other in others:
+        replayed = confirmed_on("4060", other.workload)
+        assert leanest.missing_bytes < other.surely_missing_bytes <= replayed.upper_bytes - other.usable_bytes
+        assert (other.is_replayed, other.miss_is) == (False, "or more")
+
+
+def test_a_row_tells_of_the_form_that_takes_the_least() -> None:
+    """Adafactor's bound is lower for a whole-model update: per layer takes less."""
+    rows = fit("gemma-2-2b", gpus="4060", methods=("adafactor",)).best.near_misses
+    (row,) = rows
+    whole = replace(row.workload, method=replace(row.workload.method, update="whole"))
+    assert row.workload.method.update == "per-layer"
+    assert confirmed_on("4060", row.workload).upper_bytes < confirmed_on("4060", whole).upper_bytes
+
+
+def test_what_fits_when_replayed_is_no_miss() -> None:
+    """GaLore r48 exceeds the card by its bound only, beside an 8-bit recommendation of a higher rank."""
+    best = fit("qwen2.5-1.5b", gpus="4060").best
+    assert "galore-adamw" not in {option.workload.method.name for option in best.near_misses}
+    assert all(option.missing_bytes > 0 for option in best.near_misses)
+
+
+def test_only_what_is_near_is_said_to_just_miss(seven: FitResult) -> None:
+    assert [is_near(option) for option in seven.best.near_misses] == [True, False]
+    huge = fit("llama-2-70b", gpus="4060").best.near_misses
+    assert not any(is_near(option) for option in huge)
+
+
+def test_what_would_be_without_a_setting_agrees_with_exact_plans(seven: FitResult) -> None:
+    """By tensors, which a replay does not change: by how much more blocks would hold is not said unseen."""
+    found = seven.best.recommended
+    assert found is not None
+    workload, gpu = found.option.workload, find_gpu("4090")
+    whole = replace(workload, method=replace(workload.method, update="whole"))
+    more = confirmed_on("4090", whole).peak_live_bytes - confirmed_on("4090", workload).peak_live_bytes
+    (reason,) = (reason for reason in found.why if "without per-layer updates" in reason)
+    assert f"its tensors would take {more / 2**30:.2f} GiB more, and it would not fit" in reason
+    assert confirmed_on("4090", whole).upper_bytes > gpu.usable_bytes
+
+
+def test_what_was_replayed_anyhow_is_told_by_its_replay(seven: FitResult) -> None:
+    best = seven.best.option
+    assert best is not None
+    told = reasons(best, seven.best.recommended.footprint, (), (), known=replayed_option)  # type: ignore[union-attr]
+    (reason,) = (reason for reason in told if "without the chunked loss" in reason)
+    full = replayed_option(option_of(replace(best.workload, loss="full"), best.card))
+    more = full.reach.process_bytes - best.reach.process_bytes
+    assert f"it would take {more / 2**30:.2f} GiB more, and not fit" in reason
+
+
+def replayed_option(option: Option) -> Option:
+    return Replays(option.card, may_expand=False).of(option).option
 
 
 def test_the_runner_up_takes_the_same_wherever_it_is_named() -> None:
@@ -196,7 +257,7 @@ def test_what_exceeds_the_card_by_its_bound_is_not_sure_to_fit() -> None:
         assert found is not None
         (without,) = (reason for reason in found.why if "without the chunked loss" in reason)
         ends[model] = without.partition("GiB more, ")[2]
-    assert ends == {"llama-1b": "and not fit", "llama-350m": "and not be sure to fit"}
+    assert ends == {"llama-1b": "and it would not fit", "llama-350m": "and it would not be sure to fit"}
 
 
 def test_expandable_segments_are_looked_at_where_more_fits_under_them() -> None:
