@@ -23,7 +23,7 @@ class Model:
     family: str
     """`model_type` of its config."""
     parameters: int
-    """As transformers builds it, each shared parameter once."""
+    """Of what is trained here, as transformers builds it, each shared parameter once: what a plan and a trace count."""
     embedding_parameters: int
     """Input embedding and, unless tied, output head."""
     tied: bool | None

@@ -86,7 +86,7 @@ def test_a_layer_saves_what_hooks_see(
 def test_the_catalogues_count_of_a_classifier(name: str) -> None:
     row = catalogue.find_row("models.jsonl", name)
     assert row is not None
-    assert parameter_count(shape_from_config(row["config"], name)) == row["sequence_classification_2_labels_parameters"]
+    assert parameter_count(shape_from_config(row["config"], name)) == row["parameters"]
 
 
 @st.composite
