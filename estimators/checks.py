@@ -82,6 +82,7 @@ def check(workload: Workload, gpu: Gpu | None = None) -> tuple[str, ...]:
         _rank(workload),
         _positions(workload),
         _half_precision(workload, gpu),
+        _segments(workload, gpu),
         _clipping(workload),
         _elsewhere(workload),
         _routing(workload),
@@ -341,6 +342,20 @@ def _half_precision(workload: Workload, gpu: Gpu | None) -> str:
     if gpu is None or "bf16" not in workload.precision or not _before_ampere(gpu):
         return ""
     return f"{gpu.name} has no bf16 arithmetic (compute capability {gpu.compute_capability}): torch emulates it, slowly"
+
+
+def _segments(workload: Workload, gpu: Gpu | None) -> str:
+    """What torch does with expandable segments on AMD's cards (c10/cuda/CUDAAllocatorConfig.h of 2.11 and of 2.13)."""
+    if gpu is None or gpu.vendor != "amd" or not workload.allocator_settings:
+        return ""
+    from estimators.allocator.parse import parse_settings
+
+    if not parse_settings(workload.allocator_settings).expandable_segments:
+        return ""
+    return (
+        f"on {gpu.name} expandable segments need torch 2.12 or later, built with ROCm 7 or later: others warn "
+        "(expandable_segments not supported on this platform), and keep the default segments"
+    )
 
 
 def _before_ampere(gpu: Gpu) -> bool:

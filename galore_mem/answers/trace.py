@@ -130,7 +130,8 @@ def trace(
     cards = cards_asked(gpus, other_use)
     gpu = cards[0].gpu if cards else None
     kernel = attention_kernel(workload, gpu)
-    notes += (*(card.note for card in cards if card.note), *check(workload, gpu))
+    told_of = (note for card in cards or (None,) for note in check(workload, card and card.gpu))
+    notes += (*(card.note for card in cards if card.note), *dict.fromkeys(told_of))
     if workload.resume != "none":
         notes += (
             "a trace starts afresh: what resuming holds is in galore-mem plan, and with --exact what it reserves",

@@ -35,6 +35,22 @@ def test_allocator_settings_are_read_as_torch_reads_them_and_noted() -> None:
         check(replace(LOAD, allocator_settings="foo:1"))
 
 
+@pytest.mark.parametrize(
+    ("card", "settings", "notes"),
+    [
+        ("mi300x", "expandable_segments:True", 1),
+        ("mi250x", "max_split_size_mb:128,expandable_segments:True", 1),
+        ("mi300x", "expandable_segments:False", 0),
+        ("mi300x", "max_split_size_mb:128", 0),
+        ("4090", "expandable_segments:True", 0),
+    ],
+)
+def test_where_torch_may_not_know_expandable_segments_is_said(card: str, settings: str, notes: int) -> None:
+    found = check(replace(LOAD, allocator_settings=settings), find_gpu(card))
+    assert len(found) == notes
+    assert all("torch 2.12 or later, built with ROCm 7" in note for note in found)
+
+
 @pytest.mark.parametrize("name", ["galore-adamw", "low-rank"])
 def test_a_rank_above_a_matrix_is_noted(name: str) -> None:
     assert check(replace(LOAD, method=Method(name=name, rank=512))) == ()
