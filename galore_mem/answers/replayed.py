@@ -28,9 +28,11 @@ TRIES = 6
 SPARED = {False: 0.65, True: 0.87}
 """Of what the closed form's bound allows to be lost between blocks and segments: what is thought to be spared before a
 replay tells, by default and under expandable segments."""
-FAR_BYTES = 1 << 30
-"""Where expandable segments miss by more, the default settings are not tried: in none of the histories that were
-replayed under both (benchmarks/expandable.jsonl) did they reserve so much less."""
+FAR = 0.08
+"""Of what is reserved: where expandable segments miss by more, the default settings are not tried. In none of the
+histories that were replayed under both (benchmarks/expandable.jsonl, families.jsonl) did they reserve so much less."""
+LITTLE_BYTES = 320 << 20
+"""A form that misses by more leaves little hope for leaner ones."""
 CLEARLY_BYTES = 64 << 20
 """What is refused by less says nothing of others that take as much: reserved memory does not grow evenly."""
 INSIDE = 0.15
@@ -139,7 +141,7 @@ class Replays:
         while heap:
             _, _, option, is_capped, found = heappop(heap)
             if found is not None:
-                return self._settled(found, free)
+                return found
             within = self._within(option, walls, free)
             if within is not None and within.batch == option.batch:
                 if self._is_hopeless(option, options, free):
@@ -190,15 +192,14 @@ class Replays:
             for other in sorted(smallest, key=_upper)[:LEANEST]:
                 if other.missing_bytes <= 0 or self._may_hold(other):
                     return False
-                if self.known(other).missing_bytes > FAR_BYTES // LEANEST:
+                if self.known(other).missing_bytes > LITTLE_BYTES:
                     break
             self._refused.add(group)
         return group in self._refused
 
     def largest(self, option: Option, free: Free) -> Replayed | None:
         """The option, with as much of what is free as holds; None where nothing that was tried does."""
-        found, _ = self._grown(option, free)
-        return self._settled(found, free) if found is not None else None
+        return self._grown(option, free)[0]
 
     def _grown(self, option: Option, free: Free, *, is_capped: bool = False) -> tuple[Replayed | None, Option | None]:
         """The same, maybe under expandable segments though the default ones hold it; and what was refused.
@@ -216,27 +217,26 @@ class Replays:
         if not self._can_expand(Sizes(option, free).option(1)):
             return self._most(option, free, cap=cap)
         most, wall = self._most(_expanded(option), free, cap=cap)
-        if most is None:
-            smallest = _expanded(Sizes(option, free).option(1))
-            if self.of(smallest).option.missing_bytes <= FAR_BYTES:
-                return self._most(option, free, cap=cap)
-        return most, wall
+        if most is not None:
+            return self._settled(most, free, wall)
+        smallest = _expanded(Sizes(option, free).option(1))
+        if not _is_far(self.of(smallest).option):
+            return self._most(option, free, cap=cap)
+        return None, wall
 
-    def _settled(self, found: Replayed, free: Free) -> Replayed:
-        """Under the default settings if those hold as much, or more."""
-        option = found.option
-        if free is None or not self._may_expand or not option.workload.allocator_settings:
-            return found
-        plain = self.of(option.form.under("").option(option.batch))
+    def _settled(self, found: Replayed, free: Size, wall: Option | None) -> tuple[Replayed, Option | None]:
+        """Under the default settings if those hold as much as expandable segments, or more; and what was refused."""
+        plain = self.of(found.option.form.under("").option(found.option.batch))
         if plain.option.missing_bytes > 0:
-            return found
-        return self._most(plain.option, free, plain)[0] or plain
+            return found, wall
+        more, refused = self._most(plain.option, free, plain)
+        return more or plain, refused
 
     def _may_hold(self, option: Option) -> bool:
         """Whether the option holds under expandable segments, or else as it is."""
         if self._can_expand(option):
             expanded = self.of(_expanded(option)).option
-            if not 0 < expanded.missing_bytes <= FAR_BYTES:
+            if expanded.missing_bytes <= 0 or _is_far(expanded):
                 return expanded.missing_bytes <= 0
         return self.of(option).option.missing_bytes <= 0
 
@@ -272,6 +272,11 @@ class Replays:
 def _expanded(option: Option) -> Option:
     """The option under expandable segments."""
     return replace(option, form=option.form.under(EXPANDABLE.text))
+
+
+def _is_far(expanded: Option) -> bool:
+    """Whether the default settings will not hold what expandable segments do not."""
+    return expanded.missing_bytes > FAR * expanded.reach.reserved_bytes
 
 
 def _upper(option: Option) -> int:
