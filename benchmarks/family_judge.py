@@ -7,9 +7,10 @@
 
 One JSON object per workload is appended: both live peaks in bytes, the largest difference of any category at any moment
 of a steady iteration, what stays where it differs, and what the allocator's replica reserves for the traced history and
-for the one that is written from the closed form. `benchmarks/ledger_diff.py` names the tensors behind a difference, and
-`benchmarks/history_diff.py` says where the two histories part. `benchmarks/judge_report.py` puts what is said of
-reserved memory here into profiles/exact.jsonl, beside the rows of `benchmarks/judge.py`.
+for the one that is written from the closed form, by default and under expandable segments. `benchmarks/ledger_diff.py`
+names the tensors behind a difference, and `benchmarks/history_diff.py` says where the two histories part. What is said
+of reserved memory here `benchmarks/judge_report.py` puts into profiles/exact.jsonl, beside the rows of
+`benchmarks/judge.py`, and `benchmarks/judge_expandable.py --again` into profiles/exact_expandable.jsonl.
 """
 
 import argparse
@@ -25,8 +26,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.pages import paragraph
-from benchmarks.reserved import MOST_PCT, family_table, largest, left_out
+from benchmarks.reserved import MOST_PCT, beside_defaults, family_table, largest, left_out, under_expandable
 from estimators.allocator.replay import replay
+from estimators.allocator.settings import DEFAULTS, EXPANDABLE
 from estimators.analytic.attention import attention_kernel
 from estimators.analytic.estimate import estimate
 from estimators.analytic.history import history_of
@@ -211,7 +213,7 @@ def judge(family: str, name: str, workload: Workload) -> dict[str, Any]:
 
     start = time.process_time()
     found = compare(workload)
-    run = replay(events_of(found.recording))
+    run, expanded = (replay(events_of(found.recording), settings) for settings in (DEFAULTS, EXPANDABLE))
     return {
         "family": family,
         "title": name,
@@ -221,8 +223,18 @@ def judge(family: str, name: str, workload: Workload) -> dict[str, Any]:
         "resident_apart_bytes": found.resident_apart_bytes,
         "traced_allocated_bytes": run.peak_allocated_bytes,
         "traced_reserved_bytes": run.peak_reserved_bytes,
-        "exact_reserved_bytes": replay(history_of(workload)).peak_reserved_bytes,
+        "traced_expandable_bytes": expanded.peak_reserved_bytes,
+        **written_bytes(workload),
         "cpu_seconds": round(time.process_time() - start, 1),
+    }
+
+
+def written_bytes(workload: Workload) -> dict[str, int]:
+    """What the history that is written from the closed form reserves, by default and under expandable segments."""
+    events = history_of(workload)
+    return {
+        "exact_reserved_bytes": replay(events).peak_reserved_bytes,
+        "exact_expandable_bytes": replay(events, EXPANDABLE).peak_reserved_bytes,
     }
 
 
@@ -239,11 +251,8 @@ def again() -> None:
     kept, rows = {row["title"]: row for row in read_rows(ROWS)}, []
     for _, name, workload in grid():
         if name in kept:
-            figures = {
-                "analytic_live_bytes": estimate(workload).peak_live_bytes,
-                "exact_reserved_bytes": replay(history_of(workload)).peak_reserved_bytes,
-            }
-            rows.append(kept[name] | figures)
+            figures = {"analytic_live_bytes": estimate(workload).peak_live_bytes}
+            rows.append(kept[name] | figures | written_bytes(workload))
     ROWS.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
@@ -362,7 +371,13 @@ def _reserved(rows: list[dict[str, Any]]) -> list[str]:
         f"{MOST_PCT} % below its trace has bounds made of replays, for the kinds of runs that were compared. Left out:",
         f"{left_out(rows)}.",
     )
-    return [*text, *family_table(rows), *largest(rows)]
+    expanded = [*map(under_expandable, rows)]
+    more = paragraph(
+        "The same of both histories under expandable segments, which `fit` takes where they make more fit. Left out:",
+        f"{left_out(expanded)}. Beside the default settings traced histories reserve {beside_defaults(rows)}.",
+    )
+    tables = [*family_table(rows), *largest(rows)], [*family_table(expanded), *largest(expanded)]
+    return [*text, *tables[0], *more, *tables[1]]
 
 
 def _by_family(rows: list[dict[str, Any]]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
@@ -393,7 +408,9 @@ def main() -> None:
         with options.into.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         apart = (row["exact_reserved_bytes"] - row["traced_reserved_bytes"]) / 2**20
-        print(f"{error_pct(row):+8.4f} %, reserved {apart:+g} MiB  {row['cpu_seconds']:6.1f} s  {name}", flush=True)
+        expanded = (row["exact_expandable_bytes"] - row["traced_expandable_bytes"]) / 2**20
+        told = f"reserved {apart:+g} MiB, under expandable segments {expanded:+g} MiB"
+        print(f"{error_pct(row):+8.4f} %, {told}  {row['cpu_seconds']:6.1f} s  {name}", flush=True)
 
 
 if __name__ == "__main__":

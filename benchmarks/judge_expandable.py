@@ -3,24 +3,36 @@
     python -m benchmarks.judge_expandable                  # goes on where it stopped; about half an hour in all
     python -m benchmarks.judge_expandable --again          # formulas have changed: the written half of each row anew
 
-The judge's own grid (`benchmarks/judge.py`). One JSON object per workload is kept in benchmarks/expandable.jsonl, and
-what bounds `plan --exact --alloc-conf expandable_segments:True` is made of them: profiles/exact_expandable.jsonl.
+The judge's own grid (`benchmarks/judge.py`). One JSON object per workload is kept in benchmarks/expandable.jsonl. What
+bounds `plan --exact --alloc-conf expandable_segments:True` and `fit` is made of them and of every family's, which
+`benchmarks/family_judge.py` replays under both settings: profiles/exact_expandable.jsonl.
 """
 
 import argparse
 import gzip
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from random import Random
-from statistics import median
 from typing import Any
 
+from benchmarks import family_judge
 from benchmarks.judge import KEPT_ROWS, large_grid, read_rows, title
-from benchmarks.judge_exact import compared
+from benchmarks.judge_exact import by_kernel, compared
+from benchmarks.pages import paragraph, table
+from benchmarks.reserved import (
+    FIGURES,
+    MIB,
+    apart_bytes,
+    beside_defaults,
+    figures,
+    largest,
+    under_expandable,
+)
 from estimators.allocator.plain import plain_peaks
 from estimators.allocator.replay import replay
-from estimators.allocator.settings import AllocatorSettings
+from estimators.allocator.settings import EXPANDABLE
 from estimators.analytic.attention import attention_kernel
 from estimators.analytic.cards import USUAL
 from estimators.analytic.history import written_history
@@ -29,9 +41,9 @@ from galore_mem.answers.lengths import events_of
 from galore_mem.answers.steps import record
 from profiles.gpus import SMALL_WORKSPACE_BYTES
 
+Row = dict[str, Any]
 ROWS = Path(__file__).with_name("expandable.jsonl")
 PROFILE = Path(__file__).parents[1] / "profiles" / "exact_expandable.jsonl"
-EXPANDABLE = AllocatorSettings(expandable_segments=True)
 
 
 def traced_bytes(workload: Workload) -> int:
@@ -68,31 +80,54 @@ def main() -> None:
         keep(rows)
         print(f"{100 * (row['written_bytes'] / row['traced_bytes'] - 1):+8.4f} %  {name}", flush=True)
     keep(rows)
-    summarise(rows)
+    summarise()
 
 
-def summarise(rows: dict[str, dict[str, Any]]) -> None:
+def judged_rows(judged: Iterable[Row]) -> list[Row]:
+    """Rows of `benchmarks/judge.py` with what both histories reserve under expandable segments, where that is kept."""
+    known = {row["title"]: row for row in read_rows(ROWS)}
+    return [
+        row | {"traced_expandable_bytes": own["traced_bytes"], "exact_expandable_bytes": own["written_bytes"]}
+        for row in judged
+        if (own := known.get(row["title"])) is not None
+    ]
+
+
+def summarise() -> None:
     """Write the profile, and say how expandable segments compare with the default settings."""
-    kept = [json.loads(line) for line in gzip.decompress(KEPT_ROWS.read_bytes()).decode().splitlines()]
-    found = []
-    for row in (row for row in kept if row["title"] in rows):
-        own = rows[row["title"]]
-        traced = {"traced_reserved_bytes": own["traced_bytes"], "exact_reserved_bytes": own["written_bytes"]}
-        found.append(row | traced | {"default_bytes": row["traced_reserved_bytes"]})
-    lines = [json.dumps(asdict(own) | {"source": SOURCE}) for own in compared(found, [])]
+    judged = judged_rows(map(json.loads, gzip.decompress(KEPT_ROWS.read_bytes()).decode().splitlines()))
+    families = family_judge.read_rows(family_judge.ROWS)
+    every = compared([*map(under_expandable, judged)], [*map(under_expandable, families)])
+    lines = [json.dumps(asdict(own) | {"source": SOURCE}) for own in every]
     PROFILE.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    more = [row["traced_reserved_bytes"] - row["default_bytes"] for row in found]
-    shares = [100 * own / row["default_bytes"] for own, row in zip(more, found, strict=True)]
-    print(
-        f"{len(found)} histories reserve {median(shares):+.1f} % in the median ({min(shares):+.1f} to "
-        f"{max(shares):+.1f} %), {sum(own > 0 for own in more)} of them more, by at most {max(more) >> 20} MiB"
+    print(f"beside the default settings traced histories reserve {beside_defaults([*judged, *families])}")
+
+
+SOURCE = (
+    "benchmarks/judge_expandable.py and family_judge.py: traced histories, and written ones, under expandable segments"
+)
+
+
+def expandable_lines(judged: list[Row], families: list[Row]) -> list[str]:
+    """Of `plan --exact` and `fit` under expandable segments.
+
+    Args:
+        judged: rows of `judged_rows`.
+        families: of `benchmarks/family_judge.py`.
+    """
+    apart = [abs(apart_bytes(under_expandable(row))) for row in judged]
+    lines = paragraph(
+        "The same histories were replayed under `expandable_segments:True`, which `fit` takes where it makes more fit:",
+        f"of {len(judged)} written ones {sum(map(bool, apart))} differ from traced ones, by at most",
+        f"{max(apart) / MIB:g} MiB. Of all families' another {len(families)} [families.md](families.md) has a table.",
+        f"Beside the default settings traced ones reserve {beside_defaults([*judged, *families])}.",
     )
+    groups = by_kernel([*map(under_expandable, judged)])
+    lines += table(f"attention | {FIGURES}", [(attention, *figures(own)) for attention, own in groups.items()])
+    return [*lines, *largest(map(under_expandable, judged))]
 
 
-SOURCE = "benchmarks/judge_expandable.py: traced and written histories under expandable segments, through one replica"
-
-
-def keep(rows: dict[str, dict[str, Any]]) -> None:
+def keep(rows: dict[str, Row]) -> None:
     """Write all rows, sorted by name."""
     partial = ROWS.with_suffix(".partial")
     partial.write_text("".join(json.dumps(rows[name]) + "\n" for name in sorted(rows)), encoding="utf-8")

@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.judge import KEPT_ROWS, RESIDENT, models_judged, read_rows
 from benchmarks.judge_exact import add_exact, compared, exact_lines
+from benchmarks.judge_expandable import expandable_lines, judged_rows
 from benchmarks.judge_ranges import add_demand, section
 from benchmarks.pages import paragraph, table
 from benchmarks.ranges import replayed_rows, traced_rows
@@ -198,6 +199,9 @@ def page(rows: list[Row]) -> str:
         "## Reserved memory by `plan --exact`",
         "",
         *exact_lines(rows, read_rows(FAMILIES)),
+        "## The same under expandable segments",
+        "",
+        *expandable_lines(judged_rows(rows), read_rows(FAMILIES)),
     ]
     return "\n".join(lines).rstrip() + "\n"
 

@@ -26,6 +26,23 @@ def apart_bytes(row: Row) -> int:
     return int(row["exact_reserved_bytes"] - row["traced_reserved_bytes"])
 
 
+def under_expandable(row: Row) -> Row:
+    """A row of either judge with what both histories reserve under expandable segments in place of the default ones."""
+    traced, written = row["traced_expandable_bytes"], row["exact_expandable_bytes"]
+    return row | {"traced_reserved_bytes": traced, "exact_reserved_bytes": written}
+
+
+def beside_defaults(rows: Iterable[Row]) -> str:
+    """What traced histories reserve under expandable segments, beside what they reserve by default."""
+    pairs = [(row["traced_expandable_bytes"], row["traced_reserved_bytes"]) for row in rows]
+    shares = [100 * (own / default - 1) for own, default in pairs]
+    more = [own - default for own, default in pairs if own > default]
+    return (
+        f"{median(shares):+.1f} % in the median ({min(shares):+.1f} to {max(shares):+.1f} %), {len(more)} of "
+        f"{len(pairs)} more, by at most {max(more, default=0) // MIB} MiB"
+    )
+
+
 def figures(own: list[Row]) -> tuple[object, ...]:
     """One line of a table, without its name."""
     errors = [*map(exact_error_pct, own)]

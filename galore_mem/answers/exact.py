@@ -96,15 +96,8 @@ def is_compared(workload: Workload, gpu: Gpu | None) -> bool:
     if workload.resume != "none" or workload.eval_batch or workload.empty_cache != "none":
         return False
     kernel, settings = attention_kernel(workload, gpu), workload.allocator_settings
-    kind = kind_of(workload, kernel)
-    if settings and parse_settings(settings).expandable_segments and not _is_known_to_expand(kind):
-        return False
-    return exactness(kernel).covers(kind)
-
-
-def _is_known_to_expand(kind: Kind) -> bool:
-    """Whether histories of the family were compared under expandable segments; they are the same under all settings."""
-    return kind.family in exactness(kind.kernel, is_expandable=True).families
+    is_expandable = bool(settings) and parse_settings(settings).expandable_segments
+    return exactness(kernel, is_expandable=is_expandable).covers(kind_of(workload, kernel))
 
 
 def confirmed_fit(workload: Workload, fit: Fit) -> Fit:

@@ -1,6 +1,7 @@
 """Ranges of allocated and reserved memory that plans use."""
 
 import json
+from dataclasses import asdict
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,17 @@ import pytest
 from profiles.ranges import Kind, Range, exactness, range_for
 
 MIB = 1 << 20
-EXPANDABLE_ROWS = Path(__file__).parents[2] / "benchmarks" / "expandable.jsonl"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 KINDS = [
     (update, implementation, checkpointing)
     for update in ("whole", "per-layer")
     for implementation in ("galore-mem", "galore-torch")
     for checkpointing in ("none", "full")
 ]
+
+
+def rows_of(name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (BENCHMARKS / name).read_text(encoding="utf-8").splitlines()]
 
 
 def made(**shares: float) -> Range:
@@ -94,13 +99,24 @@ def test_exactness_is_known() -> None:
 
 def test_exactness_under_expandable_segments_is_that_of_the_rows_that_are_kept() -> None:
     seen = [exactness(kernel, is_expandable=True) for kernel in ("flash", "math")]
-    rows = [json.loads(line) for line in EXPANDABLE_ROWS.read_text(encoding="utf-8").splitlines()]
-    errors = [100 * (row["written_bytes"] / row["traced_bytes"] - 1) for row in rows]
-    assert sum(own.rows for own in seen) == len(rows)
+    pairs = [(row["written_bytes"], row["traced_bytes"]) for row in rows_of("expandable.jsonl")]
+    pairs += [(row["exact_expandable_bytes"], row["traced_expandable_bytes"]) for row in rows_of("families.jsonl")]
+    errors = [100 * (written / traced - 1) for written, traced in pairs]
+    assert sum(own.rows for own in seen) == len(errors)  # no family is left out
     assert max(own.shortfall_pct for own in seen) == ceil(-100 * min(errors)) / 100
     assert max(own.excess_pct for own in seen) == ceil(100 * max(errors)) / 100
-    assert sum(error == 0 for error in errors) > 0.9 * len(rows)
+    assert sum(error == 0 for error in errors) > 0.9 * len(errors)
     assert max(map(abs, errors)) <= 0.5
+
+
+@pytest.mark.parametrize("kernel", ["flash", "math"])
+def test_the_same_kinds_of_runs_were_compared_under_both_settings(kernel: str) -> None:
+    """So that `fit` may hold any candidate against either."""
+    default, expandable = (exactness(kernel, is_expandable=under).families for under in (False, True))
+    assert default.keys() == expandable.keys()
+    for family, own in default.items():
+        apart = {key for key, value in asdict(own).items() if asdict(expandable[family])[key] != value}
+        assert apart <= {"median_pct", "shortfall_pct", "excess_pct", "source"}, family
 
 
 def test_what_is_asked_most_was_compared() -> None:

@@ -278,6 +278,25 @@ def test_expandable_segments_are_looked_at_where_more_fits_under_them() -> None:
     assert asked.batch.micro_batch_size < option.batch.micro_batch_size
 
 
+@pytest.mark.parametrize(
+    ("model", "card", "words"),
+    [("bert-large", "4060", {"seq": 512}), ("gpt2-xl", "4090", {"seq": 1024}), ("bloom-7b1", "h100", {"seq": 1024})],
+)
+def test_expandable_segments_are_looked_at_for_every_family(model: str, card: str, words: dict[str, Any]) -> None:
+    found, plain = (fit(model, gpus=card, alloc_conf=conf, **words).best.option for conf in (None, ""))
+    assert found is not None
+    assert plain is not None
+    assert found.workload.allocator_settings == "expandable_segments:True"
+    assert found.batch.micro_batch_size > plain.batch.micro_batch_size
+
+
+def test_expandable_segments_that_hold_less_hide_nothing_that_the_default_settings_hold() -> None:
+    """Holes of a table of 250,880 rows make some lengths reserve 1.7 GiB more under expandable segments."""
+    longest = [fit("bloom-7b1", gpus="4090", objective="sequence", alloc_conf=conf).best.option for conf in (None, "")]
+    found, plain = (option.batch.sequence_length for option in longest if option is not None)
+    assert found >= plain
+
+
 def test_expandable_segments_are_not_looked_at_where_nobody_tried_them() -> None:
     """Of AMD's cards, and where other settings are asked for."""
     for card, settings in (("mi300x", None), ("4090", "max_split_size_mb:128")):
