@@ -288,6 +288,9 @@ def method_traits(name: str) -> MethodTraits:
         return METHODS[name]
     from difflib import get_close_matches
 
+    several = [part.strip() for part in name.split(",") if part.strip()]
+    if len(several) > 1:
+        raise InputError(f"unknown method {name!r}", "", f"put blanks between names: {' '.join(several)}")
     plain = name.lower().replace("_", "-")
     near = [plain] if plain in METHODS else [known for known in METHODS if len(plain) > 2 and plain in known]
     near = near or get_close_matches(plain, METHODS, n=3) or list(METHODS)

@@ -72,6 +72,9 @@ def unknown(kind: str, name: str, rows: Iterable[Row], listing: str) -> InputErr
         rows: all there are.
         listing: the command that lists them.
     """
+    several = [part.strip() for part in name.split(",") if part.strip()]
+    if len(several) > 1 and kind == "GPU":
+        return InputError(f"unknown {kind} {name[:80]!r}", "", f"put blanks between names: {' '.join(several)[:80]}")
     near = nearest(name[:80], rows)
     fix = f"did you mean {', '.join(near)}? {listing} lists all" if near else f"{listing} lists all"
     return InputError(f"unknown {kind} {name if len(name) <= 80 else name[:77] + '...'!r}", "", fix)

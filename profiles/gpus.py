@@ -124,6 +124,10 @@ def find_gpu(name: str) -> Gpu:
     if count.strip().isdigit() and each.strip():
         fix = f"for a copy of the model on each of them: --gpu {each.strip()} --data-parallel {count.strip()}"
         raise InputError(f"GPU {name!r} is several cards", "figures are those of each", fix)
+    if catalogue.find_row("models.jsonl", name) is not None:
+        raise InputError(
+            f"{name!r} is a model, where a GPU is asked for", "", "put the model first, and --gpu 4090 behind"
+        )
     raise catalogue.unknown("GPU", name, rows, "galore-mem gpus")
 
 

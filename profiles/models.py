@@ -6,6 +6,7 @@ from typing import Any
 
 from profiles import catalogue
 from profiles.configs import FAMILIES, shape_from_config
+from profiles.errors import InputError
 from profiles.families import MODULES
 from profiles.shapes import ModelShape
 
@@ -70,6 +71,10 @@ def find_model(name: str) -> Model:
     row = catalogue.find_row(_FILE, name)
     if row is not None:
         return _model(row)
+    if catalogue.find_row("gpus.jsonl", name) is not None:
+        raise InputError(
+            f"{name!r} is a GPU, where a model is asked for", "", f"name the model first, then --gpu {name}"
+        )
     raise catalogue.unknown("model", name, catalogue.read_rows(_FILE), "galore-mem models")
 
 

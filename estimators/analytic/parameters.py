@@ -103,6 +103,10 @@ def matches(name: str, patterns: tuple[str, ...]) -> bool:
     module = name.removesuffix(".weight")
     if "all-linear" in patterns and module != "lm_head":
         return True
+    if not all(patterns):
+        raise InputError(
+            "--target-modules has an empty pattern", "it would match every layer", "use all-linear, or mlp"
+        )
     path = module.replace("*", "0")
     return any(
         pattern in path or _fullmatch(pattern, path) is not None for pattern in patterns if pattern != "all-linear"

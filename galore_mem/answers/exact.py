@@ -14,11 +14,14 @@ from estimators.analytic.history import History, written_history
 from estimators.footprint import Footprint, Term
 from estimators.verdict import Fit, verdict_of
 from estimators.workload import Workload
+from profiles.errors import InputError
 from profiles.gpus import Gpu
 from profiles.ranges import Kind, exactness
 
 _PLAIN = DEFAULTS, replace(EXPANDABLE, text="")
 """Settings under which histories without other streams need no whole replica."""
+MOST_BYTES = 1 << 47
+"""Of tensors: the replica's addresses end at 512 TiB."""
 _REPLACED = ("segments", "fragmentation")
 """Terms of the closed form that the replica knows better."""
 
@@ -33,7 +36,11 @@ def confirmed(workload: Workload, footprint: Footprint, gpu: Gpu | None) -> Foot
         InputError: the run's history cannot be written down, or its allocator settings do not parse.
     """
     settings = parse_settings(workload.allocator_settings)
-    allocated, reserved = _peaks(_history(replace(workload, allocator_settings=""), gpu), settings)
+    if footprint.peak_live_bytes > MOST_BYTES:
+        size = f"{footprint.peak_live_bytes / 2**40:,.0f} TiB"
+        raise InputError(f"{size} of tensors cannot be replayed", "no allocator is asked for that", "ask for less")
+    history = _history(replace(workload, allocator_settings=""), gpu)
+    allocated, reserved = _peaks(history, settings)
     seen = exactness(attention_kernel(workload, gpu), is_expandable=settings.expandable_segments)
     margin, live = ceil(reserved * seen.shortfall_pct / 100), footprint.peak_live_bytes
     reason = f"by the allocator's replica; of {seen.rows} such figures none was more than {seen.shortfall_pct} % below"

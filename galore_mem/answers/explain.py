@@ -16,7 +16,7 @@ from galore_mem.answers.asked import words_asked
 from galore_mem.answers.changes import offers
 from galore_mem.answers.differences import Difference, difference
 from galore_mem.answers.galore_questions import Remark, remarks
-from galore_mem.answers.names import Card, NamedModel, resolve_cards, resolve_model
+from galore_mem.answers.names import Card, NamedModel, card_for, resolve_cards, resolve_model
 from galore_mem.answers.settings import Settings, workloads
 from galore_mem.answers.sizes import size_bytes
 
@@ -146,6 +146,7 @@ def explain(
     named = resolve_model(asked.model)
     card = _card(gpu, None if other_use is None else size_bytes(other_use, "--other-use"))
     (workload,) = workloads(named.shape, (asked.method,), asked.settings)
+    card_for(other_use, (card,) if card else ())
     own = card.gpu if card else None
     notes = dict.fromkeys((*asked.notes, *named.notes, *check(workload, own), *closed_form_notes(workload)))
     footprint = estimate(workload, own)

@@ -1,7 +1,7 @@
 """From what a person types to a model and to cards."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -141,6 +141,16 @@ def resolve_cards(names: Iterable[str], other_use_bytes: int | None = None) -> t
             raise InputError(f"--other-use leaves nothing of {largest.name}", f"others would take {sizes}", "give less")
         found = [replace(card, other_use_bytes=other_use_bytes) for card in found]
     return tuple(dict.fromkeys(found))
+
+
+def card_for(other_use: object, cards: Sequence[Card]) -> None:
+    """Refuse what others use of no card.
+
+    Raises:
+        InputError: says what to add.
+    """
+    if other_use is not None and not cards:
+        raise InputError("--other-use has no card to be taken from", "", "add --gpu NAME, or leave it out")
 
 
 def _known(name: str) -> Gpu:

@@ -13,7 +13,7 @@ from estimators.footprint import Footprint
 from estimators.verdict import Fit, judge
 from estimators.workload import Workload
 from galore_mem.answers.advice import Advice, advise, settled
-from galore_mem.answers.names import Card, NamedModel, resolve_cards, resolve_model
+from galore_mem.answers.names import Card, NamedModel, card_for, resolve_cards, resolve_model
 from galore_mem.answers.published import Beside, published_beside
 from galore_mem.answers.settings import Settings, settings_from, workloads
 from galore_mem.answers.sizes import size_bytes
@@ -148,6 +148,7 @@ def plan(
     named = resolve_model(model)
     other_bytes = None if other_use is None else size_bytes(other_use, "--other-use")
     cards = resolve_cards((gpus,) if isinstance(gpus, str) else gpus, other_bytes)
+    card_for(other_use, cards)
     asked = workloads(named.shape, methods, chosen)
     told = (*(written.notes if written else ()), *named.notes, *(card.note for card in cards if card.note))
     notes = dict.fromkeys(told)

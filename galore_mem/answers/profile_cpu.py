@@ -136,7 +136,7 @@ def _require_host_memory(workload: Workload) -> None:
         return
     needed = estimate(workload, None).peak_live_bytes
     if needed > available:
-        raise _too_small(workload, f"it holds {needed / 2**30:.1f} GiB, and {available / 2**30:.1f} are free")
+        raise _too_small(workload, f"it holds {needed / 2**30:,.1f} GiB, and {available / 2**30:,.1f} are free")
 
 
 def _too_small(workload: Workload, why: str = "") -> GaloreMemError:

@@ -15,7 +15,7 @@ from estimators.verdict import Fit
 from estimators.workload import Workload, with_batch
 from galore_mem.answers.asked import cards_asked, run_asked
 from galore_mem.answers.lengths import Course, Courses, Variation, course_of, vary
-from galore_mem.answers.names import Card
+from galore_mem.answers.names import Card, card_for
 from galore_mem.answers.needs import require_memory
 from galore_mem.answers.published import Beside, published_beside
 from galore_mem.answers.recorded import (
@@ -128,9 +128,11 @@ def trace(
         _check_course(workload, course, settings, words)
         workload = with_batch(workload, sequence_length=max(course.lengths))
     cards = cards_asked(gpus, other_use)
+    card_for(other_use, cards)
     gpu = cards[0].gpu if cards else None
     kernel = attention_kernel(workload, gpu)
-    told_of = (note for card in cards or (None,) for note in check(workload, card and card.gpu))
+    named = tuple(card.gpu for card in cards) or (None,)
+    told_of = (note for own in named for note in check(workload, own))
     notes += (*(card.note for card in cards if card.note), *dict.fromkeys(told_of))
     if workload.resume != "none":
         notes += (
@@ -138,7 +140,13 @@ def trace(
         )
     told = told or silent
     alike = Course(lengths=(workload.batch.sequence_length,) * 2, seed=seed, asked="")
-    found = _answer_of_course(workload, kernel, course or alike, cards, notes, told)
+    try:
+        found = _answer_of_course(workload, kernel, course or alike, cards, notes, told)
+    except RuntimeError as error:
+        if "Storage size calculation overflowed" not in str(error):
+            raise
+        tokens = f"{workload.batch.tokens:,} tokens at once"
+        raise InputError(f"{tokens} cannot be traced", "torch cannot address such tensors", "ask for fewer") from None
     return replace(found, written=written)
 
 

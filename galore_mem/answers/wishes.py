@@ -140,13 +140,23 @@ class Wishes:
             )
 
     def agree_with(self, model: ModelShape) -> None:
-        """Refuse ranks that no matrix of the model has room for: the search would pass over them without a word.
+        """Refuse what the search would pass over without a word: a loss, or ranks, that the model has no place for.
 
         Raises:
-            InputError: names the largest rank there is.
+            InputError: says what cannot be; of ranks, names the largest there is.
         """
+        if self.loss == "chunked" and not takes_chunked_loss(model):
+            raise InputError(
+                "--loss chunked cannot run here", f"it is not made for {model.model_type}", "leave --loss out"
+            )
         for name in ("rank", "min_rank"):
             rank = getattr(self, name)
+            if rank is not None and not any(means_something("rank", method) for method in self.methods_asked):
+                raise InputError(
+                    f"{_option(name)} means nothing to {', '.join(self.methods)}",
+                    "",
+                    f"leave it out, or add a method that has a rank: --method {' '.join(self.methods)} galore-adamw",
+                )
             if rank is not None and rank > model.hidden_size:
                 raise InputError(
                     f"{_option(name)} {rank} is above every rank of {model.name}",

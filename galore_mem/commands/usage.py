@@ -1,6 +1,8 @@
 """What is wrong with a command line that does not parse, in one sentence, and where to read on."""
 
-from cyclopts import CycloptsError, MissingArgumentError, UnknownOptionError, UnusedCliTokensError
+from cyclopts import CycloptsError, MissingArgumentError, UnknownCommandError, UnknownOptionError, UnusedCliTokensError
+
+from profiles.catalogue import find_row
 
 
 def usage_line(error: CycloptsError) -> str:
@@ -13,13 +15,16 @@ def what_is_wrong(error: CycloptsError) -> str:
     """What does not parse, in one sentence."""
     error.verbose = False
     if isinstance(error, UnusedCliTokensError):
-        words = " ".join(error.unused_tokens or ())
-        return f"Nothing takes {words!r} here; an option may lack its name."
+        return _surplus(error)
+    if isinstance(error, UnknownCommandError) and error.unused_tokens and _is_model(error.unused_tokens[0]):
+        name = error.unused_tokens[0]
+        return f"{name!r} is a model, and no command. Did you mean galore-mem plan {name}?"
     if isinstance(error, MissingArgumentError) and error.argument is not None:
         name = error.argument.name
         if not name.startswith("--") or error.argument.field_info.is_positional:
             missing = name.lstrip("-").upper()
-            return f"{missing} is missing; it comes before the options, as in galore-mem plan llama-7b --gpu 4090."
+            line = _LINES.get(next(iter(error.command_chain or ()), ""), "plan llama-7b --gpu 4090")
+            return f"{missing} is missing; it comes before the options, as in galore-mem {line}."
         return f"{error.keyword or name} needs a value."
     if isinstance(error, UnknownOptionError):
         return _unknown_option(error)
@@ -28,6 +33,23 @@ def what_is_wrong(error: CycloptsError) -> str:
         if f'Invalid value "{typed}"' in said and f'"{meant}"' in said:
             said = said.replace(f'Did you mean "{nearest}"?', f'Did you mean "{meant}"?')
     return said
+
+
+def _surplus(error: UnusedCliTokensError) -> str:
+    """Words that nothing takes: a second model or card, or one whose option was not named."""
+    words = error.unused_tokens or []
+    plain = f"Nothing takes {' '.join(words)!r} here; an option may lack its name."
+    if not words or not _ABOUT_A_RUN.intersection(error.command_chain or ()):
+        return plain
+    if find_row("gpus.jsonl", words[0]) is not None:
+        if any(token.startswith("--gpu") for token in error.root_input_tokens or ()):
+            return f"{words[0]!r} is a second GPU, where one is taken."
+        return f"{words[0]!r} is a GPU: did you mean --gpu {words[0]}?"
+    return f"{words[0]!r} is a second model, where one is taken." if _is_model(words[0]) else plain
+
+
+def _is_model(word: str) -> bool:
+    return find_row("models.jsonl", word) is not None
 
 
 def _unknown_option(error: UnknownOptionError) -> str:
@@ -43,6 +65,10 @@ def _unknown_option(error: UnknownOptionError) -> str:
     return f"Unknown option: {typed}. Did you mean {meant}?"
 
 
+_ABOUT_A_RUN = frozenset({"plan", "fit", "explain", "trace", "profile", "tui"})
+"""Commands that take a model, and a GPU by its option."""
+_LINES = {"report": "report snapshot.pickle -o page.html", "replay": "replay snapshot.pickle"}
+"""What a line with a file looks like."""
 _MEANT = (("fp16", "bf16", "amp-fp16"), ("gpu", "cpu", "cuda"), ("gpu", "cpu", "device"))
 """What is typed, what is nearest to it by letters, and what it means where that can be chosen."""
 _CALLED_HERE = {

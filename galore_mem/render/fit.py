@@ -60,7 +60,7 @@ def _head(result: FitResult, screen: Terminal) -> Iterator[Text]:
     searched = wishes.objective == "sequence"
     length = "the longest sequence" if searched else f"{tokens_of(wishes.seq or DEFAULT_SEQUENCE)} a sequence"
     step = f", {wishes.global_batch:,} sequence{'s' * (wishes.global_batch > 1)} a step" if wishes.global_batch else ""
-    step += f", DistributedDataParallel on {wishes.data_parallel} GPUs" if wishes.data_parallel > 1 else ""
+    step += f", DistributedDataParallel on {wishes.data_parallel:,} GPUs" if wishes.data_parallel > 1 else ""
     text = f"{wishes.precision}, {length}{step}; {best.looked_at:,} configurations looked at, "
     text += f"{_SOUGHT[wishes.objective]}. Sizes in GiB (1024^3 bytes)."
     yield from flow(Text(text, style="dim"), screen.width)

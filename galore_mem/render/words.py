@@ -56,9 +56,9 @@ def configuration(method: Method) -> str:
 def batch(workload: Workload) -> str:
     """What one optimizer step consumes: `1 x 256 tokens`."""
     size = workload.batch
-    text = f"{size.micro_batch_size} x {tokens_of(size.sequence_length)}"
+    text = f"{size.micro_batch_size:,} x {tokens_of(size.sequence_length)}"
     if size.gradient_accumulation_steps > 1:
-        text += f", {size.gradient_accumulation_steps} micro-batches a step"
+        text += f", {size.gradient_accumulation_steps:,} micro-batches a step"
     return text
 
 

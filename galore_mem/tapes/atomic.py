@@ -39,9 +39,9 @@ def check_target(path: str | os.PathLike[str]) -> None:
     """
     target = Path(path)
     folder = target.parent
-    why = ""
+    named, why = str(target), ""
     if target.is_dir():
-        why = "it is a folder"
+        named, why = f"{target}{os.sep}", "it is a folder"
     elif target.exists() and not target.is_file():
         why = "it is no ordinary file, and would be replaced by one"
     elif not folder.is_dir():
@@ -49,7 +49,7 @@ def check_target(path: str | os.PathLike[str]) -> None:
     elif not os.access(folder, os.W_OK):
         why = f"the folder {folder} is not yours to write to"
     if why:
-        raise UsageError(f"cannot write {target}", why, "name a file you can write")
+        raise UsageError(f"cannot write {named}", why, "name a file you can write")
 
 
 def check_free(path: str | os.PathLike[str], *, force: bool, how: str = "add --force") -> None:

@@ -7,6 +7,7 @@ import pytest
 from estimators.allocator.replay import replay
 from estimators.analytic.history import history_of
 from galore_mem.answers.plan import plan
+from profiles.errors import InputError
 
 
 @pytest.mark.parametrize(("method", "update"), [("adamw", "whole"), ("galore-adamw-8bit", "per-layer")])
@@ -48,3 +49,8 @@ def test_a_cache_is_emptied_where_it_is_said_to_be(where: str) -> None:
     assert ("empty_cache", 0, 0, 0, 0) in history_of(found.workload)
     assert found.footprint.peak_allocated_bytes == run.peak_allocated_bytes
     assert found.footprint.peak_reserved_bytes == run.peak_reserved_bytes
+
+
+def test_more_than_the_replica_has_addresses_for_is_refused() -> None:
+    with pytest.raises(InputError, match=r"TiB of tensors cannot be replayed"):
+        plan("gpt2", gpus="4090", methods="adamw", seq=2**31 - 1, attention="math", exact=True)

@@ -197,3 +197,11 @@ def test_an_emptied_cache_leaves_what_lives_between_steps(zero_grad: str) -> Non
     assert left == pytest.approx(between_steps_bytes(emptied.workload), abs=two_segments_bytes)
     actions = [row[0] for row in emptied.tape.devices[0].events.rows()]
     assert [actions.count("empty_cache"), actions[-1]] == [2, "empty_cache"]
+
+
+def test_tensors_that_torch_cannot_address_are_refused_in_one_line() -> None:
+    from galore_mem.answers.trace import trace
+    from profiles.errors import InputError
+
+    with pytest.raises(InputError, match=r"4,611,686,014,132,420,609 tokens at once cannot be traced"):
+        trace("llama-60m", batch=2**31 - 1, seq=2**31 - 1)
