@@ -171,10 +171,17 @@ class Courses:
 
     def whole(self, batch: Batch) -> Course:
         """The course of a step that knows what each death ends, with every layer's own events where layers differ."""
-        workload = in_batch(self._workload, batch)
+        return Course(*self._whole(in_batch(self._workload, batch)))
+
+    def whole_layout(self, batch: Batch) -> tuple[Layout, list[int]]:
+        """That step cut, and the bytes that each of its kinds asks for, without its course."""
+        layout, symbols = self._whole(in_batch(self._workload, batch))
+        return layout, layout.bytes_of_kinds(symbols)
+
+    def _whole(self, workload: Workload) -> tuple[Layout, dict[str, int]]:
         structure = structure_of(workload, self._kernel, self._card)
         layout = self._layout(workload, play(structure), middle(structure))
-        return Course(layout, symbol_sizes(workload, self._card))
+        return layout, symbol_sizes(workload, self._card)
 
     def _made(self, workload: Workload) -> Course:
         key = batch_traits(workload)
@@ -216,3 +223,8 @@ def course_of(workload: Workload, kernel: str, card: CardTraits | None = None) -
 def whole_course_of(workload: Workload, kernel: str, card: CardTraits | None = None) -> Course:
     """The same from a step that has every layer's events where layers differ; a lone middle layer stands for others."""
     return courses_of(workload, kernel, card).whole(workload.batch)
+
+
+def whole_layout_of(workload: Workload, kernel: str, card: CardTraits | None = None) -> tuple[Layout, list[int]]:
+    """That step cut, and the bytes that each of its kinds asks for."""
+    return courses_of(workload, kernel, card).whole_layout(workload.batch)

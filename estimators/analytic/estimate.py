@@ -41,6 +41,7 @@ class Reaches:
         self._gpu = gpu
         self._known: dict[tuple[bool, int], tuple[Outliner, Demand, Courses, Margins]] = {}
         """What no batch changes but one that reaches a window, or is gathered over micro-batches."""
+        self._found: dict[Batch, Reach] = {}
 
     def of(self, batch: Batch) -> Reach:
         """The totals in one batch.
@@ -48,9 +49,13 @@ class Reaches:
         Raises:
             InputError: the workload cannot run on the card.
         """
-        outliner, demand, courses, margins = self._at(batch)
-        course = courses.of(batch)
-        return reach_within(margins, outliner.peak_bytes_in(course), outliner.lasting_bytes, demand.of(course))
+        found = self._found.get(batch)
+        if found is None:
+            outliner, demand, courses, margins = self._at(batch)
+            course = courses.of(batch)
+            found = reach_within(margins, outliner.peak_bytes_in(course), outliner.lasting_bytes, demand.of(course))
+            self._found[batch] = found
+        return found
 
     def micro_batches(self, batch: Batch) -> Sequence[int]:
         """The sizes of micro-batches, beside a batch's own, whose totals cost next to nothing; growing.

@@ -15,7 +15,7 @@ from estimators.allocator.replay import Event
 from estimators.analytic.attention import attention_kernel
 from estimators.analytic.buffers import buffers
 from estimators.analytic.cards import card_of
-from estimators.analytic.course import whole_course_of
+from estimators.analytic.course import whole_layout_of
 from estimators.analytic.data_parallel import Buckets, broadcast_copies, buckets_of
 from estimators.analytic.evaluation_history import write_evaluation
 from estimators.analytic.families import family_of
@@ -75,7 +75,7 @@ def written_history(workload: Workload, gpu: Gpu | None = None) -> History:
         InputError: the workload cannot run on the card, or its history cannot be written down.
     """
     kernel, card = attention_kernel(workload, gpu), card_of(gpu)
-    course = whole_course_of(workload, kernel, card)
+    layout, sizes = whole_layout_of(workload, kernel, card)
     groups = stepping_of(workload.model, workload.method, workload.precision).groups
     ledger, order = Ledger(), list(in_model_order(groups))
     weights: dict[str, list[int]] = {}
@@ -90,13 +90,13 @@ def written_history(workload: Workload, gpu: Gpu | None = None) -> History:
     iterations = _Iterations(
         ledger=ledger,
         script=script_of(
-            course.layout,
-            course.layout.repetitions,
+            layout,
+            layout.repetitions,
             micro_batches,
             max(loss_pieces(workload) - PLAYED_PIECES, 0),
             _linears(workload),
         ),
-        sizes=course.exact_sizes,
+        sizes=sizes,
         steps=StepWriter(ledger, groups, workload.method, weights),
         workspace_bytes=gpu.cublas_workspace_recent_bytes if gpu is not None else SMALL_WORKSPACE_BYTES,
         per_layer=workload.method.update == "per-layer",
@@ -107,7 +107,7 @@ def written_history(workload: Workload, gpu: Gpu | None = None) -> History:
     resumed = workload.resume != "none"
     if resumed:
         write_resume(ledger, iterations.steps, workload, groups)
-    shared = _Shared(ledger, workload, buckets_of(workload, course.layout))
+    shared = _Shared(ledger, workload, buckets_of(workload, layout))
     for first in (True, False):
         shared.begin(first=first)
         iterations.write(first=first and not resumed)

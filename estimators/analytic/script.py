@@ -114,6 +114,21 @@ def _turns(layout: Layout, repetitions: int, micro_batches: int, other_pieces: i
         yield from batch
 
 
+@lru_cache(maxsize=64)
+def _brief(layout: Layout, *, handed_on_too: bool) -> frozenset[int]:
+    """Births of what dies in the turn it was born in, wherever that is repeated; no one else needs to find it."""
+    played, handed = layout.played, {} if handed_on_too else handed_on(layout)
+    turn_of: list[int] = []
+    for number, turn in enumerate(_turns(layout, 1, 1, 0)):
+        turn_of += [number] * (turn.stretches[-1].stop - turn.stretches[0].start)
+    lasting = [kind.in_every_middle_layer or kind.name.endswith(OTHERS) for kind in played.kinds]
+    return frozenset(
+        birth
+        for position, (birth, code) in enumerate(zip(played.births, played.events, strict=True))
+        if code < 0 and turn_of[birth] == turn_of[position] and position not in handed and not lasting[-code - 1]
+    )
+
+
 class _Writer:
     """Plays turns one after another."""
 
@@ -122,6 +137,7 @@ class _Writer:
         forward = tuple(f".{name}{factor}" for name in linears for factor in ("", " A"))
         self._products = {"forward_end": forward, "loss": ()} | _BACKWARD
         self._handed_on = handed_on(layout) if last else {}
+        self._brief = _brief(layout, handed_on_too=not last)
         self._last = last
         names = [(kind.size, kind.category, kind.name) for kind in self._played.kinds]
         numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
@@ -188,7 +204,7 @@ class _Writer:
 
     def _play(self, positions: range, own: dict[int, int], repetition: int) -> None:
         events, births, handed_on = self._played.events, self._played.births, self._handed_on
-        stand_in, waiting, alike = self._stand_in, self._waiting, self._alike
+        stand_in, waiting, alike, brief = self._stand_in, self._waiting, self._alike, self._brief
         kinds, written = self._kinds, self._events
         for position in positions:
             code = events[position]
@@ -198,10 +214,14 @@ class _Writer:
                 kinds.append(code - 1)
                 number = own[position] = len(kinds)
                 written.append(number)
-                waiting[position].append(number)
-                alike[code - 1][number] = position
+                if position not in brief:
+                    waiting[position].append(number)
+                    alike[code - 1][number] = position
                 continue
             kind, birth = -code - 1, births[position]
+            if birth in brief:
+                written.append(-own.pop(birth))
+                continue
             if birth not in own or position in handed_on or self._in_every[kind]:
                 self._die(kind, position, own, repetition)
                 continue

@@ -9,7 +9,7 @@ from estimators.allocator.plain import plain_peaks
 from estimators.allocator.replay import replay
 from estimators.allocator.settings import DEFAULTS, EXPANDABLE, AllocatorSettings
 from estimators.analytic.attention import attention_kernel
-from estimators.analytic.bounds import context_range
+from estimators.analytic.bounds import Reach, context_range
 from estimators.analytic.history import History, written_history
 from estimators.footprint import Footprint, Term
 from estimators.verdict import Fit, verdict_of
@@ -35,25 +35,15 @@ def confirmed(workload: Workload, footprint: Footprint, gpu: Gpu | None) -> Foot
     Raises:
         InputError: the run's history cannot be written down, or its allocator settings do not parse.
     """
-    settings = parse_settings(workload.allocator_settings)
-    if footprint.peak_live_bytes > MOST_BYTES:
-        size = f"{footprint.peak_live_bytes / 2**40:,.0f} TiB"
-        raise InputError(f"{size} of tensors cannot be replayed", "no allocator is asked for that", "ask for less")
-    history = _history(replace(workload, allocator_settings=""), gpu)
-    allocated, reserved = _peaks(history, settings)
-    seen = exactness(attention_kernel(workload, gpu), is_expandable=settings.expandable_segments)
-    margin, live = ceil(reserved * seen.shortfall_pct / 100), footprint.peak_live_bytes
-    reason = f"by the allocator's replica; of {seen.rows} such figures none was more than {seen.shortfall_pct} % below"
-    reason += " a traced one"
-    if not is_compared(workload, gpu):
-        bound = live + sum(term.high_bytes for term in footprint.terms if term.name in _REPLACED)
-        margin = max(margin, bound - reserved)
-        reason = "by the allocator's replica; no run of this kind was compared, so the closed form's bound stands"
+    _require_possible(footprint.peak_live_bytes)
+    allocated, reserved = replayed_peaks(workload, gpu)
+    live, kept = footprint.peak_live_bytes, tuple(term for term in footprint.terms if term.name not in _REPLACED)
+    bound = live + sum(term.high_bytes for term in footprint.terms if term.name in _REPLACED)
+    margin, reason = _margin(workload, gpu, reserved, bound)
     low, high = context_range(gpu)
     beyond = Term(
         name="blocks and segments", low_bytes=reserved - live, high_bytes=reserved - live + margin, reason=reason
     )
-    kept = tuple(term for term in footprint.terms if term.name not in _REPLACED)
     return replace(
         footprint,
         terms=(beyond, *kept),
@@ -62,6 +52,50 @@ def confirmed(workload: Workload, footprint: Footprint, gpu: Gpu | None) -> Foot
         process_bytes=reserved + (low + high) // 2,
         upper_bytes=reserved + margin + sum(term.high_bytes for term in kept),
     )
+
+
+def confirmed_reach(workload: Workload, reach: Reach, gpu: Gpu | None) -> Reach:
+    """The totals of `confirmed`, of a closed form's."""
+    _require_possible(reach.live_bytes)
+    _, reserved = replayed_peaks(workload, gpu)
+    margin, _ = _margin(workload, gpu, reserved, reach.live_bytes + reach.loss_bytes)
+    beyond = reach.upper_bytes - reach.reserved_bytes - reach.fragmentation_bytes
+    return Reach(
+        live_bytes=reach.live_bytes,
+        reserved_bytes=reserved,
+        process_bytes=reserved + reach.process_bytes - reach.reserved_bytes,
+        upper_bytes=reserved + margin + beyond,
+        fragmentation_bytes=margin,
+    )
+
+
+def _require_possible(live_bytes: int) -> None:
+    if live_bytes > MOST_BYTES:
+        size = f"{live_bytes / 2**40:,.0f} TiB"
+        raise InputError(f"{size} of tensors cannot be replayed", "no allocator is asked for that", "ask for less")
+
+
+def _margin(workload: Workload, gpu: Gpu | None, reserved: int, bound: int) -> tuple[int, str]:
+    """By how much a replayed figure may fall short, and why; `bound` is what the closed form allows to be reserved."""
+    is_expandable = parse_settings(workload.allocator_settings).expandable_segments
+    seen = exactness(attention_kernel(workload, gpu), is_expandable=is_expandable)
+    margin = ceil(reserved * seen.shortfall_pct / 100)
+    if not is_compared(workload, gpu):
+        reason = "by the allocator's replica; no run of this kind was compared, so the closed form's bound stands"
+        return max(margin, bound - reserved), reason
+    reason = f"by the allocator's replica; of {seen.rows} such figures none was more than {seen.shortfall_pct} % below"
+    return margin, reason + " a traced one"
+
+
+@lru_cache(maxsize=256)
+def replayed_peaks(workload: Workload, gpu: Gpu | None) -> tuple[int, int]:
+    """Allocated and reserved bytes at their peaks, when the run's written history is replayed.
+
+    Raises:
+        InputError: the history cannot be written down, or the run's allocator settings do not parse.
+    """
+    settings = parse_settings(workload.allocator_settings)
+    return _peaks(_history(replace(workload, allocator_settings=""), gpu), settings)
 
 
 @lru_cache(maxsize=4)

@@ -35,7 +35,7 @@ def leanest_misses(
         if not open_ones:
             break
         row = open_ones[0]
-        name, found = row.form.workload.method.name, replays.either(row).option
+        name, found = row.form.workload.method.name, replays.either(row)
         options = methods.pop(name)
         if found.missing_bytes > 0:
             methods[name] = [

@@ -6,17 +6,17 @@ default settings, and under expandable segments, whose blocks mostly leave less 
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import replace
 from heapq import heapify, heappop, heappush
 from itertools import count, groupby
 from typing import Any
 
 from estimators.allocator.settings import EXPANDABLE
-from estimators.analytic.bounds import Reach
 from estimators.analytic.estimate import estimate
 from estimators.footprint import Footprint
 from galore_mem.answers.candidates import Option
-from galore_mem.answers.exact import confirmed, is_compared
+from galore_mem.answers.exact import confirmed, confirmed_reach, is_compared
 from galore_mem.answers.growing import Free, Size, Sizes, line, sized
 from galore_mem.answers.names import Card
 from profiles.errors import InputError
@@ -28,6 +28,8 @@ TRIES = 6
 SPARED = {False: 0.65, True: 0.87}
 """Of what the closed form's bound allows to be lost between blocks and segments: what is thought to be spared before a
 replay tells, by default and under expandable segments."""
+LIKELY = {False: 0.5, True: 0.7}
+"""The same, of nine histories in ten: what holds with so much spared is replayed before anything leaner is."""
 FAR = 0.08
 """Of what is reserved: where expandable segments miss by more, the default settings are not tried. In none of the
 histories that were replayed under both (benchmarks/expandable.jsonl, families.jsonl) did they reserve so much less."""
@@ -45,14 +47,6 @@ REFUSALS = 4
 """Methods whose leanest form the replica refuses, before only what fits by the closed form is replayed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Replayed:
-    """An option with its footprint."""
-
-    option: Option
-    footprint: Footprint
-
-
 class Replays:
     """Replays on one card, each made once.
 
@@ -64,37 +58,36 @@ class Replays:
     def __init__(self, card: Card, *, may_expand: bool) -> None:
         self._gpu = card.gpu
         self._may_expand = may_expand and card.gpu.vendor == "nvidia"
-        self._closed: dict[tuple[object, ...], Footprint] = {}
-        """By the closed form, whatever the allocator's settings."""
         self._refused: set[tuple[object, ...]] = set()
         """Methods with their rank and update whose leanest forms do not hold."""
-        self._known: dict[tuple[object, ...], Replayed] = {}
+        self._known: dict[tuple[object, ...], Option] = {}
 
-    def of(self, option: Option) -> Replayed:
+    def of(self, option: Option) -> Option:
         """The option by its replay; by the closed form where it has no written history."""
         found = self._known.get(option.key)
         if found is None:
-            plain = option.form.key[:-1], option.batch
-            footprint = self._closed.get(plain) or estimate(option.workload, self._gpu)
-            self._closed[plain] = footprint
-            try:
-                footprint = confirmed(option.workload, footprint, self._gpu)
-                option = replace(option, reach=_reach_of(footprint), is_replayed=True)
-            except InputError:
-                pass
-            found = self._known[option.key] = Replayed(option=option, footprint=footprint)
+            found = option
+            with suppress(InputError):
+                reach = confirmed_reach(option.workload, option.form.reaches.of(option.batch), self._gpu)
+                found = replace(option, reach=reach, is_replayed=True)
+            self._known[option.key] = found
         return found
 
-    def either(self, option: Option) -> Replayed:
+    def footprint(self, option: Option) -> Footprint:
+        """Of an option that was replayed, or that has no written history."""
+        footprint = estimate(option.workload, self._gpu)
+        return confirmed(option.workload, footprint, self._gpu) if option.is_replayed else footprint
+
+    def either(self, option: Option) -> Option:
         """The option as it is, or under expandable segments where it does not hold and misses by less so."""
         found = self.of(option)
-        if found.option.missing_bytes > 0 and self._can_expand(option):
-            return min(found, self.of(_expanded(option)), key=lambda replayed: replayed.option.missing_bytes)
+        if found.missing_bytes > 0 and self._can_expand(option):
+            return min(found, self.of(_expanded(option)), key=lambda replayed: replayed.missing_bytes)
         return found
 
     def under_defaults(self, option: Option) -> Option:
         """An option that was chosen under expandable segments, as it would be without them."""
-        return self.of(option.form.under("").option(option.batch)).option
+        return self.of(option.form.under("").option(option.batch))
 
     def _can_expand(self, option: Option) -> bool:
         return self._may_expand and option.least_missing_bytes <= 0 and self.may_help(_expanded(option))
@@ -102,14 +95,14 @@ class Replays:
     def known(self, option: Option) -> Option:
         """The option by its replays, the better one, if any was made."""
         made = (self._known.get(other.key) for other in (option, _expanded(option)))
-        replayed = (found.option for found in made if found is not None)
+        replayed = (found for found in made if found is not None)
         return min(replayed, key=lambda found: found.missing_bytes, default=option)
 
     def may_help(self, option: Option) -> bool:
         """Whether a replay could say less than the closed form's bound, which stands for kinds never compared."""
         return is_compared(option.workload, self._gpu)
 
-    def best(self, kinds: Iterable[Sequence[Option]], free: Free, preference: Preference) -> Replayed | None:
+    def best(self, kinds: Iterable[Sequence[Option]], free: Free, preference: Preference) -> Option | None:
         """The option to prefer among those that hold, each as large as it can be.
 
         Args:
@@ -125,34 +118,38 @@ class Replays:
                     return found
         return None
 
-    def _first(self, options: Sequence[Option], free: Free, preference: Preference) -> Replayed | None:
+    def _first(self, options: Sequence[Option], free: Free, preference: Preference) -> Option | None:
         """Of options that only differ in what comes later in the order, the best: as large as any may be, first."""
         walls: list[Option] = []
         """What was refused, each in the smallest size that was tried."""
-        heap: list[tuple[Any, int, Option, bool, Replayed | None]] = []
-        """By preference; each option, whether it is below a wall, and once it was grown its replay."""
+        tried = set[tuple[object, ...]]()
+        """Groups of forms of which one was replayed."""
+        heap: list[tuple[Any, int, Option, bool, bool]] = []
+        """By preference; each option, whether it is below a wall, and whether it was grown and holds."""
         numbers = count()
         forms = {(option.form, option.batch if free is None else None): option for option in options}
         for option in forms.values():
             hoped = self._hoped(option, free)
             if hoped is not None:
-                heap.append((preference(hoped), next(numbers), hoped, False, None))
+                heap.append((preference(hoped), next(numbers), hoped, False, False))
         heapify(heap)
         while heap:
-            _, _, option, is_capped, found = heappop(heap)
-            if found is not None:
-                return found
+            _, _, option, is_capped, holds = heappop(heap)
+            if holds:
+                return option
             within = self._within(option, walls, free)
-            if within is not None and within.batch == option.batch:
-                if self._is_hopeless(option, options, free):
+            holds = within is not None and within.batch == option.batch
+            if holds:
+                is_first = option.form.group not in tried
+                if not (is_first and self._is_likely(option, free)) and self._is_hopeless(option, options, free):
                     continue
-                found, wall = self._grown(option, free, is_capped=is_capped)
+                tried.add(option.form.group)
+                within, wall = self._grown(option, free, is_capped=is_capped)
                 walls += [wall] if wall is not None else []
-                within = found.option if found is not None else None
             else:
                 is_capped = True
             if within is not None:
-                heappush(heap, (preference(within), next(numbers), within, is_capped, found))
+                heappush(heap, (preference(within), next(numbers), within, is_capped, holds))
         return None
 
     def _hoped(self, option: Option, free: Free) -> Option | None:
@@ -184,11 +181,7 @@ class Replays:
         """Whether not even the leanest forms of its method, rank and update hold, in the smallest size."""
         group = option.form.group
         if group not in self._refused:
-            smallest = [
-                other if free is None else other.form.option(sized(other.batch, free, 1))
-                for other in options
-                if other.form.group == group
-            ]
+            smallest = [_smallest(other, free) for other in options if other.form.group == group]
             for other in sorted(smallest, key=_upper)[:LEANEST]:
                 if other.missing_bytes <= 0 or self._may_hold(other):
                     return False
@@ -197,11 +190,11 @@ class Replays:
             self._refused.add(group)
         return group in self._refused
 
-    def largest(self, option: Option, free: Free) -> Replayed | None:
+    def largest(self, option: Option, free: Free) -> Option | None:
         """The option, with as much of what is free as holds; None where nothing that was tried does."""
         return self._grown(option, free)[0]
 
-    def _grown(self, option: Option, free: Free, *, is_capped: bool = False) -> tuple[Replayed | None, Option | None]:
+    def _grown(self, option: Option, free: Free, *, is_capped: bool = False) -> tuple[Option | None, Option | None]:
         """The same, maybe under expandable segments though the default ones hold it; and what was refused.
 
         Args:
@@ -210,9 +203,9 @@ class Replays:
             is_capped: no more of it than there is.
         """
         if free is None:
-            held = option.missing_bytes <= 0 or self._may_hold(option)
-            found = self.either(option) if held else None
-            return (found, None) if found is not None and found.option.missing_bytes <= 0 else (None, option)
+            is_worth_it = self._is_within(SPARED[False], option) or self._may_hold(option)
+            found = self.either(option) if is_worth_it else None
+            return (found, None) if found is not None and found.missing_bytes <= 0 else (None, option)
         cap = getattr(option.batch, free) if is_capped else None
         if not self._can_expand(Sizes(option, free).option(1)):
             return self._most(option, free, cap=cap)
@@ -220,47 +213,56 @@ class Replays:
         if most is not None:
             return self._settled(most, free, wall)
         smallest = _expanded(Sizes(option, free).option(1))
-        if not _is_far(self.of(smallest).option):
+        if not _is_far(self.of(smallest)):
             return self._most(option, free, cap=cap)
         return None, wall
 
-    def _settled(self, found: Replayed, free: Size, wall: Option | None) -> tuple[Replayed, Option | None]:
+    def _settled(self, found: Option, free: Size, wall: Option | None) -> tuple[Option, Option | None]:
         """Under the default settings if those hold as much as expandable segments, or more; and what was refused."""
-        plain = self.of(found.option.form.under("").option(found.option.batch))
-        if plain.option.missing_bytes > 0:
+        plain = self.under_defaults(found)
+        if plain.missing_bytes > 0:
             return found, wall
-        more, refused = self._most(plain.option, free, plain)
+        more, refused = self._most(plain, free, plain)
         return more or plain, refused
+
+    def _is_likely(self, option: Option, free: Free) -> bool:
+        """Whether the option should hold in its smallest size."""
+        smallest = _smallest(option, free)
+        return self._is_within(LIKELY[self._can_expand(smallest)], smallest)
+
+    def _is_within(self, spared: float, option: Option) -> bool:
+        """Whether the option holds if such a share of what its bound allows to be lost is spared."""
+        return option.missing_bytes <= spared * self.may_help(option) * option.reach.loss_bytes
 
     def _may_hold(self, option: Option) -> bool:
         """Whether the option holds under expandable segments, or else as it is."""
         if self._can_expand(option):
-            expanded = self.of(_expanded(option)).option
+            expanded = self.of(_expanded(option))
             if expanded.missing_bytes <= 0 or _is_far(expanded):
                 return expanded.missing_bytes <= 0
-        return self.of(option).option.missing_bytes <= 0
+        return self.of(option).missing_bytes <= 0
 
     def _most(
-        self, option: Option, free: Size, known: Replayed | None = None, cap: int | None = None
-    ) -> tuple[Replayed | None, Option | None]:
+        self, option: Option, free: Size, known: Option | None = None, cap: int | None = None
+    ) -> tuple[Option | None, Option | None]:
         """The same under the option's own settings, never less than what is known to hold; and what was refused."""
         sizes, tries, best = Sizes(option, free), 0, known
-        low = getattr(known.option.batch, free) if known is not None else 0
+        low = getattr(known.batch, free) if known is not None else 0
         high = sizes.most(low + 1, cap or sizes.limit, lambda _: 1.0)
         spared = SPARED[bool(option.form.workload.allocator_settings)]
         if smallest := self._known.get(sizes.option(1).key):
-            spared = sizes.spared(1, smallest.option)
+            spared = sizes.spared(1, smallest)
         number = max(sizes.most(low + 1, high, lambda _: spared), low + 1)
         held, refused = list[tuple[int, float]](), list[tuple[int, float]]()
         wall: Option | None = None
         while low < high and (best is None or tries < TRIES):
             found, tries = self.of(sizes.option(number)), tries + 1
-            seen = number, sizes.spared(number, found.option)
-            if found.option.missing_bytes <= 0:
+            seen = number, sizes.spared(number, found)
+            if found.missing_bytes <= 0:
                 best, low, held = found, number, [seen]
             else:
                 high, refused = number - 1, [seen]
-                wall = sizes.option(number) if found.option.missing_bytes > CLEARLY_BYTES else None
+                wall = sizes.option(number) if found.missing_bytes > CLEARLY_BYTES else None
             if low < high:
                 number = min(max(sizes.most(low + 1, high, line(*held, *refused)), low + 1), high)
                 if tries > 2:  # what replays spare follows no line
@@ -279,16 +281,10 @@ def _is_far(expanded: Option) -> bool:
     return expanded.missing_bytes > FAR * expanded.reach.reserved_bytes
 
 
+def _smallest(option: Option, free: Free) -> Option:
+    """The least of the option that may be taken."""
+    return option if free is None else option.form.option(sized(option.batch, free, 1))
+
+
 def _upper(option: Option) -> int:
     return option.reach.upper_bytes
-
-
-def _reach_of(footprint: Footprint) -> Reach:
-    beyond = next(term for term in footprint.terms if term.name == "blocks and segments")
-    return Reach(
-        live_bytes=footprint.peak_live_bytes,
-        reserved_bytes=footprint.peak_reserved_bytes,
-        process_bytes=footprint.process_bytes,
-        upper_bytes=footprint.upper_bytes,
-        fragmentation_bytes=beyond.high_bytes - beyond.low_bytes,
-    )

@@ -78,8 +78,9 @@ class CardResult:
         self._looks = Looks(named.shape, wishes, card)
         self._replays = Replays(card, may_expand=wishes.alloc_conf is None)
         possible = (look.possible for look in self._looks)
-        self._best = self._replays.best(possible, free_size(wishes), self._looks.preference)
-        if self._best is None and not self.looked_at:
+        self.option = self._replays.best(possible, free_size(wishes), self._looks.preference)
+        """What to take; None where nothing fits."""
+        if self.option is None and not self.looked_at:
             reason, *_ = [refusal.why for refusal in self._looks.refusals if refusal.why] or [""]
             raise InputError(f"no configuration can run on {card.gpu.name} as asked", reason, "loosen a constraint")
 
@@ -104,11 +105,6 @@ class CardResult:
         return None
 
     @property
-    def option(self) -> Option | None:
-        """What to take; None where nothing fits."""
-        return self._best.option if self._best is not None else None
-
-    @property
     def order(self) -> tuple[object, ...]:
         """Where the card stands among others: by what can be done on it, then by its size, smallest first."""
         if self.option is None:
@@ -123,22 +119,22 @@ class CardResult:
     @cached_property
     def recommended(self) -> Recommendation | None:
         """What to take, with its reasons; None where nothing fits."""
-        best = self._best
+        best = self.option
         if best is None:
             return None
-        option = best.option
+        footprint = self._replays.footprint(best)
         why = reasons(
-            option,
-            best.footprint,
+            best,
+            footprint,
             self.near_misses,
             self._fitting,
-            self._refused(option),
+            self._refused(best),
             self._plain,
-            lambda other: self._replays.of(other).option,
+            self._replays.of,
             self._replays.known,
         )
         others = (card for card in self._cards if card != self.card)
-        return Recommendation(option=option, footprint=best.footprint, cards=(self.card, *others), why=why)
+        return Recommendation(option=best, footprint=footprint, cards=(self.card, *others), why=why)
 
     @property
     def _plain(self) -> Option | None:
@@ -167,8 +163,7 @@ class CardResult:
         others = (option for option in self._fitting if _sort(option) != _sort(best))
         replays = self._replays
         found = (
-            replays.either(option).option if replays.may_help(option) else option
-            for option in islice(others, RUNNERS_UP)
+            replays.either(option) if replays.may_help(option) else option for option in islice(others, RUNNERS_UP)
         )
         return next((option for option in found if option.missing_bytes <= 0), None)
 

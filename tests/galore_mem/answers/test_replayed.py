@@ -10,7 +10,7 @@ from estimators.allocator.settings import EXPANDABLE
 from estimators.workload import Method, Workload
 from galore_mem.answers.candidates import Form, Option
 from galore_mem.answers.names import Card
-from galore_mem.answers.replayed import TRIES, Replayed, Replays
+from galore_mem.answers.replayed import TRIES, Replays
 from profiles.gpus import find_gpu
 from profiles.models import find_model
 
@@ -29,17 +29,17 @@ class Sparing(Replays):
         self.expanded: list[int] = []
         """Tried under expandable segments."""
 
-    def of(self, option: Option) -> Replayed:
+    def of(self, option: Option) -> Option:
         number, under = option.batch.micro_batch_size, option.workload.allocator_settings
         (self.expanded if under else self.tried).append(number)
         shares = self.shares[under]
         spared = int(shares[number % len(shares)] * option.reach.loss_bytes)
         reach = option.reach._replace(upper_bytes=option.reach.upper_bytes - spared)
-        return Replayed(option=replace(option, reach=reach, is_replayed=True), footprint=None)  # type: ignore[arg-type]
+        return replace(option, reach=reach, is_replayed=True)
 
     def holds(self, number: int, under: str = "") -> bool:
         option = FORM.under(under).option(replace(WORKLOAD.batch, micro_batch_size=number))
-        return Sparing(*self.shares.values()).of(option).option.missing_bytes <= 0
+        return Sparing(*self.shares.values()).of(option).missing_bytes <= 0
 
 
 @settings(deadline=None, max_examples=40)
@@ -48,7 +48,7 @@ def test_an_even_share_is_found_out_at_once(share: float) -> None:
     replays = Sparing([share])
     found = replays.largest(FORM.option(WORKLOAD.batch), "micro_batch_size")
     assert found is not None
-    number = found.option.batch.micro_batch_size
+    number = found.batch.micro_batch_size
     assert replays.holds(number)
     assert not replays.holds(number + 1)
     assert len(replays.tried) <= 4
@@ -61,7 +61,7 @@ def test_what_is_found_holds_and_nothing_larger_that_was_tried_does(shares: list
     found = replays.largest(FORM.option(WORKLOAD.batch), "micro_batch_size")
     assert len(replays.tried) == len(set(replays.tried))
     holding = [number for number in replays.tried if replays.holds(number)]
-    assert (found.option.batch.micro_batch_size if found else None) == max(holding, default=None)
+    assert (found.batch.micro_batch_size if found else None) == max(holding, default=None)
     assert len(replays.tried) <= TRIES or not holding[:-1]
 
 
@@ -78,7 +78,7 @@ def test_expandable_segments_are_taken_only_where_they_make_more_fit(shares: lis
     if found is None:
         assert not plain + expanded
         return
-    number, under = found.option.batch.micro_batch_size, found.option.workload.allocator_settings
+    number, under = found.batch.micro_batch_size, found.workload.allocator_settings
     assert replays.holds(number, under)
     assert number == max(plain + expanded)
     assert (not under) == (number in plain)
@@ -101,14 +101,31 @@ def test_what_the_default_settings_hold_counts_before_the_best_is_chosen() -> No
     assert best.option.workload.loss == "chunked"
 
 
+def test_what_the_default_settings_hold_counts_before_the_best_is_chosen() -> None:
+    """Large tables leave expandable segments holes that nothing else fits into; other forms then seemed better."""
+    chunked = Form(replace(WORKLOAD, loss="chunked"), CARD)
+
+    class OfForms(Sparing):
+        def of(self, option: Option) -> Option:
+            self.shares = {"": [0.9], EXPANDABLE.text: [-3.0 if option.workload.loss == "chunked" else 0.9]}
+            return super().of(option)
+
+    replays, options = OfForms([], []), [form.option(WORKLOAD.batch) for form in (FORM, chunked)]
+    largest = [replays.largest(option, "micro_batch_size") for option in options]
+    assert all(found is not None and not found.workload.allocator_settings for found in largest)
+    best = replays.best([options], "micro_batch_size", lambda option: (0, 0, -option.batch.micro_batch_size))
+    assert best is not None
+    assert best.workload.loss == "chunked"
+
+
 def test_a_size_that_only_expandable_segments_hold() -> None:
     option = FORM.option(replace(WORKLOAD.batch, micro_batch_size=2))
     settings = []
     for shares in ([0.5, 0.5], [-30.0, 0.5], [-30.0, -30.0]):
         replays = Sparing(shares[:1], shares[1:])
         found = replays.largest(option, None)
-        settings.append(found.option.workload.allocator_settings if found else None)
-        assert replays.either(option).option.missing_bytes <= replays.of(option).option.missing_bytes
+        settings.append(found.workload.allocator_settings if found else None)
+        assert replays.either(option).missing_bytes <= replays.of(option).missing_bytes
     assert settings == ["", EXPANDABLE.text, None]
 
 
