@@ -4,7 +4,7 @@ import gc
 import os
 import sys
 
-COLLECT_AFTER = 50_000
+COLLECT_AFTER = 200_000
 """New objects before Python looks for cycles among them, of which a command makes few: at the usual 700 a search would
 spend an eighth of its time there."""
 

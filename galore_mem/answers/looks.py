@@ -52,6 +52,11 @@ class Looks:
             yield self._looks[place]
             place += 1
 
+    @property
+    def count(self) -> int:
+        """Configurations that have been looked at."""
+        return sum(len(look.seen) for look in self._looks)
+
     def _look(self, kind: int, methods: tuple[str, ...]) -> Look:
         seen = list(self._candidates.of(methods))
         possible = (option for option in seen if option.least_missing_bytes <= 0)

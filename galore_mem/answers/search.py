@@ -1,17 +1,18 @@
 """What a search found on one card: what to take, what else fits, and what just misses."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import islice, takewhile
+from itertools import chain, islice
 from typing import Any
 
+from estimators.fidelity import KINDS
 from estimators.footprint import Footprint
 from estimators.pareto import front
 from estimators.verdict import Fit, judge, verdict_of
 from galore_mem.answers.candidates import Option, free_size
-from galore_mem.answers.looks import Looks
+from galore_mem.answers.looks import Look, Looks
 from galore_mem.answers.misses import leanest_misses
 from galore_mem.answers.names import Card, NamedModel
 from galore_mem.answers.reasons import reasons
@@ -86,13 +87,27 @@ class CardResult:
 
     @property
     def looked_at(self) -> int:
-        """Configurations that were estimated."""
-        return sum(len(look.seen) for look in self._looks)
+        """Configurations that have been estimated, as far as anything was asked for."""
+        return self._looks.count
+
+    @property
+    def _fitting(self) -> Iterator[Option]:
+        """What fits by the closed form's bound, the best first; kinds of training are looked at as they are reached."""
+        return chain.from_iterable(map(_that_fit, self._looks))
 
     @cached_property
-    def _fitting(self) -> list[Option]:
-        """What fits by the closed form's bound, the best first."""
-        return [option for look in self._looks for option in look.possible if option.missing_bytes <= 0]
+    def _as_near(self) -> list[Option]:
+        """Of that, what is as near to full-rank training as what to take."""
+        return [option for look in self._looks_as_near for option in _that_fit(look)]
+
+    @property
+    def _looks_as_near(self) -> Iterator[Look]:
+        kind = self.option.fidelity.key[0] if self.option is not None else len(KINDS)
+        for look in self._looks:
+            if look.kind <= kind:
+                yield look
+            if look.kind >= kind:
+                return
 
     @cached_property
     def unasked(self) -> Option | None:
@@ -127,7 +142,7 @@ class CardResult:
             best,
             footprint,
             self.near_misses,
-            self._fitting,
+            self._as_near,
             self._refused(best),
             self._plain,
             self._replays.of,
@@ -149,7 +164,7 @@ class CardResult:
         steps = best.batch.gradient_accumulation_steps
         alike = (
             self._replays.known(option)
-            for option in self._fitting
+            for option in self._as_near
             if option.form is best.form and option.batch.gradient_accumulation_steps == steps
         )
         return [option for option in alike if option.missing_bytes > 0]
@@ -170,9 +185,25 @@ class CardResult:
     @cached_property
     def front(self) -> tuple[Option, ...]:
         """What fits and is beaten by nothing in memory, fidelity and work per token at once."""
+        return self._front_of(list(self._fitting))
+
+    def nearest_of_front(self, groups: int) -> tuple[Option, ...]:
+        """The front's beginning, nearest to full-rank training: so many methods with rank and update, or more.
+
+        Of kinds that are further from it nothing can beat these, and none is looked at that is not needed.
+        """
+        fitting: list[Option] = []
+        for look in self._looks:
+            fitting += _that_fit(look)
+            found = self._front_of(fitting)
+            if len({option.form.group for option in found if option.fidelity.key[0] <= look.kind}) >= groups:
+                return found
+        return self.front
+
+    def _front_of(self, fitting: Sequence[Option]) -> tuple[Option, ...]:
         replayed = {option.key: option for option in (self.option, self.runner_up) if option is not None}
         return front(
-            [*replayed.values(), *(option for option in self._fitting if option.key not in replayed)],
+            [*replayed.values(), *(option for option in fitting if option.key not in replayed)],
             lambda option: option.reach.upper_bytes,
             lambda option: option.fidelity.key,
             lambda option: option.relative_work,
@@ -182,9 +213,12 @@ class CardResult:
     def near_misses(self) -> tuple[Option, ...]:
         """The leanest form of methods that do not fit and are as near to full-rank as what does, nearest first."""
         best = self.option
-        fit_anyhow = {option.form.workload.method.name for option in (*self._fitting, *([best] if best else []))}
-        looks = takewhile(lambda look: best is None or look.kind <= best.fidelity.key[0], self._looks)
-        return leanest_misses(looks, fit_anyhow, self._replays, names_leanest=best is None)
+        fit_anyhow = {option.form.workload.method.name for option in (*self._as_near, *([best] if best else []))}
+        return leanest_misses(self._looks_as_near, fit_anyhow, self._replays, names_leanest=best is None)
+
+
+def _that_fit(look: Look) -> list[Option]:
+    return [option for option in look.possible if option.missing_bytes <= 0]
 
 
 def _sort(option: Option) -> tuple[object, ...]:

@@ -1,6 +1,6 @@
 """What would make it fit, in the terminal: the recommendation, its reasons, what else fits, and what does not."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from estimators.allocator.settings import EXPANDABLE
@@ -29,12 +29,13 @@ ROWS = 10
 def print_fit(result: FitResult, confirmation: "Confirmation | None" = None, screen: Terminal | None = None) -> None:
     """Draw `result` on the terminal that stdout is connected to."""
     screen = screen or terminal()
+    rows = shown(result.best)
     lines = [*_head(result, screen), Text(), *_answer(result, screen)]
     if confirmation is not None:
         lines += flow(_confirmed(confirmation), screen.width, indent=2)
     best = result.best
-    if best.front:
-        lines += [Text(), *_front(best, screen)]
+    if rows:
+        lines += [Text(), *_front(best, rows, screen)]
     if best.near_misses:
         lines += [Text(), *_misses(best, screen)]
     if len(result.cards) > 1:
@@ -130,9 +131,8 @@ def _cost(option: Option) -> str:
     return f"at most {words.gib(option.reach.upper_bytes)} GiB, {option.relative_work:.2f}x the work"
 
 
-def _front(best: CardResult, screen: Terminal) -> Iterator[Text]:
+def _front(best: CardResult, rows: Sequence[Option], screen: Terminal) -> Iterator[Text]:
     """Memory, coordinates and work of what nothing else beats, nearest to full-rank training first."""
-    rows = shown(best)
     heading = "What fits, and is beaten by nothing in memory, fidelity and work at once:"
     yield from flow(Text(heading, style="dim"), screen.width)
     name = max(len(words.configuration(option.workload.method)) for option in rows)
@@ -193,7 +193,7 @@ def _extras(option: Option) -> str:
 def shown(best: CardResult) -> list[Option]:
     """Of each method, rank and update the front's row with the least work, nearest to full-rank training first."""
     found: dict[tuple[object, ...], Option] = {}
-    for option in best.front:
+    for option in best.nearest_of_front(ROWS):
         known = found.get(option.form.group)
         if known is None or option.relative_work < known.relative_work:
             found[option.form.group] = option

@@ -172,7 +172,7 @@ def test_what_was_replayed_anyhow_is_told_by_its_replay(seven: FitResult) -> Non
 
 
 def replayed_option(option: Option) -> Option:
-    return Replays(option.card, may_expand=False).of(option).option
+    return Replays(option.card, may_expand=False).of(option)
 
 
 def test_the_runner_up_takes_the_same_wherever_it_is_named() -> None:
@@ -225,7 +225,7 @@ def test_a_run_without_a_written_history_keeps_the_bound_of_the_closed_form(monk
     def refuse(*_: object) -> None:
         raise InputError("no exact history")
 
-    monkeypatch.setattr("galore_mem.answers.replayed.confirmed", refuse)
+    monkeypatch.setattr("galore_mem.answers.replayed.confirmed_reach", refuse)
     best = fit("llama-1b", **ACCUMULATED).best.recommended
     assert best is not None
     assert not best.option.is_replayed

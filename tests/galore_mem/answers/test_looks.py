@@ -38,6 +38,21 @@ def test_only_the_best_card_is_looked_at_in_full(monkeypatch: pytest.MonkeyPatch
     assert [result.card.gpu.name for result in found.cards] == ["RTX 3060 12GB", "RTX 4090"]
     assert {methods for _, methods in asked} == {("adamw", "adamw-8bit")}
     alone = fit("llama-350m", gpus="3060").best
+    assert found.best.front
+    assert alone.front
     assert found.best.looked_at == alone.looked_at > 100
     assert {name for name, methods in asked if methods != ("adamw", "adamw-8bit")} == {"RTX 3060 12GB"}
     assert [option.to_dict() for option in found.best.front] == [option.to_dict() for option in alone.front]
+
+
+@pytest.mark.parametrize("groups", [1, 4, 8, 1000])
+def test_the_front_begins_alike_whatever_else_is_looked_at(groups: int) -> None:
+    whole, part = fit("llama-350m", gpus="3060").best, fit("llama-350m", gpus="3060").best
+    found, most = part.nearest_of_front(groups), whole.front
+    kind = max(option.fidelity.key[0] for option in found)
+    assert [option.to_dict() for option in found] == [
+        option.to_dict() for option in most if option.fidelity.key[0] <= kind
+    ]
+    assert len({option.form.group for option in found}) >= min(groups, len({option.form.group for option in most}))
+    assert part.looked_at <= whole.looked_at
+    assert (part.looked_at < whole.looked_at) == (groups < 1000)
