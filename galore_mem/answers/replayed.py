@@ -136,7 +136,7 @@ class Replays:
         while heap:
             _, _, option, is_capped, holds = heappop(heap)
             if holds:
-                return option
+                return self._settled(option, free)
             within = self._within(option, walls, free)
             holds = within is not None and within.batch == option.batch
             if holds:
@@ -192,7 +192,8 @@ class Replays:
 
     def largest(self, option: Option, free: Free) -> Option | None:
         """The option, with as much of what is free as holds; None where nothing that was tried does."""
-        return self._grown(option, free)[0]
+        found, _ = self._grown(option, free)
+        return self._settled(found, free) if found is not None else None
 
     def _grown(self, option: Option, free: Free, *, is_capped: bool = False) -> tuple[Option | None, Option | None]:
         """The same, maybe under expandable segments though the default ones hold it; and what was refused.
@@ -211,19 +212,19 @@ class Replays:
             return self._most(option, free, cap=cap)
         most, wall = self._most(_expanded(option), free, cap=cap)
         if most is not None:
-            return self._settled(most, free, wall)
+            is_odd = Sizes(option, free).spared(getattr(most.batch, free), most) < LIKELY[True]
+            return (self._settled(most, free) if is_odd else most), wall
         smallest = _expanded(Sizes(option, free).option(1))
         if not _is_far(self.of(smallest)):
             return self._most(option, free, cap=cap)
         return None, wall
 
-    def _settled(self, found: Option, free: Size, wall: Option | None) -> tuple[Option, Option | None]:
-        """Under the default settings if those hold as much as expandable segments, or more; and what was refused."""
+    def _settled(self, found: Option, free: Free) -> Option:
+        """Under the default settings if those hold as much as expandable segments, or more."""
+        if free is None or not self._may_expand or not found.workload.allocator_settings:
+            return found
         plain = self.under_defaults(found)
-        if plain.missing_bytes > 0:
-            return found, wall
-        more, refused = self._most(plain, free, plain)
-        return more or plain, refused
+        return (self._most(plain, free, plain)[0] or plain) if plain.missing_bytes <= 0 else found
 
     def _is_likely(self, option: Option, free: Free) -> bool:
         """Whether the option should hold in its smallest size."""

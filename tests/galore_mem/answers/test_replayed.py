@@ -89,23 +89,6 @@ def test_what_the_default_settings_hold_counts_before_the_best_is_chosen() -> No
     chunked = Form(replace(WORKLOAD, loss="chunked"), CARD)
 
     class OfForms(Sparing):
-        def of(self, option: Option) -> Replayed:
-            self.shares = {"": [0.9], EXPANDABLE.text: [-3.0 if option.workload.loss == "chunked" else 0.9]}
-            return super().of(option)
-
-    replays, options = OfForms([], []), [form.option(WORKLOAD.batch) for form in (FORM, chunked)]
-    largest = [replays.largest(option, "micro_batch_size") for option in options]
-    assert all(found is not None and not found.option.workload.allocator_settings for found in largest)
-    best = replays.best([options], "micro_batch_size", lambda option: (0, 0, -option.batch.micro_batch_size))
-    assert best is not None
-    assert best.option.workload.loss == "chunked"
-
-
-def test_what_the_default_settings_hold_counts_before_the_best_is_chosen() -> None:
-    """Large tables leave expandable segments holes that nothing else fits into; other forms then seemed better."""
-    chunked = Form(replace(WORKLOAD, loss="chunked"), CARD)
-
-    class OfForms(Sparing):
         def of(self, option: Option) -> Option:
             self.shares = {"": [0.9], EXPANDABLE.text: [-3.0 if option.workload.loss == "chunked" else 0.9]}
             return super().of(option)
