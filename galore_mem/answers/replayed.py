@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from heapq import heapify, heappop, heappush
 from itertools import count, groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from estimators.allocator.settings import EXPANDABLE
 from estimators.analytic.estimate import estimate
@@ -45,6 +45,17 @@ LEANEST = 3
 """Forms of a method that are replayed, while they miss by little, before none of its forms is said to hold."""
 REFUSALS = 4
 """Methods whose leanest form the replica refuses, before only what fits by the closed form is replayed."""
+
+
+class Growth(NamedTuple):
+    """How far an option was grown."""
+
+    most: Option | None
+    """The largest that holds of what was tried."""
+    wall: Option | None = None
+    """What was refused clearly."""
+    spared: float = 1.0
+    """The least that a refused size spared of what its bound allows to be lost."""
 
 
 class Replays:
@@ -144,8 +155,9 @@ class Replays:
                 if not (is_first and self._is_likely(option, free)) and self._is_hopeless(option, options, free):
                     continue
                 tried.add(option.form.group)
-                within, wall = self._grown(option, free, is_capped=is_capped)
-                walls += [wall] if wall is not None else []
+                grown = self._grown(option, free, is_capped=is_capped)
+                within = grown.most
+                walls += [grown.wall] if grown.wall is not None else []
             else:
                 is_capped = True
             if within is not None:
@@ -192,11 +204,11 @@ class Replays:
 
     def largest(self, option: Option, free: Free) -> Option | None:
         """The option, with as much of what is free as holds; None where nothing that was tried does."""
-        found, _ = self._grown(option, free)
+        found = self._grown(option, free).most
         return self._settled(found, free) if found is not None else None
 
-    def _grown(self, option: Option, free: Free, *, is_capped: bool = False) -> tuple[Option | None, Option | None]:
-        """The same, maybe under expandable segments though the default ones hold it; and what was refused.
+    def _grown(self, option: Option, free: Free, *, is_capped: bool = False) -> Growth:
+        """The same, maybe under expandable segments though the default ones hold it, or more.
 
         Args:
             option: the option.
@@ -206,25 +218,29 @@ class Replays:
         if free is None:
             is_worth_it = self._is_within(SPARED[False], option) or self._may_hold(option)
             found = self.either(option) if is_worth_it else None
-            return (found, None) if found is not None and found.missing_bytes <= 0 else (None, option)
+            return Growth(found) if found is not None and found.missing_bytes <= 0 else Growth(None, option)
         cap = getattr(option.batch, free) if is_capped else None
         if not self._can_expand(Sizes(option, free).option(1)):
             return self._most(option, free, cap=cap)
-        most, wall = self._most(_expanded(option), free, cap=cap)
-        if most is not None:
-            is_odd = Sizes(option, free).spared(getattr(most.batch, free), most) < LIKELY[True]
-            return (self._settled(most, free) if is_odd else most), wall
-        smallest = _expanded(Sizes(option, free).option(1))
-        if not _is_far(self.of(smallest)):
-            return self._most(option, free, cap=cap)
-        return None, wall
+        grown = self._most(_expanded(option), free, cap=cap)
+        if grown.most is None:
+            smallest = _expanded(Sizes(option, free).option(1))
+            return grown if _is_far(self.of(smallest)) else self._most(option, free, cap=cap)
+        if grown.spared < LIKELY[True]:  # holes ended it that the default settings may not have
+            return self._plain(grown.most, free) or grown
+        return grown
 
     def _settled(self, found: Option, free: Free) -> Option:
         """Under the default settings if those hold as much as expandable segments, or more."""
         if free is None or not self._may_expand or not found.workload.allocator_settings:
             return found
+        grown = self._plain(found, free)
+        return (grown and grown.most) or found
+
+    def _plain(self, found: Option, free: Size) -> Growth | None:
+        """Under the default settings, if those hold as much."""
         plain = self.under_defaults(found)
-        return (self._most(plain, free, plain)[0] or plain) if plain.missing_bytes <= 0 else found
+        return self._most(plain, free, plain) if plain.missing_bytes <= 0 else None
 
     def _is_likely(self, option: Option, free: Free) -> bool:
         """Whether the option should hold in its smallest size."""
@@ -243,10 +259,8 @@ class Replays:
                 return expanded.missing_bytes <= 0
         return self.of(option).missing_bytes <= 0
 
-    def _most(
-        self, option: Option, free: Size, known: Option | None = None, cap: int | None = None
-    ) -> tuple[Option | None, Option | None]:
-        """The same under the option's own settings, never less than what is known to hold; and what was refused."""
+    def _most(self, option: Option, free: Size, known: Option | None = None, cap: int | None = None) -> Growth:
+        """The same under the option's own settings, never less than what is known to hold."""
         sizes, tries, best = Sizes(option, free), 0, known
         low = getattr(known.batch, free) if known is not None else 0
         high = sizes.most(low + 1, cap or sizes.limit, lambda _: 1.0)
@@ -256,20 +270,21 @@ class Replays:
         number = max(sizes.most(low + 1, high, lambda _: spared), low + 1)
         held, refused = list[tuple[int, float]](), list[tuple[int, float]]()
         wall: Option | None = None
+        least = 1.0
         while low < high and (best is None or tries < TRIES):
             found, tries = self.of(sizes.option(number)), tries + 1
             seen = number, sizes.spared(number, found)
             if found.missing_bytes <= 0:
                 best, low, held = found, number, [seen]
             else:
-                high, refused = number - 1, [seen]
+                high, refused, least = number - 1, [seen], min(least, seen[1])
                 wall = sizes.option(number) if found.missing_bytes > CLEARLY_BYTES else None
             if low < high:
                 number = min(max(sizes.most(low + 1, high, line(*held, *refused)), low + 1), high)
                 if tries > 2:  # what replays spare follows no line
                     inside = int(INSIDE * (high - low))
                     number = min(max(number, low + 1 + inside), high - inside)
-        return best, wall
+        return Growth(best, wall, least)
 
 
 def _expanded(option: Option) -> Option:

@@ -40,7 +40,6 @@ from profiles.errors import InputError
 
 if TYPE_CHECKING:
     from galore_mem.answers.written.run import WrittenRun
-    from profiles.gpus import Gpu
 
 SCHEMA = "galore-mem/trace/1"
 
