@@ -27,6 +27,7 @@ from estimators.workload import (
 )
 from galore_mem.answers.kernels import kernels_worth_a_look
 from galore_mem.answers.names import Card
+from galore_mem.answers.round_lengths import round_length
 from galore_mem.answers.wishes import DEFAULT_SEQUENCE, Wishes, usual_ranks
 from profiles.errors import InputError
 from profiles.shapes import ModelShape
@@ -324,7 +325,9 @@ class Candidates:
         if wishes.objective == "sequence" and wishes.seq is None:
             longest = max_sequence_length(workload, gpu, usable, reaches=reaches, near=near)
             self._found[kind] = longest
-            return [resized(batch, sequence_length=max(longest, 1))]
+            limit = max(workload.model.max_position_embeddings, batch.sequence_length)
+            whole = longest if longest >= limit else round_length(longest)
+            return [resized(batch, sequence_length=max(whole, 1))]
         if wishes.batch:
             return [batch]
         largest = self._found[kind] = max_micro_batch_size(workload, gpu, usable, reaches=reaches, near=near)

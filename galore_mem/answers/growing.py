@@ -7,6 +7,7 @@ from estimators.verdict import MAX_MICRO_BATCH_SIZE, last_not_above
 from estimators.workload import Batch, in_batch, resized
 from galore_mem.answers.candidates import Option
 from galore_mem.answers.exact import is_compared
+from galore_mem.answers.round_lengths import round_length, step_of
 
 Size = Literal["micro_batch_size", "sequence_length"]
 Free = Size | None
@@ -22,6 +23,15 @@ class Sizes:
         self._free = free
         longest = max(option.form.workload.model.max_position_embeddings, option.batch.sequence_length)
         self.limit = MAX_MICRO_BATCH_SIZE if free == "micro_batch_size" else longest
+
+    def down(self, number: int) -> int:
+        """The largest size up to a number that is worth a try."""
+        return number if self._free == "micro_batch_size" or number >= self.limit else round_length(number)
+
+    def up(self, number: int) -> int:
+        """The smallest one from a number on."""
+        found = self.down(number)
+        return found if found == number else min(found + step_of(number), self.limit)
 
     def option(self, number: int) -> Option:
         """The option of a size."""

@@ -172,7 +172,7 @@ class Replays:
             return option if worst <= 0 else None
         sizes = Sizes(option, free)
         number = sizes.most(1, sizes.limit, lambda _: share, getattr(option.batch, free))
-        return sizes.option(number) if number else None
+        return sizes.option(sizes.down(number)) if number else None
 
     @staticmethod
     def _within(option: Option, walls: Sequence[Option], free: Free) -> Option | None:
@@ -186,7 +186,8 @@ class Replays:
                 continue
             if free is None or getattr(wall.batch, free) == 1:
                 return None
-            option = option.form.option(sized(option.batch, free, getattr(wall.batch, free) - 1))
+            below = Sizes(option, free).down(getattr(wall.batch, free) - 1)
+            option = option.form.option(sized(option.batch, free, below))
         return option
 
     def _is_hopeless(self, option: Option, options: Sequence[Option], free: Free) -> bool:
@@ -263,27 +264,28 @@ class Replays:
         """The same under the option's own settings, never less than what is known to hold."""
         sizes, tries, best = Sizes(option, free), 0, known
         low = getattr(known.batch, free) if known is not None else 0
-        high = sizes.most(low + 1, cap or sizes.limit, lambda _: 1.0)
+        high = sizes.down(sizes.most(low + 1, cap or sizes.limit, lambda _: 1.0))
         spared = SPARED[bool(option.form.workload.allocator_settings)]
         if smallest := self._known.get(sizes.option(1).key):
             spared = sizes.spared(1, smallest)
-        number = max(sizes.most(low + 1, high, lambda _: spared), low + 1)
+        number = max(sizes.down(sizes.most(low + 1, high, lambda _: spared)), sizes.up(low + 1))
         held, refused = list[tuple[int, float]](), list[tuple[int, float]]()
         wall: Option | None = None
         least = 1.0
-        while low < high and (best is None or tries < TRIES):
+        while sizes.up(low + 1) <= high and (best is None or tries < TRIES):
             found, tries = self.of(sizes.option(number)), tries + 1
             seen = number, sizes.spared(number, found)
             if found.missing_bytes <= 0:
                 best, low, held = found, number, [seen]
             else:
-                high, refused, least = number - 1, [seen], min(least, seen[1])
+                high, refused, least = sizes.down(number - 1), [seen], min(least, seen[1])
                 wall = sizes.option(number) if found.missing_bytes > CLEARLY_BYTES else None
             if low < high:
-                number = min(max(sizes.most(low + 1, high, line(*held, *refused)), low + 1), high)
+                number = sizes.most(low + 1, high, line(*held, *refused))
                 if tries > 2:  # what replays spare follows no line
                     inside = int(INSIDE * (high - low))
                     number = min(max(number, low + 1 + inside), high - inside)
+                number = max(sizes.down(number), sizes.up(low + 1))
         return Growth(best, wall, least)
 
 

@@ -11,6 +11,7 @@ from estimators.workload import Method, Workload
 from galore_mem.answers.candidates import Form, Option
 from galore_mem.answers.names import Card
 from galore_mem.answers.replayed import TRIES, Replays
+from galore_mem.answers.round_lengths import round_length, step_of
 from profiles.gpus import find_gpu
 from profiles.models import find_model
 
@@ -63,6 +64,29 @@ def test_what_is_found_holds_and_nothing_larger_that_was_tried_does(shares: list
     holding = [number for number in replays.tried if replays.holds(number)]
     assert (found.batch.micro_batch_size if found else None) == max(holding, default=None)
     assert len(replays.tried) <= TRIES or not holding[:-1]
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.floats(0.3, 1.0))
+def test_lengths_are_tried_in_round_numbers(share: float) -> None:
+    tried: list[int] = []
+
+    class OfLengths(Sparing):
+        def of(self, option: Option) -> Option:
+            tried.append(option.batch.sequence_length)
+            return super().of(option)
+
+    model = replace(WORKLOAD.model, max_position_embeddings=100_000)
+    form = Form(replace(WORKLOAD, model=model), CARD)
+    found = OfLengths([share]).largest(form.option(WORKLOAD.batch), "sequence_length")
+    assert found is not None
+    length = found.batch.sequence_length
+    assert all(round_length(number) == number for number in tried)
+    assert (
+        OfLengths([share]).of(form.option(replace(found.batch, sequence_length=length + step_of(length)))).missing_bytes
+        > 0
+    )
+    assert len(set(tried)) <= TRIES
 
 
 SHARES = st.lists(st.floats(-0.2, 1.0), min_size=1, max_size=5)

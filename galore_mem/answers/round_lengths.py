@@ -1,0 +1,22 @@
+"""Lengths of sequences that a search tries: in steps of less than two percent, as people and kernels like them."""
+
+_BITS = 7
+"""Between a power of two and the next lie 64 lengths."""
+
+
+def step_of(length: int) -> int:
+    """From a length to the next.
+
+    >>> step_of(100), step_of(1024), step_of(30_000)
+    (1, 16, 256)
+    """
+    return 1 << max(length.bit_length() - _BITS, 0)
+
+
+def round_length(length: int) -> int:
+    """The longest of them that is not longer.
+
+    >>> round_length(100), round_length(1635), round_length(28175)
+    (100, 1632, 28160)
+    """
+    return length - length % step_of(length)
