@@ -107,8 +107,10 @@ class ConfigKeys:
         return value
 
     def _integer(self, key: str, value: object, *, least: int) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _LARGEST:
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise self._wrong(key, value, "a positive integer" if least else "an integer from 0")
+        if value > _LARGEST:
+            raise self._wrong(key, value, f"{_LARGEST} at most")
         return value
 
     def _wrong(self, key: str, value: object, wanted: str) -> InputError:

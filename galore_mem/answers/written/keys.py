@@ -94,8 +94,10 @@ class Keys:
             value = int(value)
         if value is None:
             return default
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _LARGEST:
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             self.refuse(key, "it should be a positive whole number")
+        if value > _LARGEST:
+            self.refuse(key, f"it should be {_LARGEST} at most")
         return value
 
     def number(self, key: str, default: float) -> float:
@@ -124,7 +126,7 @@ class Keys:
         if value is None:
             return default
         if isinstance(value, bool) or not isinstance(value, str | int | float):
-            self.refuse(key, "it should be text")
+            self.refuse(key, "it should be text" + ", not a list" * isinstance(value, list))
         return str(value).strip()
 
     def texts(self, key: str) -> tuple[str, ...]:

@@ -379,6 +379,8 @@ def test_an_error_is_explained_for_the_run_of_a_file(
         ("base_model: llama-60m\nrl: dpo\n", ["rl is dpo"]),
         ("base_model: llama-60m\nadapter: lora\nlora_r: 8\n", ["lora_target_modules is missing"]),
         ("base_model: llama-60m\nmicro_batch_size: many\n", ["micro_batch_size is many", "whole number"]),
+        ("base_model: llama-60m\nsequence_len: 99999999999\n", ["sequence_len is 99999999999", "2147483647 at most"]),
+        ("base_model: [llama-60m]\nmicro_batch_size: 1\n", ["base_model is llama-60m", "text, not a list"]),
         ("base_model: llama-60m\nval_set_size: some\n", ["val_set_size is some", "a number"]),
         ("base_model: llama-60m\nsequence_len: 0\n", ["sequence_len is 0"]),
         ("base_model: llama-60m\noptimizer: galore_adamw\n", ["optim_target_modules is missing"]),
