@@ -110,7 +110,7 @@ def _device(history: History, chosen: AllocatorSettings, limits: tuple[Limit, ..
         fragmentation=history.fragmentation(run, limit),
         first_difference=None if recorded is None else _first_difference(recorded, run),
         compared=0 if recorded is None else len(run.reserved),
-        what_ifs=tuple(_what_ifs(history, chosen, (*((own_limit,) if own_limit else ()), *limits))),
+        what_ifs=_once(_what_ifs(history, chosen, (*((own_limit,) if own_limit else ()), *limits))),
         notes=tuple(_notes(tape, note, limit)),
     )
 
@@ -120,6 +120,15 @@ def _first_difference(recorded: Sequence[int], run: Run) -> int | None:
         if theirs != ours:
             return event
     return None
+
+
+def _once(rows: Iterable[WhatIf]) -> tuple[WhatIf, ...]:
+    """Each row once: where not even what was held at the start fits, both ways of the recording's settings are one."""
+    found: list[WhatIf] = []
+    for row in rows:
+        if row not in found:
+            found.append(row)
+    return tuple(found)
 
 
 def _what_ifs(history: History, chosen: AllocatorSettings, limits: Sequence[Limit]) -> Iterable[WhatIf]:

@@ -105,6 +105,14 @@ def test_a_start_that_the_card_has_no_room_for_is_laid_anew() -> None:
     assert device.replayed.oom.reserved_bytes <= start // 2
 
 
+def test_no_row_stands_twice_where_the_start_has_no_room() -> None:
+    cards = resolve_cards(["t4", "4090"], int(1.34 * GIB))
+    (device,) = replay_tape(recorded("lm_training_425m"), cards=cards).devices
+    own = [(row.start_anew, row.limit and row.limit.name) for row in device.what_ifs if row.is_recorded]
+    assert own == [(True, "T4"), (False, "RTX 4090"), (True, "RTX 4090")]
+    assert all(device.what_ifs.count(row) == 1 for row in device.what_ifs)
+
+
 def test_a_memory_fraction_needs_a_total() -> None:
     tape = recorded("decomfl")
     (device,) = replay_tape(tape, alloc_conf="per_process_memory_fraction:0.05").devices
