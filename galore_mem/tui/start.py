@@ -1,4 +1,4 @@
-"""From a command line to a running app; whatever is wrong with it is told in the app."""
+"""From a command line to a running app: a name that means nothing is refused, all else is told in the app."""
 
 import os
 import sys
@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from galore_mem.answers.names import resolve_cards, resolve_model
 from galore_mem.errors import UsageError
 from galore_mem.tui.app import GaloreMemApp
 from galore_mem.tui.saved import default_path, load
-from galore_mem.tui.session import Session, may_ask_the_network
+from galore_mem.tui.session import LOCAL, Session, may_ask_the_network
 from galore_mem.tui.state import State
 
 
@@ -18,6 +19,7 @@ def start(model: str, gpus: Sequence[str], *, fresh: bool) -> None:
 
     Raises:
         UsageError: there is no terminal.
+        InputError: no such model, or no such card.
     """
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError(
@@ -27,7 +29,19 @@ def start(model: str, gpus: Sequence[str], *, fresh: bool) -> None:
         raise UsageError(
             "the tui needs a terminal that moves its cursor", "TERM is dumb", "use galore-mem plan instead"
         )
+    _refuse_typos(model, gpus)
     app_of(model, gpus, fresh=fresh, path=default_path()).run()
+
+
+def _refuse_typos(model: str, gpus: Sequence[str]) -> None:
+    """Refuse names that the app could only put others in the place of; what the Hub knows, it asks later.
+
+    Raises:
+        InputError: no such model, or no such card.
+    """
+    if model and not may_ask_the_network(model):
+        resolve_model(model)
+    resolve_cards(name for name in gpus if name.lower() != LOCAL)
 
 
 def app_of(

@@ -56,7 +56,7 @@ def session() -> Session:
         ("/no/such/config.json", ("h100", "nonsense-9000"), ("config.json", "nonsense-9000"), "llama-7b", ("h100",)),
     ],
 )
-def test_a_wrong_command_line_is_told_in_the_app(
+def test_a_name_that_means_nothing_any_longer_is_told_in_the_app(
     model: str,
     gpus: tuple[str, ...],
     words: tuple[str, ...],
@@ -281,6 +281,29 @@ def test_an_export_that_cannot_be_written_is_said(make_app: AppMaker, settle: Se
 def test_without_a_terminal_there_is_one_line() -> None:
     with pytest.raises(UsageError, match="needs a terminal"):
         start("", (), fresh=True)
+
+
+@pytest.mark.parametrize(
+    ("model", "gpus", "said"),
+    [
+        ("lama-7b", (), "unknown model 'lama-7b'"),
+        ("4090", (), "'4090' is a GPU, where a model is asked for"),
+        ("deepseek-v2-lite", (), "run: galore-mem trace deepseek-v2-lite"),
+        ("./nosuch/config.json", (), "no file"),
+        ("", ("h100", "nonsense-9000"), "unknown GPU 'nonsense-9000'"),
+        ("llama-7b", ("4090,3090",), "put blanks between names: 4090 3090"),
+    ],
+)
+def test_names_that_mean_nothing_are_refused_before_the_app_starts(
+    model: str, gpus: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one line: the app could only show another model, or other cards, in their place."""
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(GaloreMemApp, "run", lambda _: pytest.fail("the app was started"))
+    with pytest.raises((InputError, GaloreMemError), match=said):
+        start(model, gpus, fresh=True)
 
 
 def test_every_error_is_one_line() -> None:
