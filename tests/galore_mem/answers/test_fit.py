@@ -145,6 +145,8 @@ def test_what_fits_when_replayed_is_no_miss() -> None:
 
 def test_only_what_is_near_is_said_to_just_miss(seven: FitResult) -> None:
     assert [is_near(option) for option in seven.best.near_misses] == [True, False]
+    for option, row in zip(seven.best.near_misses, seven.to_dict()["near_misses"], strict=True):
+        assert option.told_missing_bytes == row["surely_missing_bytes"] < row["missing_bytes"]
     huge = fit("llama-2-70b", gpus="4060").best.near_misses
     assert not any(is_near(option) for option in huge)
 
