@@ -89,14 +89,14 @@ def test_a_card_that_is_too_small_is_told_on_cpu(
     from profiles.gpus import find_gpu
 
     real = find_gpu("4090")
-    card = Card(gpu=replace(real, usable_bytes=real.context_high_bytes + (50 << 20)))
+    card = Card(gpu=replace(real, usable_bytes=real.context_high_bytes + (110 << 20)))
     monkeypatch.setattr("galore_mem.answers.asked.resolve_cards", lambda names, other: (card,) if names else ())
-    code = profile(tiny, device="cpu", gpu=("4090",), steps=2, json=True, settings=_settings(batch=8, seq=512))
+    code = profile(tiny, device="cpu", gpu=("4090",), steps=2, json=True, settings=_settings(batch=24, seq=512))
     content = json.loads(capsys.readouterr().out)
     assert code == ExitCode.ANSWERED
     found = content["ran_out"]
     assert found["where"] == "RTX 4090"
-    assert found["reserved_bytes"] <= found["limit_bytes"] == 50 << 20
+    assert found["reserved_bytes"] <= found["limit_bytes"] == 110 << 20
     assert found["live_bytes"] <= found["limit_bytes"] < content["footprint"]["peak_reserved_bytes"]
     assert found["window"] in {"forward_end", "loss", "backward_start"}
     assert sum(found["by_category"].values()) == found["live_bytes"]
