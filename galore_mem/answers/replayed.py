@@ -30,6 +30,8 @@ SPARED = {False: 0.65, True: 0.87}
 replay tells, by default and under expandable segments."""
 LIKELY = {False: 0.5, True: 0.7}
 """The same, of nine histories in ten: what holds with so much spared is replayed before anything leaner is."""
+HOLES = 0.8
+"""The same: where expandable segments spare less, a quarter of histories, the default settings may well hold more."""
 FAR = 0.08
 """Of what is reserved: where expandable segments miss by more, the default settings are not tried. In none of the
 histories that were replayed under both (benchmarks/expandable.jsonl, families.jsonl) did they reserve so much less."""
@@ -227,7 +229,7 @@ class Replays:
         if grown.most is None:
             smallest = _expanded(Sizes(option, free).option(1))
             return grown if _is_far(self.of(smallest)) else self._most(option, free, cap=cap)
-        if grown.spared < LIKELY[True]:  # holes ended it that the default settings may not have
+        if grown.spared < HOLES:  # ended it, which the default settings may not have
             return self._plain(grown.most, free) or grown
         return grown
 

@@ -299,6 +299,13 @@ def test_expandable_segments_that_hold_less_hide_nothing_that_the_default_settin
     assert found >= plain
 
 
+def test_the_default_kernel_is_kept_where_the_default_settings_hold_as_much_with_it() -> None:
+    """Expandable segments hold ten sequences of either kernel here, the default settings eleven."""
+    found = fit("llama-3.2-1b", gpus="a100-80gb", seq=2048).best.option
+    assert found is not None
+    assert (found.workload.method.optimizer_kernel, found.workload.allocator_settings) == ("foreach", "")
+
+
 def test_expandable_segments_are_not_looked_at_where_nobody_tried_them() -> None:
     """Of AMD's cards, and where other settings are asked for."""
     for card, settings in (("mi300x", None), ("4090", "max_split_size_mb:128")):
