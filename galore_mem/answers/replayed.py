@@ -229,7 +229,8 @@ class Replays:
         if grown.most is None:
             smallest = _expanded(Sizes(option, free).option(1))
             return grown if _is_far(self.of(smallest)) else self._most(option, free, cap=cap)
-        if grown.spared < HOLES:  # ended it, which the default settings may not have
+        is_close = grown.spared < 1 and grown.wall is None
+        if is_close or grown.spared < HOLES:  # the default settings may hold what was refused
             return self._plain(grown.most, free) or grown
         return grown
 
