@@ -1,14 +1,17 @@
 """How long `galore-mem fit` takes for questions of many kinds: CPU seconds of the whole process, best of several.
 
     python benchmarks/fit_speed.py [ROUNDS] [--write]
+    python benchmarks/fit_speed.py --random NUMBER [SEED]
 
 Every round asks each question once, in turn, in a process of its own, and imports `rich.console` in another, which says
 how fast the machine is. CPU seconds (user and system) of the best round are what is left of a shared machine's noise.
-`--write` puts the table into docs/fit.md.
+`--write` puts the table into docs/fit.md. `--random` asks questions that nobody has chosen, each once: models, cards
+and wishes at random, three in ten of several cards.
 """
 
 import os
 import py_compile
+import random
 import shlex
 import subprocess
 import sys
@@ -36,6 +39,31 @@ QUESTIONS = (
     "gemma-3-27b --gpu h200 --seq 2048",
     "gpt-oss-20b --gpu h100",
     "t5-large --gpu 3060 --seq 512",
+)
+
+MODELS = (
+    *("llama-60m", "llama-350m", "llama-1b", "llama-7b", "llama-13b", "llama-2-70b", "llama-3.1-8b", "llama-3.2-1b"),
+    *(
+        "mistral-7b",
+        "qwen2.5-0.5b",
+        "qwen2.5-7b",
+        "qwen2.5-32b",
+        "qwen3-4b",
+        "qwen3-8b",
+        "qwen3-30b-a3b",
+        "mixtral-8x7b",
+    ),
+    *("gemma-2-2b", "gemma-2-9b", "gemma-3-1b", "gemma-3-4b", "gemma-3-12b", "gemma-3-27b", "phi-2", "phi-3-mini"),
+    *("olmo-2-7b", "gpt2", "gpt2-xl", "pythia-1b", "pythia-12b", "opt-1.3b", "opt-6.7b", "bloom-560m", "bloom-7b1"),
+    *("falcon-7b", "gpt-oss-20b", "bert-large", "roberta-base", "t5-base", "t5-3b"),
+)
+CARDS = (
+    *("3060", "4060", "4060ti-16gb", "3090", "4090", "5090", "l4", "a10", "l40s"),
+    *("a100-40gb", "a100-80gb", "h100", "h200", "b200", "mi300x"),
+)
+WISHES = (
+    *("", "", "--seq 512", "--seq 2048", "--seq 4096", "--for batch", "--for sequence", "--for rank", "--batch 4"),
+    *("--global-batch 128 --seq 1024", "--data-parallel 8"),
 )
 
 
@@ -66,11 +94,29 @@ def table(rounds: int) -> str:
     return "\n".join(["", "| the whole process | CPU seconds |", "| --- | ---: |", *rows, "", ""])
 
 
+def at_random(number: int, seed: int) -> str:
+    """Questions at random, the slowest first."""
+    chosen, asked = random.Random(seed), set[str]()
+    while len(asked) < number:
+        cards = chosen.sample(CARDS, chosen.choice((1, 1, 1, 1, 1, 1, 1, 2, 2, 3)))
+        asked.add(" ".join((chosen.choice(MODELS), "--gpu", *cards, *chosen.choice(WISHES).split())))
+    command = [sys.executable, "-P", "-m", "galore_mem", "fit"]
+    rows = sorted(((cpu_seconds([*command, *words.split()]), words) for words in sorted(asked)), reverse=True)
+    quick = sum(seconds < 1 for seconds, _ in rows)
+    slow = [f"{seconds:.2f} s  {FIT}{words}" for seconds, words in rows if seconds >= 1]
+    middle = rows[len(rows) // 2][0]
+    return "\n".join([*slow, f"{quick} of {len(rows)} under a second, the median {middle:.2f} s"])
+
+
 def main() -> int:
     words = [word for word in sys.argv[1:] if word != "--write"]
     for package in PACKAGES:
         for path in (ROOT / package).rglob("*.py"):
             py_compile.compile(str(path), doraise=True)
+    if words[:1] == ["--random"]:
+        number, seed, *_ = map(int, [*words[1:], "1"])
+        print(at_random(number, seed))
+        return 0
     found = table(int(words[0]) if words else 5)
     print(found)
     if "--write" in sys.argv:
