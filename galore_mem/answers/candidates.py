@@ -27,7 +27,7 @@ from estimators.workload import (
 )
 from galore_mem.answers.kernels import kernels_worth_a_look
 from galore_mem.answers.names import Card
-from galore_mem.answers.round_lengths import round_length
+from galore_mem.answers.round_lengths import least_length, round_length
 from galore_mem.answers.wishes import DEFAULT_SEQUENCE, Wishes, usual_ranks
 from profiles.errors import InputError
 from profiles.shapes import ModelShape
@@ -327,7 +327,7 @@ class Candidates:
             self._found[kind] = longest
             limit = max(workload.model.max_position_embeddings, batch.sequence_length)
             whole = longest if longest >= limit else round_length(longest)
-            return [resized(batch, sequence_length=max(whole, 1))]
+            return [resized(batch, sequence_length=max(whole, least_length(workload.model)))]
         if wishes.batch:
             return [batch]
         largest = self._found[kind] = max_micro_batch_size(workload, gpu, usable, reaches=reaches, near=near)

@@ -7,7 +7,7 @@ from estimators.verdict import MAX_MICRO_BATCH_SIZE, last_not_above
 from estimators.workload import Batch, in_batch, resized
 from galore_mem.answers.candidates import Option
 from galore_mem.answers.exact import is_compared
-from galore_mem.answers.round_lengths import round_length, step_of
+from galore_mem.answers.round_lengths import least_length, round_length, step_of
 
 Size = Literal["micro_batch_size", "sequence_length"]
 Free = Size | None
@@ -23,6 +23,13 @@ class Sizes:
         self._free = free
         longest = max(option.form.workload.model.max_position_embeddings, option.batch.sequence_length)
         self.limit = MAX_MICRO_BATCH_SIZE if free == "micro_batch_size" else longest
+        self.least = 1 if free == "micro_batch_size" else least_length(option.form.workload.model)
+        """The smallest size that is worth a try."""
+
+    @property
+    def smallest(self) -> Option:
+        """The option of the smallest size."""
+        return self.option(self.least)
 
     def down(self, number: int) -> int:
         """The largest size up to a number that is worth a try."""

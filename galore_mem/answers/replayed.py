@@ -39,7 +39,7 @@ LITTLE_BYTES = 320 << 20
 """A form that misses by more leaves little hope for leaner ones."""
 CLEARLY_BYTES = 64 << 20
 """What is refused by less says nothing of others that take as much: reserved memory does not grow evenly."""
-INSIDE = 0.15
+INSIDE = 0.3
 """Of what is left to be searched: how far from its ends it is cut, after the first two tries."""
 OPTIMISM = 0.95
 """The same share, at most, by which an option may turn out to be larger than its bound lets it be."""
@@ -173,8 +173,8 @@ class Replays:
             worst = option.missing_bytes - int(share * self.may_help(option) * option.reach.loss_bytes)
             return option if worst <= 0 else None
         sizes = Sizes(option, free)
-        number = sizes.most(1, sizes.limit, lambda _: share, getattr(option.batch, free))
-        return sizes.option(sizes.down(number)) if number else None
+        number = sizes.most(sizes.least, sizes.limit, lambda _: share, getattr(option.batch, free))
+        return sizes.option(sizes.down(number)) if number >= sizes.least else None
 
     @staticmethod
     def _within(option: Option, walls: Sequence[Option], free: Free) -> Option | None:
@@ -186,10 +186,13 @@ class Replays:
             takes_less = own.reach.upper_bytes < wall.reach.upper_bytes or own.reach.live_bytes < wall.reach.live_bytes
             if takes_less or (free is not None and getattr(option.batch, free) < getattr(wall.batch, free)):
                 continue
-            if free is None or getattr(wall.batch, free) == 1:
+            if free is None:
                 return None
-            below = Sizes(option, free).down(getattr(wall.batch, free) - 1)
-            option = option.form.option(sized(option.batch, free, below))
+            sizes = Sizes(option, free)
+            below = sizes.down(getattr(wall.batch, free) - 1)
+            if below < sizes.least:
+                return None
+            option = sizes.option(below)
         return option
 
     def _is_hopeless(self, option: Option, options: Sequence[Option], free: Free) -> bool:
@@ -223,11 +226,11 @@ class Replays:
             found = self.either(option) if is_worth_it else None
             return Growth(found) if found is not None and found.missing_bytes <= 0 else Growth(None, option)
         cap = getattr(option.batch, free) if is_capped else None
-        if not self._can_expand(Sizes(option, free).option(1)):
+        if not self._can_expand(Sizes(option, free).smallest):
             return self._most(option, free, cap=cap)
         grown = self._most(_expanded(option), free, cap=cap)
         if grown.most is None:
-            smallest = _expanded(Sizes(option, free).option(1))
+            smallest = _expanded(Sizes(option, free).smallest)
             return grown if _is_far(self.of(smallest)) else self._most(option, free, cap=cap)
         is_close = grown.spared < 1 and grown.wall is None
         if is_close or grown.spared < HOLES:  # the default settings may hold what was refused
@@ -266,11 +269,11 @@ class Replays:
     def _most(self, option: Option, free: Size, known: Option | None = None, cap: int | None = None) -> Growth:
         """The same under the option's own settings, never less than what is known to hold."""
         sizes, tries, best = Sizes(option, free), 0, known
-        low = getattr(known.batch, free) if known is not None else 0
+        low = getattr(known.batch, free) if known is not None else sizes.least - 1
         high = sizes.down(sizes.most(low + 1, cap or sizes.limit, lambda _: 1.0))
         spared = SPARED[bool(option.form.workload.allocator_settings)]
-        if smallest := self._known.get(sizes.option(1).key):
-            spared = sizes.spared(1, smallest)
+        if smallest := self._known.get(sizes.smallest.key):
+            spared = sizes.spared(sizes.least, smallest)
         number = max(sizes.down(sizes.most(low + 1, high, lambda _: spared)), sizes.up(low + 1))
         held, refused = list[tuple[int, float]](), list[tuple[int, float]]()
         wall: Option | None = None
@@ -286,7 +289,7 @@ class Replays:
             if low < high:
                 number = sizes.most(low + 1, high, line(*held, *refused))
                 if tries > 2:  # what replays spare follows no line
-                    inside = int(INSIDE * (high - low))
+                    inside = round(INSIDE * (high - low))
                     number = min(max(number, low + 1 + inside), high - inside)
                 number = max(sizes.down(number), sizes.up(low + 1))
         return Growth(best, wall, least)
@@ -304,7 +307,7 @@ def _is_far(expanded: Option) -> bool:
 
 def _smallest(option: Option, free: Free) -> Option:
     """The least of the option that may be taken."""
-    return option if free is None else option.form.option(sized(option.batch, free, 1))
+    return option if free is None else Sizes(option, free).smallest
 
 
 def _upper(option: Option) -> int:

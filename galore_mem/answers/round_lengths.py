@@ -1,5 +1,9 @@
 """Lengths of sequences that a search tries: in steps of less than two percent, as people and kernels like them."""
 
+from profiles.shapes import ModelShape
+
+LEAST = 256
+"""Tokens: who asks for long sequences is not served by shorter ones, whatever trains on them."""
 _BITS = 7
 """Between a power of two and the next lie 64 lengths."""
 
@@ -20,3 +24,8 @@ def round_length(length: int) -> int:
     (100, 1632, 28160)
     """
     return length - length % step_of(length)
+
+
+def least_length(model: ModelShape) -> int:
+    """The shortest length that a search tries: shorter only for a model of fewer positions."""
+    return min(LEAST, model.max_position_embeddings)

@@ -306,6 +306,14 @@ def test_the_default_kernel_is_kept_where_the_default_settings_hold_as_much_with
     assert (found.workload.method.optimizer_kernel, found.workload.allocator_settings) == ("foreach", "")
 
 
+def test_who_asks_for_long_sequences_is_not_sent_to_a_few_tokens() -> None:
+    """Of 28 tokens expandable segments would have room beside rank 256; the default ones have it for 256."""
+    found = fit("qwen3-8b", gpus="l4", objective="sequence").best
+    assert found.option is not None
+    assert found.option.batch.sequence_length >= 256
+    assert min(option.batch.sequence_length for option in found.front) >= 256
+
+
 def test_expandable_segments_are_not_looked_at_where_nobody_tried_them() -> None:
     """Of AMD's cards, and where other settings are asked for."""
     for card, settings in (("mi300x", None), ("4090", "max_split_size_mb:128")):
