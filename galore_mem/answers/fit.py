@@ -13,7 +13,7 @@ from galore_mem.answers.preference import preference as preference
 from galore_mem.answers.search import CardResult as CardResult
 from galore_mem.answers.search import Recommendation as Recommendation
 from galore_mem.answers.sizes import size_bytes
-from galore_mem.answers.wishes import Wishes
+from galore_mem.answers.wishes import WISHES, Wishes
 from profiles.errors import InputError
 
 if TYPE_CHECKING:
@@ -103,6 +103,12 @@ def fit(
         raise InputError("wishes and keywords exclude each other", "", f"give {', '.join(words)} in wishes")
     several = {name: words[name] for name in ("methods", "target_modules") if name in words}
     several = {name: (value,) if isinstance(value, str) else tuple(value) for name, value in several.items()}
+    for name in words:
+        if name not in WISHES:
+            from difflib import get_close_matches
+
+            near = get_close_matches(name, WISHES) or WISHES
+            raise InputError(f"no wish is called {name!r} here", "", f"try {', '.join(near)}")
     chosen = wishes or Wishes(**(words | several))
     written = None
     if from_file is not None:

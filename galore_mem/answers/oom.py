@@ -10,7 +10,7 @@ from estimators.verdict import Fit, judge
 from estimators.workload import Workload
 from galore_mem.answers.names import resolve_model
 from galore_mem.answers.oom_account import Account, account_of, cards_of
-from galore_mem.answers.oom_message import OomMessage, read_messages
+from galore_mem.answers.oom_message import OomMessage, read_messages, says_out_of_memory
 from galore_mem.answers.oom_place import Suspect, is_near, stage_of, suspects_of
 from galore_mem.answers.settings import Settings, workloads
 from galore_mem.answers.ways_out import Way, ways_out
@@ -148,7 +148,7 @@ def read_text(source: str) -> tuple[str, str]:
     Raises:
         UsageError: no such file, or nothing in it.
     """
-    if "out of memory" in source or "OOM on device" in source:
+    if says_out_of_memory(source) and not os.path.exists(source):
         return source, "the text"
     if source == "-":
         text, name = sys.stdin.buffer.read().decode("utf-8", "replace"), "stdin"

@@ -99,6 +99,15 @@ class OomMessage:
         return self.allocated.nbytes + self.unallocated.nbytes
 
 
+def says_out_of_memory(text: str) -> bool:
+    """Whether an error of this kind stands in a text, whatever wording has it.
+
+    >>> says_out_of_memory("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"), says_out_of_memory("a.log")
+    (True, False)
+    """
+    return any(words in text for words in ("out of memory", "OOM on device")) or _UNSIZED.search(text) is not None
+
+
 def read_messages(text: str, name: str) -> tuple[OomMessage, ...]:
     """Every out-of-memory error in a text, in order.
 

@@ -156,35 +156,57 @@ def plan(
         for gpu in tuple(card.gpu for card in cards) or (None,):
             notes.update(dict.fromkeys((*check(workload, gpu), *closed_form_notes(workload, is_replayed=exact))))
     plans = tuple(_plan(workload, cards, exact=exact) for workload in asked)
+    budget_bytes = None if budget is None else size_bytes(budget, "--budget")
     if sys.platform == "win32" and any(fit.verdict != "fits" for plan in plans for fit in plan.fits):
         notes[_SPILLS] = None
     return PlanResult(
         model=named,
         cards=cards,
         plans=plans,
-        budget_bytes=None if budget is None else size_bytes(budget, "--budget"),
+        budget_bytes=budget_bytes,
         notes=tuple(notes),
-        advice=_advice(plans, asked, cards, exact=exact) if cards else None,
+        advice=_advice(plans, asked, cards, budget_bytes, exact=exact) if cards else None,
         written=written,
     )
 
 
-def _advice(plans: Sequence[Plan], asked: Sequence[Workload], cards: Sequence[Card], *, exact: bool) -> Advice:
-    """For the first of the cards that a configuration fits; for the first of all where none fits anywhere."""
-    with_room = (place for place in range(len(cards)) if any(plan.fits[place].verdict == "fits" for plan in plans))
-    place = next(with_room, 0)
-    found = advise([plan.fits[place] for plan in plans], asked, cards[place].other_use_bytes, exact=exact)
+def _advice(
+    plans: Sequence[Plan], asked: Sequence[Workload], cards: Sequence[Card], budget_bytes: int | None, *, exact: bool
+) -> Advice:
+    """For the first of the cards that a configuration fits; for the first of all where none fits anywhere.
+
+    A budget below what the card leaves takes its place: what lies above it is as good as taken by others.
+    """
+    kept_back = [
+        0 if budget_bytes is None else max(0, card.gpu.usable_bytes - card.other_use_bytes - budget_bytes)
+        for card in cards
+    ]
+    bounds = [min(plan.fits[place].upper_bytes for plan in plans) for place in range(len(cards))]
+    rooms = [plans[0].fits[place].usable_bytes - kept_back[place] for place in range(len(cards))]
+    place = next((place for place in range(len(cards)) if bounds[place] <= rooms[place]), 0)
+    fits, taken = [plan.fits[place] for plan in plans], cards[place].other_use_bytes + kept_back[place]
+    if kept_back[place]:
+        fits = [_fit(workload, cards[place], taken, exact=exact) for workload in asked]
+    found = advise(fits, asked, taken, exact=exact)
     return found if exact else settled(found)
 
 
+def _fit(workload: Workload, card: Card, taken_bytes: int, *, exact: bool) -> Fit:
+    fit = judge(workload, card.gpu, other_use_bytes=taken_bytes)
+    if not exact:
+        return fit
+    from galore_mem.answers.exact import confirmed_fit
+
+    return confirmed_fit(workload, fit)
+
+
 def _plan(workload: Workload, cards: Sequence[Card], *, exact: bool) -> Plan:
-    fits = tuple(judge(workload, card.gpu, other_use_bytes=card.other_use_bytes) for card in cards)
+    fits = tuple(_fit(workload, card, card.other_use_bytes, exact=exact) for card in cards)
     first = cards[0].gpu if cards else None
     footprint = fits[0].footprint if fits else estimate(workload, None)
     if exact:
-        from galore_mem.answers.exact import confirmed, confirmed_fit
+        from galore_mem.answers.exact import confirmed
 
-        fits = tuple(confirmed_fit(workload, fit) for fit in fits)
         footprint = fits[0].footprint if fits else confirmed(workload, footprint, None)
     return Plan(
         workload=workload,

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from estimators.allocator.settings import EXPANDABLE
 from estimators.footprint import Footprint
-from estimators.workload import Workload
+from estimators.workload import METHODS, Workload
 from galore_mem.answers.candidates import Option, option_of
 from galore_mem.answers.exact import is_compared
 from galore_mem.answers.sizes import tokens_of
@@ -70,6 +70,11 @@ def _refused(refused: Sequence[Option]) -> Iterator[str]:
 
 def _what_it_is(best: Option) -> str:
     fidelity = best.fidelity
+    if fidelity.share == 1.0 and METHODS[best.workload.method.name].parameterisation == "galore":
+        return (
+            f"it trains {fidelity.kind}, which at this rank is the whole space: {fidelity.states} updates along the "
+            "same coordinates without projecting, and comes first without --for rank where it fits"
+        )
     if fidelity.share == 1.0:
         return f"it trains {fidelity.kind}"
     return f"it trains {fidelity.kind}: an update moves along {fidelity.share:.1%} of all coordinates"

@@ -158,6 +158,9 @@ def _difference(found: Difference, screen: Terminal) -> Iterator[Text]:
     title.append(f", {words.batch(found.workload)}: process {words.gib(b.process_bytes)} instead of ")
     yield from flow(title.append(f"{words.gib(a.process_bytes)} GiB, {words.signed_gib(change)}."), screen.width)
     yield Text()
+    if not found.steps:
+        yield Text("No setting differs: it is the same run.")
+        return
     for step in found.steps:
         yield from flow(
             Text.assemble(f"{words.signed_gib(step.process_change_bytes):>8}  ", (step.text, "bold")), screen.width, 10

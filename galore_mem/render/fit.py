@@ -35,7 +35,7 @@ def print_fit(result: FitResult, confirmation: "Confirmation | None" = None, scr
         lines += flow(_confirmed(confirmation), screen.width, indent=2)
     best = result.best
     if rows:
-        lines += [Text(), *_front(best, rows, screen)]
+        lines += [Text(), *_front(result, rows, screen)]
     if best.near_misses:
         lines += [Text(), *_misses(best, screen)]
     if len(result.cards) > 1:
@@ -131,25 +131,27 @@ def _cost(option: Option) -> str:
     return f"at most {words.gib(option.reach.upper_bytes)} GiB, {option.relative_work:.2f}x the work"
 
 
-def _front(best: CardResult, rows: Sequence[Option], screen: Terminal) -> Iterator[Text]:
+def _front(result: FitResult, rows: Sequence[Option], screen: Terminal) -> Iterator[Text]:
     """Memory, coordinates and work of what nothing else beats, nearest to full-rank training first."""
+    best, lengths = result.best, result.wishes.objective == "sequence"
+    free = "tokens" if lengths else "batch"
     heading = "What fits, and is beaten by nothing in memory, fidelity and work at once:"
     yield from flow(Text(heading, style="dim"), screen.width)
     name = max(len(words.configuration(option.workload.method)) for option in rows)
     extras = max(MOST_EXTRAS, *(len(_extras(option)) for option in rows))
     wide = screen.width >= name + extras + FIGURES
     if wide:
-        figures = f"{'batch':>7} {'at most':>7} {'work':>6} {'moves':>6}"
+        figures = f"{free:>7} {'at most':>7} {'work':>6} {'moves':>6}"
         yield Text(f"{'configuration':<{name}} {'with':<{extras}} {figures}", style="dim")
     chosen = best.recommended.option if best.recommended else None
     for option in rows:
         method, style = words.configuration(option.workload.method), "bold" if option == chosen else ""
         if wide:
-            yield Text(f"{method:<{name}} {_extras(option):<{extras}} {_figures(option)}", style=style)
+            yield Text(f"{method:<{name}} {_extras(option):<{extras}} {_figures(option, lengths=lengths)}", style=style)
         else:
             yield from flow(Text(method, style=style), screen.width, indent=2)
-            size, upper, work, share = _figures(option).split()
-            text = f"  {_extras(option)} batch {size}, at most {upper}, work {work}, moves {share}"
+            size, upper, work, share = _figures(option, lengths=lengths).split()
+            text = f"  {_extras(option)} {free} {size}, at most {upper}, work {work}, moves {share}"
             yield from flow(Text(text.replace("   ", "  ")), screen.width, indent=2)
     note = (
         "at most: replayed for what is recommended and for the runner-up, else by the closed form's bound; work: "
@@ -168,11 +170,13 @@ _MEANINGS = {
 MOST_EXTRAS, FIGURES, MOST_OVER = 12, 31, 28
 
 
-def _figures(option: Option) -> str:
+def _figures(option: Option, *, lengths: bool) -> str:
     batch = option.workload.batch
     size = str(batch.micro_batch_size)
     if batch.gradient_accumulation_steps > 1:
         size += f"x{batch.gradient_accumulation_steps}"
+    if lengths:  # which are looked for, in a batch that is the same in all rows
+        size = f"{batch.sequence_length:,}"
     upper = words.gib(option.reach.upper_bytes)
     return f"{size:>7} {upper:>7} {option.relative_work:>5.2f}x {option.fidelity.share:>6.1%}"
 

@@ -70,9 +70,10 @@ def moment_lines(footprint: Footprint, capacity: int | None, screen: Terminal) -
 
 
 def _who_wins(peak: Moment, runner_up: Moment) -> Text:
-    ahead = peak.live_bytes - runner_up.live_bytes
+    ahead = words.gib(peak.live_bytes - runner_up.live_bytes)
+    above = "less than 0.01" if ahead == "0.00" else ahead
     return Text(
-        f"The {words.moment(peak.label)} wins, {words.gib(ahead)} above the {words.moment(runner_up.label)}.",
+        f"The {words.moment(peak.label)} wins, {above} above the {words.moment(runner_up.label)}.",
         style="dim",
     )
 

@@ -30,6 +30,15 @@ def signed_gib(nbytes: int) -> str:
     return text.removeprefix("-") if text == "-0.00" else f"{'' if nbytes < 0 else '+'}{text}"
 
 
+def counted(number: int, thing: str) -> str:
+    """How many of something there are.
+
+    >>> counted(1, "card"), counted(2, "card")
+    ('1 card', '2 cards')
+    """
+    return f"{number:,} {thing}{'s' * (number != 1)}"
+
+
 def parameters(count: int) -> str:
     """A number of parameters with three digits: `6.74 B`."""
     for limit, unit in ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K")):

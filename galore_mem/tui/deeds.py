@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from galore_mem.answers.command_line import command_line
 from galore_mem.errors import UsageError
+from galore_mem.render import words
 from galore_mem.tui.controls import Control, chosen
 from galore_mem.tui.exports import check_path, export
 from galore_mem.tui.figures import card_key
@@ -45,7 +46,8 @@ def ask_export(app: "GaloreMemApp") -> None:
             app.tasks.run("export", lambda: export(Path(name).expanduser(), rows, cards, columns))
 
     which = "marked" if board.marked else "shown"
-    hint = f"The {len(rows)} configurations {which}, on {len(cards)} cards. The ending decides: .json, .csv or .html."
+    many = f"{words.counted(len(rows), 'configuration')} {which}, on {words.counted(len(cards), 'card')}"
+    hint = f"The {many}. The ending decides: .json, .csv or .html."
     app.push_screen(Prompt("export to", "comparison.json", hint, _unwritable, _replaced), write)
 
 

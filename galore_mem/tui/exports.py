@@ -9,6 +9,7 @@ from galore_mem.answers.plan import Plan, PlanResult
 from galore_mem.errors import UsageError
 from galore_mem.render.documents import csv_text, json_text
 from galore_mem.render.plan_rows import plan_rows
+from galore_mem.render.words import counted
 from galore_mem.tapes.atomic import write_bytes
 from galore_mem.tui.beside import Beside
 from galore_mem.tui.board import NamedCard
@@ -38,7 +39,8 @@ def export(path: Path, rows: Sequence[Row], cards: Sequence[NamedCard], beside: 
         text = page(results, cards[0], beside)
     stood = ", in place of the file that was there" if path.exists() else ""
     write_bytes(path, text.encode())
-    return f"{len(results)} configurations on {len(cards)} cards written to {path}{stood}"
+    many = f"{counted(len(results), 'configuration')} on {counted(len(cards), 'card')}"
+    return f"{many} written to {path}{stood}"
 
 
 def check_path(path: Path) -> None:

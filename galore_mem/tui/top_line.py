@@ -23,13 +23,15 @@ class TopLine(Static):
         else:
             model = f"{len(shapes)} models"
         line = Text.assemble((model, "bold"), " on ", (board.card.title, "bold"), no_wrap=True, overflow="ellipsis")
-        line.append(f", {words.gib(board.usable_bytes)} GiB usable")
+        usable = f"{words.gib(board.usable_bytes)} GiB usable"
         if board.card.card.other_use_bytes:
-            line.append(f" beside {words.gib(board.card.card.other_use_bytes)} of others")
-        if len(board.shown) < len(board.rows):
+            usable += f" beside {words.gib(board.card.card.other_use_bytes)} of others"
+        if len(board.shown) < len(board.rows):  # said first: a narrow screen cuts off the end
             line.append(f" · {len(board.shown)} of {len(board.rows)} rows with {board.state.words!r}", style="bold")
-        elif len(board.rows) > 6:
-            line.append(f" · {len(board.rows)} configurations")
+            line.append(f" · {usable}")
+        else:
+            line.append(f", {usable}")
+            line.append(f" · {len(board.rows)} configurations" if len(board.rows) > 6 else "")
         if board.marked:
             line.append(f" · {len(board.marked)} marked")
         if board.baseline is not None:

@@ -1,5 +1,6 @@
 """What `explain` says adds up, and is true of the run it is asked about."""
 
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 
 from estimators.analytic.estimate import estimate
 from estimators.workload import Batch, Method, Workload
+from galore_mem.__main__ import main
 from galore_mem.answers.break_even import break_even_rank, inner_method, state_bytes
 from galore_mem.answers.differences import difference
 from galore_mem.answers.explain import Explanation, explain
@@ -185,3 +187,13 @@ def test_a_layers_tensors_are_called_by_their_place_in_it(words: dict[str, Any])
     assert not [name for name in names if ".*." in name]
     assert any(name.startswith("mlp.gate_proj.") and name.endswith("autocast copy") for name in names)
     assert len(set(names)) == len(names) - 1  # two random states of attention
+
+
+def test_a_run_against_itself_is_said_to_be_the_same(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["explain", "llama-60m", "--method", "adamw", "--diff", "--method adamw"]
+    monkeypatch.setattr(sys, "argv", ["galore-mem", *words])
+    assert main() == 0
+    out = capsys.readouterr().out
+    assert out.endswith("\n\nNo setting differs: it is the same run.\n")

@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -253,6 +254,32 @@ def test_bad_input_is_one_line(
     assert err.count("\n") == 1
     for word in words:
         assert word in err
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "RuntimeError: CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "ncclUnhandledCudaError: Cuda failure 2 'out of memory'",
+        TORCH_2_0,
+    ],
+)
+def test_every_wording_may_stand_on_the_command_line_itself(
+    text: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["galore-mem", "oom", text])
+    assert main() == 0
+    assert "Name the run" in capsys.readouterr().out
+
+
+def test_a_file_named_after_its_error_is_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "out of memory.log"
+    log.write_text(TORCH_2_0, encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", ["galore-mem", "oom", str(log)])
+    assert main() == 0
+    assert "was asked for" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("line", ["oom -", "oom - llama-7b --seq 512", "oom --json -", "oom"])

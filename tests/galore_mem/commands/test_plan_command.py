@@ -240,6 +240,29 @@ def test_a_budget_is_shown_as_a_verdict(run: Run) -> None:
     assert "over budget" not in run("plan llama-7b --method lora --budget 20GiB").out
 
 
+def test_a_budget_below_the_card_is_what_the_advice_is_judged_by(run: Run) -> None:
+    for more in ("", " --exact"):
+        over = " ".join(run(f"plan llama-7b --gpu 4090 --method lora --budget 12GiB{more}").out.split())
+        assert "lora r16 does not fit: it is " in over
+        assert " GiB above the budget of 12.00 GiB at its upper bound. Cheapest way to fit: --method qlora" in over
+        assert "It fits" not in over
+    kept = " ".join(run("plan llama-7b --gpu 4090 --method lora --budget 20GiB").out.split())
+    assert "It fits the budget of 20.00 GiB: lora r16 leaves 3." in kept
+    ample = run("plan llama-7b --gpu 4090 --method lora --budget 30GiB").out
+    assert "It fits: lora r16 leaves 6." in ample  # the card ends before the budget does
+
+
+def test_beside_several_cards_the_rows_over_a_budget_are_named(run: Run) -> None:
+    out = run("plan llama-7b --gpu 4090 5090 --method lora galore-adamw-8bit --budget 20GiB").out
+    assert "Over the budget of 20.00 GiB at the upper bound: galore-adamw-8bit r1024." in " ".join(out.split())
+    assert "budget" not in run("plan llama-7b --gpu 4090 5090 --method lora --budget 20GiB").out.partition("On RTX")[0]
+
+
+def test_a_lead_too_small_to_print_is_not_called_nothing(run: Run) -> None:
+    line = "plan qwen3-4b --gpu 3090 --method galore-adamw-8bit --update per-layer"
+    assert "The steady backward start wins, less than 0.01 above the steady refresh." in run(line).out
+
+
 def test_a_help_page_that_is_not_read_to_its_end_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     from galore_mem.outcomes import report
 

@@ -27,6 +27,7 @@ from galore_mem.tui.prompt import FilterBar, Prompt
 from galore_mem.tui.settings_pane import Setting
 from galore_mem.tui.state import State
 from galore_mem.tui.table import ConfigTable
+from galore_mem.tui.top_line import TopLine
 from galore_mem.tui.tracing import STAGE, Tracer
 from galore_mem.tui.workspace import VIEWS
 
@@ -177,6 +178,18 @@ def test_slash_filters_while_typing_and_escape_takes_it_away(make_app: AppMaker,
         await pilot.press("escape")
         await settle(pilot)
         assert len(app.board.shown) == 6
+
+    run(app, settle, script, NARROW)
+
+
+def test_a_narrow_first_line_keeps_the_words_of_the_filter(make_app: AppMaker, settle: Settle) -> None:
+    app = make_app()
+
+    async def script(pilot: Pilot[Any]) -> None:
+        await pilot.press("slash", *"galore", "enter")
+        await settle(pilot)
+        line = app.query_one(TopLine).render_line(0).text
+        assert "3 of 6 rows with 'galore'" in line
 
     run(app, settle, script, NARROW)
 
