@@ -73,7 +73,7 @@ def _reasons(answer: OomAnswer) -> list[Text]:
         "had more. Raise the fraction.",
         "others": f"Other processes hold {_gib(account.others_bytes)}; without them the request would have been met. "
         "nvidia-smi names them.",
-        "fragmentation": _fragmentation(account),
+        "fragmentation": _fragmentation(answer),
         "private-pools": f"{_gib(account.private_pools_bytes)} lie in private pools, which CUDA graphs keep: fewer or "
         "smaller graphs (torch.compile without mode='reduce-overhead') give them back.",
         "free-was-enough": "The driver reports more free memory than was asked for. Something gave memory back in "
@@ -83,14 +83,18 @@ def _reasons(answer: OomAnswer) -> list[Text]:
     return [Text(texts[reason]) for reason in account.reasons]
 
 
-def _fragmentation(account: Account) -> str:
+def _fragmentation(answer: OomAnswer) -> str:
+    account = answer.account
     pieces, requested = account.unallocated_bytes or 0, account.requested_bytes or 0
     enough = (
         "together enough, but no single piece was" if pieces >= requested else "in pieces too small for the request"
     )
+    is_amd = answer.message.text.startswith("HIP") or any(gpu.vendor == "amd" for gpu in answer.cards)
+    cost = "with torch 2.12 and ROCm 7 or later: others warn, and keep segments as they are" if is_amd else "at no cost"
     return (
         f"{_gib(pieces)} are reserved and hold no tensor: {enough}. torch had already given back every segment that "
-        "was wholly free. PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True lets pieces grow together, at no cost."
+        "was wholly free. PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True lets pieces grow together, "
+        f"{cost}."
     )
 
 

@@ -25,10 +25,11 @@ class Later:
             self._waiting[kind].stop()
 
         def now() -> None:
-            del self._waiting[kind]
-            work()
+            if self._waiting.get(kind) is timer:  # else it had fired already when it was asked for anew
+                del self._waiting[kind]
+                work()
 
-        self._waiting[kind] = self._app.set_timer(seconds, now)
+        timer = self._waiting[kind] = self._app.set_timer(seconds, now)
 
     @property
     def waiting(self) -> frozenset[str]:

@@ -282,6 +282,22 @@ def test_a_file_named_after_its_error_is_a_file(
     assert "was asked for" in capsys.readouterr().out
 
 
+def test_expandable_segments_are_no_promise_on_cards_of_amd(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (
+        "torch.OutOfMemoryError: {} out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of "
+        "191.98 GiB of which 1.50 GiB is free. Of the allocated memory 180.11 GiB is allocated by PyTorch, and "
+        "8.01 GiB is reserved by PyTorch but unallocated."
+    )
+    monkeypatch.setattr(sys, "argv", ["galore-mem", "oom", text.format("HIP")])
+    assert main() == 0
+    assert "with torch 2.12 and ROCm 7 or later" in " ".join(capsys.readouterr().out.split())
+    monkeypatch.setattr(sys, "argv", ["galore-mem", "oom", text.format("CUDA").replace("191.98", "23.52")])
+    assert main() == 0
+    assert "pieces grow together, at no cost." in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.parametrize("line", ["oom -", "oom - llama-7b --seq 512", "oom --json -", "oom"])
 def test_a_piped_error_is_read(line: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(TORCH_2_13.encode())))

@@ -85,6 +85,17 @@ def test_chips_hold_their_figures_rounded_as_the_tables_are(browser: Browser, tm
         )
 
 
+def test_tensors_add_up_to_the_live_figure(browser: Browser, tmp_path: Path) -> None:
+    table = EventTable()
+    for block, size in enumerate([1 << 20, *[1] * 400], 1):  # 400 bytes lie in 200 KiB of blocks
+        table.append("alloc", block, size, category="weights", phase="step")
+    tape = Tape(devices=(DeviceTape(events=table),), source="measured")
+    (tmp_path / "page.html").write_text(page_html(report_of([("run", tape)])), encoding="utf-8")
+    with Opened(browser, tmp_path / "page.html") as opened:
+        assert opened.text("#count") == "401 of 401 tensors, 1.2 MiB"
+        assert "Live 1.2 MiB" in opened.text("body")
+
+
 def test_hovering_names_the_tensor_and_its_module(made: Opened) -> None:
     made.page.locator("#timeline-plot").scroll_into_view_if_needed()
     box = made.page.locator("#timeline-plot .nsewdrag").first.bounding_box()

@@ -1,5 +1,6 @@
 // Every tensor alive at the peak: sortable and filterable.
 const PAGE_ROWS = 25;
+const BLOCK_BYTES = 512; // in which live tensors are counted
 const listing = { column: 0, down: true, shown: PAGE_ROWS, rows: [] };
 const COLUMNS = [
   ['size', (row) => row.bytes, true], ['category', (row) => row.category, false], ['module', (row) => row.module, false],
@@ -31,7 +32,7 @@ const listed = () => {
 
 const drawTensors = () => {
   const rows = listed();
-  const total = rows.reduce((sum, row) => sum + row.bytes, 0);
+  const total = rows.reduce((sum, row) => sum + Math.ceil(row.bytes / BLOCK_BYTES) * BLOCK_BYTES, 0);
   byId('tensor-table').tBodies[0].replaceChildren(...rows.slice(0, listing.shown).map((row) => element('tr', {},
     element('td', { class: 'n' }, size(row.bytes)),
     element('td', {}, element('i', { class: 'swatch', 'data-category': row.kind }), row.category),
