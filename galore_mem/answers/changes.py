@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from estimators.analytic.estimate import reach
 from estimators.analytic.families import takes_chunked_loss
 from estimators.checks import check
-from estimators.workload import Workload
+from estimators.workload import METHODS, Workload
 from galore_mem.answers.settings import default_rank, means_something
 from profiles.errors import InputError
 from profiles.gpus import Gpu
@@ -100,6 +100,7 @@ def alternatives(workload: Workload, *, fits: bool) -> Iterator[tuple[str, Workl
     if workload.loss == "full" and takes_chunked_loss(workload.model):
         yield "--loss chunked", replace(workload, loss="chunked")
     may_step_apart = method.states_on != "host" and not method.master_weights and workload.data_parallel == 1
+    may_step_apart &= METHODS[method.name].parameterisation != "lora"  # whose gradients are too small to matter
     if workload.data_parallel > 1 and not workload.gradient_as_bucket_view:
         yield "--gradient-as-bucket-view", replace(workload, gradient_as_bucket_view=True)
     if method.update == "whole" and batch.gradient_accumulation_steps == 1 and may_step_apart:

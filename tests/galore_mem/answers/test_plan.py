@@ -7,7 +7,7 @@ import pytest
 
 import galore_mem as gm
 from galore_mem.answers.advice import NOTABLE_SHARE
-from galore_mem.answers.changes import Offer, cost_of, in_order, offers
+from galore_mem.answers.changes import Offer, alternatives, cost_of, in_order, offers
 from galore_mem.answers.plan import PlanResult
 from galore_mem.answers.settings import Settings
 from galore_mem.answers.ways_out import ways_out
@@ -275,3 +275,11 @@ def test_a_replay_settles_what_the_bound_alone_leaves_open() -> None:
     assert loose.advice.replayed.footprint == exact.plans[0].fits[0].footprint
     assert loose.to_dict()["advice"]["replayed"]["verdict"] == "fits"
     assert exact.advice.replayed is None
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora"])
+def test_adapters_are_not_told_to_step_apart(method: str) -> None:
+    (plan,) = gm.plan("llama-7b", gpus="4090", methods=method).plans
+    options = [option for option, _ in alternatives(plan.workload, fits=True)]
+    assert "--checkpointing full" in options
+    assert "--update per-layer" not in options  # as `fit` does not try it: gradients of adapters are small
