@@ -115,7 +115,9 @@ class Replays:
         """Whether a replay could say less than the closed form's bound, which stands for kinds never compared."""
         return is_compared(option.workload, self._gpu)
 
-    def best(self, kinds: Iterable[Sequence[Option]], free: Free, preference: Preference) -> Option | None:
+    def best(
+        self, kinds: Iterable[Sequence[Option]], free: Free, preference: Preference, then: Free = None
+    ) -> Option | None:
         """The option to prefer among those that hold, each as large as it can be.
 
         Args:
@@ -123,12 +125,20 @@ class Replays:
                 lie in one of them.
             free: what of the batch may be chosen.
             preference: the order, which begins with what no batch changes: kind and share.
+            then: what else of it, where the model allows no more of the first.
         """
         for options in kinds:
-            for _, alike in groupby(options, lambda option: preference(option)[:2]):
-                found = self._first(list(alike), free, preference)
-                if found is not None:
-                    return found
+            for _, group in groupby(options, lambda option: preference(option)[:2]):
+                alike = list(group)
+                found = self._first(alike, free, preference)
+                if found is None:
+                    continue
+                if free is not None and then is not None:
+                    limit = Sizes(found, free).limit
+                    if getattr(found.batch, free) >= limit:
+                        largest = [option.form.option(sized(option.batch, free, limit)) for option in alike]
+                        return self._first(largest, then, preference) or found
+                return found
         return None
 
     def _first(self, options: Sequence[Option], free: Free, preference: Preference) -> Option | None:

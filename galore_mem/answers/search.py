@@ -79,7 +79,8 @@ class CardResult:
         self._looks = Looks(named.shape, wishes, card)
         self._replays = Replays(card, may_expand=wishes.alloc_conf is None)
         possible = (look.possible for look in self._looks)
-        self.option = self._replays.best(possible, free_size(wishes), self._looks.preference)
+        free, then = free_size(wishes), free_size(replace(wishes, objective="fidelity"))
+        self.option = self._replays.best(possible, free, self._looks.preference, then if then != free else None)
         """What to take; None where nothing fits."""
         if self.option is None and not self.looked_at:
             reason, *_ = [refusal.why for refusal in self._looks.refusals if refusal.why] or [""]

@@ -15,7 +15,7 @@ from galore_mem.answers.exact import confirmed, is_compared
 from galore_mem.answers.fit import FitResult, fit, preference
 from galore_mem.answers.misses import is_near
 from galore_mem.answers.names import Card
-from galore_mem.answers.reasons import missing, reasons
+from galore_mem.answers.reasons import describe, missing, reasons
 from galore_mem.answers.replayed import Replays
 from galore_mem.answers.wishes import Wishes
 from profiles.errors import InputError
@@ -304,6 +304,19 @@ def test_the_default_kernel_is_kept_where_the_default_settings_hold_as_much_with
     found = fit("llama-3.2-1b", gpus="a100-80gb", seq=2048).best.option
     assert found is not None
     assert (found.workload.method.optimizer_kernel, found.workload.allocator_settings) == ("foreach", "")
+
+
+def test_where_the_model_allows_no_longer_sequence_more_of_them_are_taken() -> None:
+    longest = fit("llama-1b", gpus="4090", objective="sequence").best.option
+    assert longest is not None
+    assert (longest.batch.sequence_length, longest.missing_bytes <= 0) == (2048, True)
+    assert longest.batch.micro_batch_size > 1
+    given = fit("llama-1b", gpus="4090", seq=2048).best.option
+    assert given is not None
+    assert describe(given.workload) == describe(longest.workload)
+    lone = fit("llama-1b", gpus="4090", objective="sequence", batch=1).best.option
+    assert lone is not None
+    assert lone.batch.micro_batch_size == 1
 
 
 def test_who_asks_for_long_sequences_is_not_sent_to_a_few_tokens() -> None:
