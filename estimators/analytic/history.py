@@ -176,7 +176,7 @@ class _Iterations:
         before = blocks.before
         gradients: dict[str, list[int]] = {}
         self.gathered.clear()
-        empty = {number for number, kind in enumerate(script.kinds, 1) if not sizes[kind]}
+        empty = {number for number, kind in enumerate(script.kinds, 1) if not sizes[kind]} if 0 in sizes else set()
         """Partial sums of few rows."""
         for events, cue in script.parts:
             if empty:

@@ -30,8 +30,8 @@ SPARED = {False: 0.65, True: 0.87}
 replay tells, by default and under expandable segments."""
 LIKELY = {False: 0.5, True: 0.7}
 """The same, of nine histories in ten: what holds with so much spared is replayed before anything leaner is."""
-HOLES = 0.8
-"""The same: where expandable segments spare less, a quarter of histories, the default settings may well hold more."""
+HOLES = 0.75
+"""The same: where expandable segments spare less, a sixth of histories, the default settings may well hold more."""
 FAR = 0.08
 """Of what is reserved: where expandable segments miss by more, the default settings are not tried. In none of the
 histories that were replayed under both (benchmarks/expandable.jsonl, families.jsonl) did they reserve so much less."""
@@ -74,6 +74,8 @@ class Replays:
         self._refused: set[tuple[object, ...]] = set()
         """Methods with their rank and update whose leanest forms do not hold."""
         self._known: dict[tuple[object, ...], Option] = {}
+        self._spared: dict[tuple[object, ...], float] = {}
+        """By method, rank, update and settings: what was spared last; forms that differ in less do alike."""
 
     def of(self, option: Option) -> Option:
         """The option by its replay; by the closed form where it has no written history."""
@@ -281,7 +283,9 @@ class Replays:
         sizes, tries, best = Sizes(option, free), 0, known
         low = getattr(known.batch, free) if known is not None else sizes.least - 1
         high = sizes.down(sizes.most(low + 1, cap or sizes.limit, lambda _: 1.0))
-        spared = SPARED[bool(option.form.workload.allocator_settings)]
+        settings = option.form.workload.allocator_settings
+        alike = option.form.group, settings
+        spared = self._spared.get(alike, SPARED[bool(settings)])
         if smallest := self._known.get(sizes.smallest.key):
             spared = sizes.spared(sizes.least, smallest)
         number = max(sizes.down(sizes.most(low + 1, high, lambda _: spared)), sizes.up(low + 1))
@@ -291,6 +295,7 @@ class Replays:
         while sizes.up(low + 1) <= high and (best is None or tries < TRIES):
             found, tries = self.of(sizes.option(number)), tries + 1
             seen = number, sizes.spared(number, found)
+            self._spared[alike] = seen[1]
             if found.missing_bytes <= 0:
                 best, low, held = found, number, [seen]
             else:
