@@ -30,8 +30,10 @@ SPARED = {False: 0.65, True: 0.87}
 replay tells, by default and under expandable segments."""
 LIKELY = {False: 0.5, True: 0.7}
 """The same, of nine histories in ten: what holds with so much spared is replayed before anything leaner is."""
-HOLES = 0.75
+HOLES = 0.8
 """The same: where expandable segments spare less, a sixth of histories, the default settings may well hold more."""
+SLACK = 0.15
+"""The same: by how much more forms may spare than their likes."""
 FAR = 0.08
 """Of what is reserved: where expandable segments miss by more, the default settings are not tried. In none of the
 histories that were replayed under both (benchmarks/expandable.jsonl, families.jsonl) did they reserve so much less."""
@@ -246,7 +248,9 @@ class Replays:
             return grown if _is_far(self.of(smallest)) else self._most(option, free, cap=cap)
         is_close = grown.spared < 1 and grown.wall is None
         if is_close or grown.spared < HOLES:  # the default settings may hold what was refused
-            return self._plain(grown.most, free) or grown
+            plain = Sizes(option, free).option(getattr(grown.most.batch, free))
+            if self._is_within(self._spared.get((option.form.group, ""), 1.0) + SLACK, plain):
+                return self._plain(grown.most, free) or grown
         return grown
 
     def _settled(self, found: Option, free: Free) -> Option:
@@ -259,6 +263,7 @@ class Replays:
     def _plain(self, found: Option, free: Size) -> Growth | None:
         """Under the default settings, if those hold as much."""
         plain = self.under_defaults(found)
+        self._spared[plain.form.group, ""] = Sizes(plain, free).spared(getattr(plain.batch, free), plain)
         return self._most(plain, free, plain) if plain.missing_bytes <= 0 else None
 
     def _is_likely(self, option: Option, free: Free) -> bool:
