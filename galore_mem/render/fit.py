@@ -139,18 +139,22 @@ def _front(result: FitResult, rows: Sequence[Option], screen: Terminal) -> Itera
     yield from flow(Text(heading, style="dim"), screen.width)
     name = max(len(words.configuration(option.workload.method)) for option in rows)
     extras = max(MOST_EXTRAS, *(len(_extras(option)) for option in rows))
-    wide = screen.width >= name + extras + FIGURES
+    sizes = [_size(option, lengths=lengths) for option in rows]
+    width = max(7, *map(len, sizes))
+    wide = screen.width >= name + extras + width + FIGURES
     if wide:
-        figures = f"{free:>7} {'at most':>7} {'work':>6} {'moves':>6}"
+        figures = f"{free:>{width}} {'at most':>7} {'work':>6} {'moves':>6}"
         yield Text(f"{'configuration':<{name}} {'with':<{extras}} {figures}", style="dim")
     chosen = best.recommended.option if best.recommended else None
-    for option in rows:
+    for option, size in zip(rows, sizes, strict=True):
         method, style = words.configuration(option.workload.method), "bold" if option == chosen else ""
         if wide:
-            yield Text(f"{method:<{name}} {_extras(option):<{extras}} {_figures(option, lengths=lengths)}", style=style)
+            yield Text(
+                f"{method:<{name}} {_extras(option):<{extras}} {_figures(option, size.rjust(width))}", style=style
+            )
         else:
             yield from flow(Text(method, style=style), screen.width, indent=2)
-            size, upper, work, share = _figures(option, lengths=lengths).split()
+            _, upper, work, share = _figures(option, size).split()
             text = f"  {_extras(option)} {free} {size}, at most {upper}, work {work}, moves {share}"
             yield from flow(Text(text.replace("   ", "  ")), screen.width, indent=2)
     note = (
@@ -167,18 +171,25 @@ _MEANINGS = {
     "views": "gradients in DistributedDataParallel's buckets",
     "exp": "expandable segments",
 }
-MOST_EXTRAS, FIGURES, MOST_OVER = 12, 31, 28
+MOST_EXTRAS, FIGURES, MOST_OVER = 12, 24, 28
 
 
-def _figures(option: Option, *, lengths: bool) -> str:
-    batch = option.workload.batch
-    size = str(batch.micro_batch_size)
-    if batch.gradient_accumulation_steps > 1:
-        size += f"x{batch.gradient_accumulation_steps}"
-    if lengths:  # which are looked for, in a batch that is the same in all rows
-        size = f"{batch.sequence_length:,}"
+def _figures(option: Option, size: str) -> str:
     upper = words.gib(option.reach.upper_bytes)
-    return f"{size:>7} {upper:>7} {option.relative_work:>5.2f}x {option.fidelity.share:>6.1%}"
+    return f"{size} {upper:>7} {option.relative_work:>5.2f}x {option.fidelity.share:>6.1%}"
+
+
+def _size(option: Option, *, lengths: bool) -> str:
+    """Of a batch: sequences, and micro-batches if there are several; or the length that was looked for.
+
+    More sequences at once only where the model allows no longer ones: `4x2,048`.
+    """
+    batch = option.workload.batch
+    if lengths:
+        several = f"{batch.micro_batch_size}x" if batch.micro_batch_size > 1 else ""
+        return f"{several}{batch.sequence_length:,}"
+    steps = batch.gradient_accumulation_steps
+    return f"{batch.micro_batch_size}x{steps}" if steps > 1 else str(batch.micro_batch_size)
 
 
 def _extras(option: Option) -> str:

@@ -1,5 +1,6 @@
 """What `fit` shows of what was asked for."""
 
+import re
 import sys
 
 import pytest
@@ -23,12 +24,21 @@ def test_lengths_that_are_looked_for_have_a_column(
     head, row = (line for line in wide.splitlines() if line.startswith(("configuration", "adamw   ")))
     assert "tokens" in head
     assert "batch" not in head
-    assert "1,024" in row
+    assert re.search(r" \d+x1,024 ", row)  # the model allows no longer ones
     narrow = ["fit", "gpt2", "--gpu", "4090", "--for", "sequence", "--method", "adamw"]
     monkeypatch.setattr(sys, "argv", ["galore-mem", *narrow])
     monkeypatch.setenv("COLUMNS", "40")
     assert main() == 0
-    assert "tokens 1,024, at most" in capsys.readouterr().out
+    assert re.search(r"tokens \d+x1,024, at most", capsys.readouterr().out)
+
+
+def test_sequences_at_once_stand_beside_the_length_that_ends_the_search(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = screen("fit llama-7b --gpu 4090 --for sequence", capsys, monkeypatch)
+    (batch,) = re.findall(r"batch (\d+) of 2,048 tokens\n0  ", text)
+    (row,) = (line for line in text.splitlines() if f" {batch}x2,048 " in line)
+    assert len(row) <= 80
 
 
 def test_a_rank_that_is_the_whole_width_is_not_called_a_low_one(
